@@ -1,0 +1,26 @@
+"""Residual networks in Keras: declarative block specs, exact builders, and the search over them."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from reskeras._version import __version__
+from reskeras.errors import RequestError
+from reskeras.presets import preset, presets
+from reskeras.textio import dump_spec, load_spec
+
+if TYPE_CHECKING:
+    from reskeras.build import build
+
+
+__all__ = ["RequestError", "__version__", "build", "dump_spec", "load_spec", "preset", "presets"]
+
+# What needs Keras is imported on first use, so that reading and writing specs stays instant.
+_LAZY = {"build": "reskeras.build"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'reskeras' has no attribute {name!r}")

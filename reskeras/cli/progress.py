@@ -1,0 +1,128 @@
+"""What a person sees while a search runs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tuning.events import Ending, Listener, Result, Search, Trial
+from tuning.journal import TrialRecord
+from tuning.report import leaderboard, title
+
+if TYPE_CHECKING:
+    from reskeras.train import Epoch
+
+
+class Progress(Listener):
+    """Finished trials as lines; below them, on a terminal, the running trial and the search as bars."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._search: Search | None = None
+        self._done: list[TrialRecord] = []
+        self._trial: Trial | None = None
+        self._epoch: Epoch | None = None
+        self._epochs_run = 0
+        self._start = 0.0
+        self._trials_here = 0
+        self._live = Live(console=console, auto_refresh=True, refresh_per_second=4, transient=True, get_renderable=self._render)
+
+    def search_started(self, search: Search) -> None:
+        self._search, self._done = search, list(search.done)
+        self._start = time.monotonic()
+        names = ", ".join(search.space.short_names().values())
+        epochs = "up to " if search.oracle == "hyperband" else ""
+        self.console.print(
+            f"searching {names} · {search.oracle} · {search.trials} trials of {epochs}{search.epochs} epochs · {search.directory}",
+            style="dim",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if self._done:
+            self.console.print(f"{len(self._done)} of {search.trials} trials are done already", highlight=False)
+        if self.console.is_terminal:
+            self._live.start()
+
+    def trial_started(self, trial: Trial) -> None:
+        self._trial, self._epoch = trial, None
+
+    def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
+        self._epoch = epoch
+        if not self.console.is_terminal:
+            self.console.print(self._now(), highlight=False, soft_wrap=True)
+
+    def trial_ended(self, trial: Trial, record: TrialRecord | None) -> None:
+        self._trial = None
+        if record is None or self._search is None:
+            return
+        self._done.append(record)
+        self._trials_here += 1
+        line = Text(f"{record.number:>3}  {title(record.values, self._search.space)}")
+        if record.status == "failed":
+            reason = (record.error or "").strip().split("\n")[-1]
+            line.append(f"  failed: {reason}", style="red")
+        else:
+            line.append(f"  {self._search.objective} {percent(self._search.objective, record.score)}", style="bold")
+            line.append(f"  {compact(record.params)} params  {record.seconds:.1f} s", style="dim")
+            if leaderboard(self._done, self._search.objective)[0] is record:
+                line.append("  best so far", style="green")
+        self.console.print(line, soft_wrap=True)
+
+    def search_ended(self, ending: Ending, result: Result | None) -> None:
+        self._live.stop()
+
+    def _render(self) -> Table:
+        grid = Table.grid(padding=(0, 1))
+        if self._search is None:
+            return grid
+        if self._trial is not None:
+            last = self._trial.recipe.train.epochs if self._trial.recipe else self._search.epochs
+            here = self._epoch.number if self._epoch else self._trial.first_epoch
+            grid.add_row(ProgressBar(total=last, completed=here, width=24), self._now())
+        done = len(self._done)
+        grid.add_row(ProgressBar(total=self._search.trials, completed=done, width=24), self._summary())
+        return grid
+
+    def _now(self) -> str:
+        assert self._search is not None
+        if self._trial is None:
+            return ""
+        where = f"trial {self._trial.number} of {self._search.trials}"
+        what = title(self._trial.values, self._search.space)
+        if self._epoch is None:
+            return f"{where} · {what} · building"
+        last = self._trial.recipe.train.epochs if self._trial.recipe else self._search.epochs
+        score = f"{self._search.objective} {percent(self._search.objective, self._epoch.metrics[self._search.objective])}"
+        return f"{where} · epoch {self._epoch.number} of {last} · {score} · {what}"
+
+    def _summary(self) -> str:
+        assert self._search is not None
+        parts = []
+        ranked = leaderboard(self._done, self._search.objective)
+        if ranked and ranked[0].score is not None:
+            parts.append(f"best so far {percent(self._search.objective, ranked[0].score)} (trial {ranked[0].number})")
+        if self._trials_here:
+            left = (self._search.trials - len(self._done)) * (time.monotonic() - self._start) / self._trials_here
+            parts.append(f"about {left // 60:.0f}:{left % 60:02.0f} left")
+        return " · ".join(parts) or "choosing the first trial"
+
+
+def percent(objective: str, score: float | None) -> str:
+    """A score as people read it: shares in percent, losses as they are."""
+    if score is None:
+        return "-"
+    return f"{score:.4f}" if objective.endswith("loss") else f"{100 * score:.1f} %"
+
+
+def compact(count: int) -> str:
+    """A count to three digits: 812, 77.6k, 25.6M."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.3g}{name}"
+    return str(count)

@@ -1,0 +1,83 @@
+"""`reskeras train`."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+import reskeras
+from reskeras.cli.loading import load_keras, quiet_tensorflow
+from reskeras.cli.progress import percent
+from reskeras.spec import Recipe, fit_to_data
+from reskeras.textio import dump_recipe, load_recipe
+
+
+@click.command()
+@click.argument("network")
+@click.option("--data", default="digits", show_default=True, help="digits, a TFDS name, a folder of images, or an .npz")
+@click.option("--epochs", type=click.IntRange(min=1), help="in place of the file's train.epochs")
+@click.option("--seed", type=click.IntRange(min=0), help="in place of the file's train.seed")
+@click.option("--out", type=click.Path(path_type=Path), help="folder for model.keras and spec.yaml  [default: trained/NAME]")
+def train(network: str, data: str, epochs: int | None, seed: int | None, out: Path | None) -> None:
+    """Train NETWORK, a preset's name or a spec file, and score it once on the test split.
+
+    Its input shape and number of classes follow the data. A `train:` section in the file says how it is trained.
+    """
+    console = Console(stderr=True)
+    is_file = Path(network).suffix in (".yaml", ".yml", ".json")
+    recipe = load_recipe(network) if is_file else Recipe(model=reskeras.preset(network))
+    changes: dict[str, Any] = {name: value for name, value in {"epochs": epochs, "seed": seed}.items() if value is not None}
+    console.print(f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False)
+    from reskeras.data import open_data
+
+    with quiet_tensorflow():
+        images = open_data(data, recipe.model.input_shape)
+        recipe = Recipe(model=_fitted(recipe.model, images, console), train=dataclasses.replace(recipe.train, **changes))
+        load_keras()
+        import keras
+
+        from reskeras.build import build
+        from reskeras.train import Epoch, evaluate
+        from reskeras.train import train as fit
+
+    console.print(images.describe(), highlight=False)
+    keras.utils.set_random_seed(recipe.train.seed)
+    model: Any = build(recipe.model)
+    console.print(f"{recipe.model.name}: {model.count_params():,} parameters, {recipe.train.epochs} epochs", highlight=False)
+
+    def on_epoch(epoch: Epoch) -> None:
+        scores = "  ".join(
+            f"{name} {percent(name, value)}" for name, value in epoch.metrics.items() if not name.startswith("accuracy")
+        )
+        console.print(f"epoch {epoch.number:>3} of {recipe.train.epochs}  {scores}  {epoch.seconds:.1f} s", highlight=False)
+
+    try:
+        fit(model, images, recipe.train, on_epoch=on_epoch)
+    except FloatingPointError as error:
+        raise RuntimeError(f"training diverged: {error}; a lower train.learning_rate helps") from error
+    folder = out or Path("trained") / recipe.model.name
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / ".model.partial.keras")
+    os.replace(folder / ".model.partial.keras", folder / "model.keras")
+    (folder / "spec.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    if "test" in images.sizes:
+        test = evaluate(model, images, "test")
+        click.echo("test split: " + ", ".join(f"{name} {percent(name, value)}" for name, value in test.items()))
+    click.echo(f"saved: {folder}/model.keras, {folder}/spec.yaml")
+
+
+def _fitted(model: Any, images: Any, console: Console) -> Any:
+    try:
+        fitted = fit_to_data(model, images.image_shape, images.classes)
+    except ValueError as error:
+        raise reskeras.RequestError(f"the network does not fit the data {images.name!r}: {error}") from error
+    if fitted != model:
+        shape, old = ("x".join(map(str, m.input_shape)) for m in (fitted, model))
+        console.print(
+            f"input_shape and classes follow the data: {shape} and {images.classes} (the spec has {old} and {model.head.classes})",
+            highlight=False,
+        )
+    return fitted

@@ -1,0 +1,162 @@
+"""`reskeras tune`."""
+
+import dataclasses
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import reskeras
+from reskeras.cli.loading import load_keras, quiet_tensorflow
+from reskeras.cli.progress import Progress, compact, percent
+from tuning.events import Result
+from tuning.report import title
+from tuning.settings import OBJECTIVES, ORACLES
+from tuning.space import Space, default_space, load_space
+from tuning.tracking import Tracker
+from tuning.tracking import tracking_uri as resolve_uri
+
+_SIZE_BEFORE_SPACE = (32, 32, 3)
+"""What images without a common size are resized to where no space file says otherwise."""
+
+
+@click.command()
+@click.argument("space", required=False, metavar="[SPACE.yaml]", type=click.Path(path_type=Path))
+@click.option("--data", default="digits", show_default=True, help="digits, a TFDS name, a folder of images, or an .npz")
+@click.option("--oracle", type=click.Choice(ORACLES), default="random", show_default=True, help="what chooses the trials")
+@click.option("--trials", type=click.IntRange(min=1), default=10, show_default=True, help="trials in all")
+@click.option("--epochs", type=click.IntRange(min=1), help="epochs of a trial  [default: the space's own, 8 without one]")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="begin no trial after so many minutes")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="the same seed gives the same search")
+@click.option(
+    "--objective", type=click.Choice(list(OBJECTIVES)), default="val_accuracy", show_default=True, help="what is compared"
+)
+@click.option("--name", help="of the search and its folder in searches/  [default: from the space and the data]")
+@click.option("--resume/--fresh", default=True, help="go on with the search of this name (the default), or begin it anew")
+@click.option("--tracking-uri", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+def tune(
+    space: Path | None,
+    data: str,
+    oracle: str,
+    trials: int,
+    epochs: int | None,
+    minutes: float | None,
+    seed: int,
+    objective: str,
+    name: str | None,
+    resume: bool,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    """Search for the best network on a data set: depth, block kind, place of batch norm, learning rate.
+
+    SPACE.yaml is a spec with a `vary:` section; without one a default space for the data is searched. Leaves best.yaml,
+    best.keras, leaderboard.csv, space.yaml and journal.jsonl in searches/NAME, and every trial in MLflow. Called again, it
+    goes on where it was stopped.
+    """
+    console = Console(stderr=True)
+    console.print(f"reskeras {reskeras.__version__} · loading TensorFlow, Keras Tuner and MLflow ...", style="dim", highlight=False)
+    searched = load_space(space) if space is not None else None
+    uri = resolve_uri(tracking_uri)
+    if name is not None and (not name or "/" in name or name.startswith(".")):
+        raise reskeras.RequestError(f"--name {name!r}: a name is one word, without slashes, that does not begin with a dot")
+    from reskeras.data import open_data
+
+    with quiet_tensorflow():
+        images = open_data(data, searched.base.model.input_shape if searched is not None else _SIZE_BEFORE_SPACE)
+        load_keras()
+        from tuning.search import tune as run_search
+
+    console.print(images.describe(), highlight=False)
+    if searched is None:
+        searched = default_space(images.image_shape, images.classes, images.task)
+    if name is None:
+        name = images.name.replace("/", "-") if space is None else f"{space.stem}-{images.name.replace('/', '-')}"
+    directory = Path("searches") / name
+    if not resume:
+        _set_aside(directory, console)
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        result = run_search(
+            searched,
+            images,
+            directory=directory,
+            oracle=oracle,
+            trials=trials,
+            epochs=epochs,
+            minutes=minutes,
+            seed=seed,
+            objective=objective,
+            listeners=[
+                Progress(console),
+                Tracker(uri, on_problem=lambda text: console.print(f"warning: {text}", style="yellow", highlight=False)),
+            ],
+        )
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; the trials that ended are kept, and the same command goes on", highlight=False)
+        raise
+    if as_json:
+        click.echo(json.dumps(_as_json(result)))
+        return
+    output = Console()
+    output.print(_leaderboard(result, searched, objective))
+    test = "" if result.test is None else f", on the test split {percent('accuracy', result.test['accuracy'])}"
+    output.print(
+        f"best: trial {result.best.number}, {title(result.best.values, searched)}: "
+        f"{objective} {percent(objective, result.best.score)}{test}",
+        style="bold",
+        highlight=False,
+        soft_wrap=True,
+    )
+    output.print(f"  train it again  reskeras train {result.directory}/best.yaml --data {data}", highlight=False, soft_wrap=True)
+    output.print(f"  use it          keras.models.load_model('{result.directory}/best.keras')", highlight=False, soft_wrap=True)
+    ui = "reskeras ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else "")
+    output.print(f"  compare trials  {ui}", highlight=False, soft_wrap=True)
+
+
+def _set_aside(directory: Path, console: Console) -> None:
+    if not directory.exists():
+        return
+    number = 1
+    while (kept := directory.with_name(f"{directory.name}.old{number}")).exists():
+        number += 1
+    directory.rename(kept)
+    console.print(f"the earlier search is kept in {kept}", highlight=False)
+
+
+def _as_interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _leaderboard(result: Result, space: Space, objective: str) -> Table:
+    # No wider than 80 columns for the default space.
+    table = Table(
+        title=f"leaderboard of {result.directory}", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
+    table.add_column("trial", justify="right")
+    table.add_column(objective, justify="right", style="bold")
+    short = space.short_names()
+    for column in short.values():
+        table.add_column(column)
+    table.add_column("params", justify="right")
+    table.add_column("seconds", justify="right")
+    for record in result.trials[:10]:
+        searched = [record.values.get(path, "") for path in short]
+        cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in searched]
+        score = "failed" if record.status == "failed" else percent(objective, record.score)
+        table.add_row(str(record.number), score, *cells, compact(record.params), f"{record.seconds:.1f}")
+    return table
+
+
+def _as_json(result: Result) -> dict[str, Any]:
+    return {
+        "directory": str(result.directory),
+        "best": dataclasses.asdict(result.best),
+        "test": result.test,
+        "trials": [dataclasses.asdict(record) for record in result.trials],
+    }

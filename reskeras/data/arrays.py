@@ -1,0 +1,115 @@
+"""Images in arrays, and in an .npz of arrays."""
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reskeras.data.images import ImageData
+from reskeras.errors import RequestError
+
+
+def from_npz(path: Path) -> ImageData:
+    """Opens an .npz that holds x_train, y_train, x_val, y_val and, where there is a test split, x_test, y_test.
+
+    Raises:
+        RequestError: no such file, not an .npz, or arrays that do not fit (see `from_arrays`).
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except FileNotFoundError as error:
+        raise RequestError(f"{path}: no such file") from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise RequestError(f"{path}: not an .npz of plain arrays: {error}") from error
+    return from_arrays(arrays, name=path.stem, where=str(path))
+
+
+def from_arrays(arrays: Mapping[str, Any], *, name: str = "arrays", where: str = "data") -> ImageData:
+    """Image data from arrays by name: x_train, y_train, x_val, y_val[, x_test, y_test].
+
+    Args:
+        arrays: images [N,H,W] or [N,H,W,C], bytes (scaled to 0..1) or floats (taken as they are); integer labels [N] or
+            masks [N,H,W], counted from 0.
+        name: what the data are called in reports.
+        where: begins each line of an error.
+
+    Raises:
+        RequestError: one line for every array that is missing or does not fit.
+    """
+    problems: list[str] = []
+    known = [f"{axis}_{split}" for split in ("train", "val", "test") for axis in "xy"]
+    problems += [f"{where}: {key} is missing" for key in known[:4] if key not in arrays]
+    problems += [f"{where}: unknown array {key!r}; known: {', '.join(known)}" for key in arrays if key not in known]
+    if len({"x_test", "y_test"} & set(arrays)) == 1:
+        problems.append(f"{where}: x_test and y_test go together")
+    if problems:
+        raise RequestError("\n".join(problems))
+    splits = {
+        split: (_images(np.asarray(arrays[f"x_{split}"])), np.asarray(arrays[f"y_{split}"]))
+        for split in ("train", "val", "test")
+        if f"x_{split}" in arrays
+    }
+    shape = splits["train"][0].shape[1:]
+    mask_rank = splits["train"][1].ndim
+    for split, (x, y) in splits.items():
+        problems += [f"{where}: {line}" for line in _misfits(split, x, y, shape, mask_rank)]
+    if problems:
+        raise RequestError("\n".join(problems))
+    classes = 1 + max(int(y.max()) for _, y in splits.values())
+    if classes < 2:
+        raise RequestError(f"{where}: y_train holds a single class")
+    return ImageData(
+        name=name,
+        task="classification" if mask_rank == 1 else "segmentation",
+        image_shape=shape,
+        classes=classes,
+        sizes={split: len(x) for split, (x, _) in splits.items()},
+        digest=_digest(splits),
+        open_split=lambda split: _dataset(*splits[split]),
+    )
+
+
+def _images(x: np.ndarray) -> np.ndarray:
+    return x[..., np.newaxis] if x.ndim == 3 else x
+
+
+def _misfits(split: str, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...], label_rank: int) -> list[str]:
+    lines = []
+    if x.ndim != 4 or x.shape[1:] != shape:
+        lines.append(f"x_{split} has shape {x.shape}; images are [N,H,W] or [N,H,W,C], of one size in all splits")
+    if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
+        lines.append(f"x_{split} is {x.dtype}; images are uint8 or floats")
+    elif not np.isfinite(x).all():
+        lines.append(f"x_{split} holds values that are not finite")
+    if not np.issubdtype(y.dtype, np.integer):
+        lines.append(f"y_{split} is {y.dtype}; labels are integers counted from 0")
+    elif y.size and y.min() < 0:
+        lines.append(f"y_{split} holds {y.min()}; labels are integers counted from 0")
+    masks = (len(x), *x.shape[1:3])
+    if y.ndim != label_rank or y.shape not in ((len(x),), masks):
+        lines.append(f"y_{split} has shape {y.shape}; for {len(x)} images it is {(len(x),)} (labels) or {masks} (masks)")
+    if len(x) == 0:
+        lines.append(f"x_{split} is empty")
+    return lines
+
+
+def _digest(splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    digest = hashlib.sha256()
+    for split, arrays in splits.items():
+        digest.update(split.encode())
+        for array in arrays:
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _dataset(x: np.ndarray, y: np.ndarray) -> Any:
+    import tensorflow as tf
+
+    scale = np.float32(1 / 255 if x.dtype == np.uint8 else 1)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y.astype(np.int32)))
+    return dataset.map(lambda image, label: (tf.cast(image, tf.float32) * scale, label))

@@ -1,0 +1,99 @@
+"""A folder of images, one sub-folder per class."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from reskeras.data.images import ImageData
+from reskeras.errors import RequestError
+from reskeras.spec import ImageShape
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp"}
+_SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
+
+
+def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
+    """Opens `root/CLASS/*.png` (split 70 / 15 / 15 within each class) or `root/{train,val[,test]}/CLASS/*.png`.
+
+    Args:
+        root: the folder.
+        image_shape: images are decoded to this many channels and resized to this height and width.
+
+    Raises:
+        RequestError: no such folder, or one without images in classes.
+    """
+    if not root.is_dir():
+        raise RequestError(f"{root}: no such folder")
+    named = {split: next((root / n for n in names if (root / n).is_dir()), None) for split, names in _SPLIT_NAMES.items()}
+    if named["train"] is not None:
+        if named["val"] is None:
+            raise RequestError(f"{root}: has train/ but no val/; a search is scored on a validation split")
+        classes = _class_names(named["train"])
+        splits = {split: _labelled(folder, classes) for split, folder in named.items() if folder is not None}
+    else:
+        classes = _class_names(root)
+        splits = _deal(_labelled(root, classes))
+    layout = f"{root}/CLASS/*.png or {root}/{{train,val,test}}/CLASS/*.png"
+    if len(classes) < 2:
+        raise RequestError(f"{root}: found {len(classes)} classes; the layout is {layout}")
+    for split, files in splits.items():
+        if not files:
+            raise RequestError(f"{root}: no images for the {split} split; the layout is {layout}")
+    digest = hashlib.sha256(
+        "\n".join(
+            f"{split} {file.relative_to(root)} {file.stat().st_size}" for split in splits for file, _ in splits[split]
+        ).encode()
+    )
+    return ImageData(
+        name=root.resolve().name,
+        task="classification",
+        image_shape=image_shape,
+        classes=len(classes),
+        sizes={split: len(files) for split, files in splits.items()},
+        digest=digest.hexdigest()[:16],
+        open_split=lambda split: _dataset(splits[split], image_shape),
+    )
+
+
+def _class_names(folder: Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _labelled(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    strangers = set(_class_names(folder)) - set(classes)
+    if strangers:
+        raise RequestError(f"{folder}: classes that train/ does not have: {', '.join(sorted(strangers))}")
+    return [
+        (file, label)
+        for label, name in enumerate(classes)
+        if (folder / name).is_dir()
+        for file in sorted((folder / name).iterdir())
+        if file.suffix.lower() in _SUFFIXES
+    ]
+
+
+def _deal(files: list[tuple[Path, int]]) -> dict[str, list[tuple[Path, int]]]:
+    # By a hash of the name within each class: the split stays the same from run to run, and nearly so when files are added.
+    splits: dict[str, list[tuple[Path, int]]] = {"train": [], "val": [], "test": []}
+    for label in sorted({label for _, label in files}):
+        mine = sorted((f for f in files if f[1] == label), key=lambda f: hashlib.sha256(f[0].name.encode()).digest())
+        held = max(1, round(0.15 * len(mine)))
+        splits["val"] += mine[:held]
+        splits["test"] += mine[held : 2 * held]
+        splits["train"] += mine[2 * held :]
+    return splits
+
+
+def _dataset(files: list[tuple[Path, int]], image_shape: ImageShape) -> Any:
+    import tensorflow as tf
+
+    height, width, channels = image_shape
+
+    def read(path: Any, label: Any) -> Any:
+        image = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
+        image = tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width), antialias=True)
+        return tf.ensure_shape(image, image_shape), label
+
+    paths = [str(file) for file, _ in files]
+    labels = [label for _, label in files]
+    return tf.data.Dataset.from_tensor_slices((paths, labels)).map(read, num_parallel_calls=tf.data.AUTOTUNE)

@@ -1,0 +1,42 @@
+"""What every source of images gives: three splits of (image, label) pairs and the facts about them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from reskeras.spec import ImageShape
+
+Task = Literal["classification", "segmentation"]
+
+CACHE_BYTES = 1 << 30
+"""Splits up to this size in float32 are kept in memory after the first epoch."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageData:
+    """Images with labels or masks, in splits `train`, `val` and, where there is one, `test`."""
+
+    name: str
+    task: Task
+    image_shape: ImageShape
+    classes: int
+    sizes: Mapping[str, int]
+    """Number of images of each split."""
+    digest: str
+    """Changes when the data do: a search is not resumed on other data."""
+    open_split: Callable[[str], Any]
+    """From a split's name to an unbatched `tf.data.Dataset` of image [H,W,C] (float32, bytes scaled to 0..1) and label
+    (int) or mask [H,W] (int), in a fixed order."""
+
+    def split(self, name: str) -> Any:
+        """A split as an unbatched `tf.data.Dataset`, cached in memory where it is small enough."""
+        dataset = self.open_split(name)
+        height, width, channels = self.image_shape
+        if self.sizes[name] * height * width * channels * 4 <= CACHE_BYTES:
+            dataset = dataset.cache()
+        return dataset
+
+    def describe(self) -> str:
+        """One line for a person: `digits: 1,077 train, 360 val, 360 test images of 8x8x1 in 10 classes`."""
+        sizes = ", ".join(f"{size:,} {split}" for split, size in self.sizes.items())
+        return f"{self.name}: {sizes} images of {'x'.join(map(str, self.image_shape))} in {self.classes} classes"

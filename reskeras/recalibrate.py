@@ -1,0 +1,66 @@
+"""Batch-norm statistics as they are, not as a moving average remembers them."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+ACTIVATION_BYTES = 512 << 20
+"""Bound on the activations of one forward pass."""
+
+
+def recalibrate(model: keras.Model, images: Any, max_images: int = 8192) -> int:
+    """Sets every batch norm's moving mean and variance to the mean and population variance of its input over the images.
+
+    The images pass in as few and as large batches as memory allows, normalised by their own batch. With one batch (any data
+    whose activations fit in 512 MiB) the result is exact and self-consistent: in inference mode every batch norm's output over
+    these images has the mean beta and the variance gamma^2 v / (v + epsilon). With more batches, moments are pooled over all of
+    them (mean of means; mean of variances plus variance of means), which is "precise batch norm" of arXiv 2105.07576.
+
+    Args:
+        model: a built model; its batch norms' statistics are changed in place.
+        images: an unbatched `tf.data.Dataset` of images [H,W,C], or an array [N,H,W,C].
+        max_images: no more than the first so many are used.
+
+    Returns:
+        The number of images used; 0 for a model without batch norm.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if not norms:
+        return 0
+    momenta = [layer.momentum for layer in norms]
+    means = [np.zeros(layer.moving_mean.shape) for layer in norms]
+    squares = [np.zeros(layer.moving_mean.shape) for layer in norms]
+    count = 0
+    for layer in norms:
+        layer.momentum = 0.0  # so that a forward pass leaves its own batch's moments behind
+    try:
+        for batch in _batches(images, max_images, _images_per_pass(model)):
+            model(batch, training=True)
+            count += len(batch)
+            for index, layer in enumerate(norms):
+                mean = keras.ops.convert_to_numpy(layer.moving_mean).astype(np.float64)
+                variance = keras.ops.convert_to_numpy(layer.moving_variance).astype(np.float64)
+                means[index] += len(batch) * mean
+                squares[index] += len(batch) * (variance + mean**2)
+    finally:
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.momentum = momentum
+    for layer, mean, square in zip(norms, means, squares, strict=True):
+        layer.moving_mean.assign(mean / count)
+        layer.moving_variance.assign(square / count - (mean / count) ** 2)
+    return count
+
+
+def _batches(images: Any, max_images: int, size: int) -> Any:
+    if hasattr(images, "as_numpy_iterator"):
+        yield from images.take(max_images).batch(size).as_numpy_iterator()
+    else:
+        for start in range(0, min(len(images), max_images), size):
+            yield images[start : min(start + size, max_images)]
+
+
+def _images_per_pass(model: keras.Model) -> int:
+    # Called eagerly, a Functional model keeps every layer's output until it returns.
+    per_image = sum(4 * int(np.prod(layer.output.shape[1:])) for layer in model.layers)
+    return max(32, ACTIVATION_BYTES // per_image)

@@ -1,0 +1,128 @@
+"""Compile, fit, recalibrate batch norm, evaluate."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from reskeras.data.images import ImageData
+from reskeras.recalibrate import recalibrate
+from reskeras.spec import TrainSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What one epoch of training left."""
+
+    number: int
+    """Epochs trained in all, counted from 1."""
+    metrics: Mapping[str, float]
+    """`loss`, `accuracy`, `val_loss`, `val_accuracy`, for masks also `val_mean_iou`."""
+    seconds: float
+    """Wall time of the epoch with its recalibration and validation."""
+
+
+def train(
+    model: keras.Model,
+    data: ImageData,
+    spec: TrainSpec,
+    *,
+    first_epoch: int = 0,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> list[Epoch]:
+    """Trains a model in place, and validates it after each epoch on recalibrated batch-norm statistics.
+
+    After each epoch the batch norms' statistics are recomputed over the training images (see `recalibrate`), so that a score is
+    the network's and not the lag of its moving averages; the model keeps them. Training itself never reads them.
+
+    Args:
+        model: a built network whose last layer is called `head`; it is compiled here.
+        data: its splits `train` and `val` are used.
+        spec: how to train; `spec.epochs` counts from epoch 0, also when training goes on at `first_epoch`.
+        first_epoch: epochs that the model's weights have been trained for already.
+        on_epoch: called after each epoch; an exception it raises ends the training.
+
+    Returns:
+        The epochs trained, in order.
+
+    Raises:
+        FloatingPointError: the loss is not finite any more.
+    """
+    keras.utils.set_random_seed(spec.seed)
+    batches = data.split("train").shuffle(data.sizes["train"] if data.sizes["train"] < 100_000 else 10_000, seed=spec.seed)
+    batches = batches.batch(spec.batch_size).prefetch(2)
+    steps = math.ceil(data.sizes["train"] / spec.batch_size)
+    _compile(model, data, spec, steps=steps * (spec.epochs - first_epoch))
+    images = data.split("train").map(lambda image, _: image)
+    validation = _in_batches(data, "val")
+    watch = _Watch(model, first_epoch, images, validation, on_epoch)
+    model.fit(batches, initial_epoch=first_epoch, epochs=spec.epochs, callbacks=[watch], shuffle=False, verbose=0)
+    return watch.epochs
+
+
+def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float]:
+    """Scores a trained (compiled) model on a split: `loss`, `accuracy`, for masks also `mean_iou`."""
+    return _evaluate(model, _in_batches(data, split))
+
+
+def _evaluate(model: keras.Model, batches: Any) -> dict[str, float]:
+    return {name: float(value) for name, value in model.evaluate(batches, verbose=0, return_dict=True).items()}
+
+
+def _in_batches(data: ImageData, split: str) -> Any:
+    return data.split(split).batch(256).prefetch(2)
+
+
+def _compile(model: keras.Model, data: ImageData, spec: TrainSpec, *, steps: int) -> None:
+    rate: Any = spec.learning_rate
+    if spec.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(spec.learning_rate, decay_steps=steps)
+    decay = spec.weight_decay or None
+    match spec.optimizer:
+        case "adam":
+            optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
+        case "sgd":
+            optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    if decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    logits = model.get_layer("head").activation is keras.activations.linear
+    metrics: list[Any] = ["accuracy"]
+    if data.task == "segmentation":
+        metrics.append(keras.metrics.MeanIoU(data.classes, sparse_y_pred=False, name="mean_iou"))
+    model.compile(optimizer=optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=logits), metrics=metrics)
+    # A step that makes variables while it is traced is traced twice, so those of optimizer and metrics are made before.
+    optimizer.build(model.trainable_variables)
+    shape = (1, *model.output_shape[1:])
+    model.compute_metrics(None, np.zeros(shape[:-1], "int32"), np.zeros(shape, "float32"))
+    model.reset_metrics()
+
+
+class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
+    """After each epoch: stop a diverged run, recalibrate, validate, report."""
+
+    def __init__(
+        self, model: keras.Model, first_epoch: int, images: Any, validation: Any, on_epoch: Callable[[Epoch], None] | None
+    ) -> None:
+        super().__init__()
+        self.network, self.first_epoch, self.images, self.validation = model, first_epoch, images, validation
+        self.on_epoch = on_epoch
+        self.epochs: list[Epoch] = []
+        self._start = time.perf_counter()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        metrics = {name: float(value) for name, value in logs.items() if name in ("loss", "accuracy")}
+        if not math.isfinite(metrics["loss"]):
+            raise FloatingPointError(f"the loss is {metrics['loss']} after epoch {epoch + 1}")
+        recalibrate(self.network, self.images)
+        metrics |= {f"val_{name}": value for name, value in _evaluate(self.network, self.validation).items()}
+        seconds = time.perf_counter() - self._start
+        self.epochs.append(Epoch(number=epoch + 1, metrics=metrics, seconds=seconds))
+        if self.on_epoch is not None:
+            self.on_epoch(self.epochs[-1])

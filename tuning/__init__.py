@@ -1,0 +1,18 @@
+"""The search over reskeras specs: Keras Tuner chooses, reskeras trains, MLflow keeps."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tuning.space import Range, Space, sample
+
+if TYPE_CHECKING:
+    from tuning.search import tune
+
+__all__ = ["Range", "Space", "sample", "tune"]
+
+
+def __getattr__(name: str) -> Any:
+    # The search needs Keras; describing a space does not.
+    if name == "tune":
+        return importlib.import_module("tuning.search").tune
+    raise AttributeError(f"module 'tuning' has no attribute {name!r}")

@@ -1,0 +1,113 @@
+"""The truth about a search: an append-only file of JSON lines, each on disk before the search goes on."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from reskeras.errors import RequestError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """A trial that ended."""
+
+    number: int
+    """Counted from 1."""
+    values: Mapping[str, Any]
+    """Keras Tuner's values, by path."""
+    status: Literal["completed", "failed"]
+    score: float | None = None
+    """The objective after the last epoch."""
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    epochs: int = 0
+    params: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class Journal:
+    """Reads and appends to the journal of one search.
+
+    Attributes:
+        header: what was searched: settings that must be the same when the search goes on.
+        trials: the trials that ended, in order.
+        tests: test metrics by trial number, of winners that were evaluated.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header: dict[str, Any] = {}
+        self.trials: list[TrialRecord] = []
+        self.tests: dict[int, dict[str, float]] = {}
+        if path.exists():
+            self._read()
+
+    def begin(self, header: Mapping[str, Any]) -> None:
+        """Starts a new journal, or checks that an old one is of the same search.
+
+        Raises:
+            RequestError: it is of another search; the message names the differences.
+        """
+        settings: dict[str, Any] = json.loads(json.dumps(header))
+        if not self.header:
+            self.header = settings
+            self._append("search", settings)
+            return
+        differences = [
+            f"  {key}: it has {_brief(self.header.get(key))}, now {_brief(settings.get(key))}"
+            for key in sorted({*settings, *self.header} - {"search_id"})
+            if settings.get(key) != self.header.get(key)
+        ]
+        if differences:
+            listed = "\n".join(differences)
+            raise RequestError(
+                f"{self.path.parent} holds another search:\n{listed}\n"
+                "give this one a name of its own with --name, or begin anew with --fresh"
+            )
+
+    def add_trial(self, trial: TrialRecord) -> None:
+        """Appends a trial that ended."""
+        self.trials.append(trial)
+        self._append("trial", dataclasses.asdict(trial))
+
+    def add_test(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Appends what a winner scored on the test split."""
+        self.tests[number] = dict(metrics)
+        self._append("test", {"number": number, "metrics": dict(metrics)})
+
+    def _append(self, kind: str, value: Any) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, **value}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self) -> None:
+        raw = self.path.read_bytes()
+        whole, _, torn = raw.rpartition(b"\n")
+        if torn:
+            # The process died while it wrote the last line; that trial did not end.
+            with open(self.path, "r+b") as file:
+                file.truncate(len(raw) - len(torn))
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                match entry.pop("kind"):
+                    case "search":
+                        self.header = entry
+                    case "trial":
+                        self.trials.append(TrialRecord(**entry))
+                    case "test":
+                        self.tests[entry["number"]] = entry["metrics"]
+                    case kind:
+                        raise ValueError(f"unknown kind of entry {kind!r}")
+            except (ValueError, TypeError, KeyError) as error:
+                raise RequestError(f"{self.path}:{number}: not a line of a journal: {error}; --fresh begins anew") from error
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else text[:197] + "..."

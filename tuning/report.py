@@ -1,0 +1,47 @@
+"""Who won: the leaderboard."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tuning.journal import TrialRecord
+from tuning.settings import OBJECTIVES
+from tuning.space import Space
+
+
+def leaderboard(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
+    """The trials, best first, failed ones last; equal scores go by validation loss, then by age."""
+    sign = -1.0 if OBJECTIVES[objective] == "max" else 1.0
+
+    def rank(record: TrialRecord) -> tuple[bool, float, float, int]:
+        score = 0.0 if record.score is None else sign * record.score
+        return record.status != "completed", score, record.metrics.get("val_loss", 0.0), record.number
+
+    return sorted(trials, key=rank)
+
+
+def write_leaderboard(path: Path, ranked: Sequence[TrialRecord], space: Space) -> None:
+    """The leaderboard as CSV: rank, trial, status, score, the searched values by short name, and what each cost."""
+    short = space.short_names()
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["rank", "trial", "status", "score", *short.values(), "epochs", "params", "seconds", "error"])
+        for rank, record in enumerate(ranked, start=1):
+            searched = [record.values.get(path, "") for path in short]
+            error = (record.error or "").strip().split("\n")[-1]
+            score = "" if record.score is None else record.score
+            row: list[Any] = [rank, record.number, record.status, score, *searched]
+            writer.writerow([*row, record.epochs, record.params, round(record.seconds, 3), error])
+
+
+def title(values: Any, space: Space) -> str:
+    """A point of the space in a line: `dense · full_preact · blocks 2 · lr 0.0123`; words speak for themselves."""
+    words, numbers = [], []
+    for path, short in space.short_names().items():
+        value = values.get(path)
+        if isinstance(value, str):
+            words.append(value)
+        elif value is not None:
+            numbers.append(f"{short} {value:.3g}" if isinstance(value, float) else f"{short} {value}")
+    return " · ".join([*words, *numbers])

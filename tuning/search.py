@@ -1,0 +1,267 @@
+"""The search: an oracle suggests, a trial runs, the journal keeps, listeners watch."""
+
+import dataclasses
+import os
+import time
+import traceback
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import keras
+
+from reskeras.data import ImageData
+from reskeras.errors import RequestError
+from reskeras.spec import Recipe, fit_to_data
+from reskeras.textio import dump_recipe
+from reskeras.train import Epoch, evaluate
+from tuning.events import Ending, Listener, Result, Search, Trial
+from tuning.journal import Journal, TrialRecord
+from tuning.oracles import derive_seed, make_oracle
+from tuning.report import leaderboard, write_leaderboard
+from tuning.settings import check_objective
+from tuning.space import Space, sample
+from tuning.trial import Outcome, run_trial
+
+
+def tune(
+    space: Space,
+    data: ImageData,
+    *,
+    directory: str | Path,
+    oracle: str = "random",
+    trials: int = 10,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    objective: str = "val_accuracy",
+    listeners: Sequence[Listener] = (),
+) -> Result:
+    """Searches a space on a data set, or goes on with a search that was interrupted.
+
+    The journal in the directory holds every trial that ended. Called again with the same settings, the search replays them
+    through its oracle, which then suggests what it would have suggested, and runs the trials that remain.
+
+    Args:
+        space: what to search; its network is fitted to the data's image shape and number of classes.
+        data: trained on `train`, compared on `val`; `test` is used once, for the winner, at the end.
+        directory: of the search's files: `journal.jsonl`, `space.yaml`, `leaderboard.csv`, `best.yaml`, `best.keras`.
+        oracle: `random`, `bayesian`, `hyperband` or `grid`.
+        trials: how many in all, those of earlier sittings counted.
+        epochs: of each trial (at most, for hyperband); the space's own number where it is None.
+        minutes: no trial is begun after so many minutes.
+        seed: of the oracle, and, with the trial's number, of each trial's weights and data order.
+        objective: `val_accuracy`, `val_loss` or, for masks, `val_mean_iou`.
+        listeners: told what happens.
+
+    Raises:
+        RequestError: the space does not fit the data, or the directory holds another search.
+        RuntimeError: no trial completed.
+        KeyboardInterrupt: interrupted; the same call goes on.
+    """
+    check_objective(objective, data.task)
+    try:
+        space = space.fit_to(fit_to_data(space.base.model, data.image_shape, data.classes))
+    except ValueError as error:
+        raise RequestError(f"the space does not fit the data {data.name!r}: {_first_line(error)}") from error
+    if epochs is not None:
+        space = space.with_train(epochs=epochs)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(directory / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise RequestError(f"{directory}: another process is searching here; give this search another name") from error
+    with lock:
+        journal = Journal(directory / "journal.jsonl")
+        journal.begin(
+            {
+                "search_id": uuid.uuid4().hex,
+                "space": space.to_document(),
+                "data": data.digest,
+                "oracle": oracle,
+                "objective": objective,
+                "seed": seed,
+            }
+        )
+        search = Search(
+            name=directory.name,
+            search_id=journal.header["search_id"],
+            directory=directory,
+            space=space,
+            data=data,
+            oracle=oracle,
+            objective=objective,
+            trials=trials,
+            epochs=space.base.train.epochs,
+            seed=seed,
+            done=tuple(journal.trials),
+        )
+        _write(directory / "space.yaml", space.dump())
+        for listener in listeners:
+            listener.search_started(search)
+        ending, result = Ending.INTERRUPTED, None
+        try:
+            _Loop(search, journal, listeners).run(None if minutes is None else time.monotonic() + 60 * minutes)
+            result = _conclude(search, journal)
+            ending = Ending.FINISHED
+        except Exception:
+            ending = Ending.FAILED
+            raise
+        finally:
+            for listener in listeners:
+                listener.search_ended(ending, result)
+    return result
+
+
+class _Loop:
+    """Runs the trials of a search one after another in this process."""
+
+    def __init__(self, search: Search, journal: Journal, listeners: Sequence[Listener]) -> None:
+        self.search, self.journal, self.listeners = search, journal, listeners
+        self.oracle = make_oracle(search.oracle, search.space, objective=search.objective, seed=search.seed, epochs=search.epochs)
+
+    def run(self, deadline: float | None) -> None:
+        """Replays the journal, then runs what remains; stops early where the space is exhausted or the time is up."""
+        for record in self.journal.trials:
+            self._replay(record)
+        while len(self.journal.trials) < self.search.trials and (deadline is None or time.monotonic() < deadline):
+            suggestion = self.oracle.create_trial("reskeras")
+            if suggestion.status == "STOPPED":
+                return
+            record = self._run(suggestion.hyperparameters)
+            self.journal.add_trial(record)
+            self._tell(suggestion, record)
+
+    def _replay(self, record: TrialRecord) -> None:
+        suggestion = self.oracle.create_trial("reskeras")
+        if suggestion.hyperparameters.values != record.values:
+            raise RequestError(
+                f"{self.journal.path}: the oracle no longer suggests what trial {record.number} ran (another version of Keras "
+                "Tuner or reskeras?); give this search another name, or begin anew with --fresh"
+            )
+        self._tell(suggestion, record)
+
+    def _tell(self, suggestion: Any, record: TrialRecord) -> None:
+        if record.score is not None:
+            self.oracle.update_trial(suggestion.trial_id, {self.search.objective: record.score}, step=record.epochs)
+        suggestion.status = record.status.upper()
+        suggestion.message = record.error
+        self.oracle.end_trial(suggestion)
+
+    def _run(self, hyperparameters: Any) -> TrialRecord:
+        number, values = len(self.journal.trials) + 1, hyperparameters.values
+        invalid: RequestError | None = None
+        parent = values.get("tuner/trial_id")
+        trial = Trial(
+            number=number,
+            values=values,
+            recipe=None,
+            first_epoch=values.get("tuner/initial_epoch", 0),
+            parent=None if parent is None else int(parent) + 1,
+        )
+        try:
+            trial = dataclasses.replace(trial, recipe=self._recipe(number, hyperparameters))
+        except RequestError as error:
+            invalid = error
+        for listener in self.listeners:
+            listener.trial_started(trial)
+        record: TrialRecord | None = None
+        try:
+            record = self._attempt(trial, invalid)
+        finally:
+            for listener in self.listeners:
+                listener.trial_ended(trial, record)
+        return record
+
+    def _recipe(self, number: int, hyperparameters: Any) -> Recipe:
+        recipe = sample(hyperparameters, self.search.space)
+        train = dataclasses.replace(
+            recipe.train,
+            seed=derive_seed(self.search.seed, "trial", number),
+            epochs=hyperparameters.values.get("tuner/epochs", recipe.train.epochs),
+        )
+        return dataclasses.replace(recipe, train=train)
+
+    def _attempt(self, trial: Trial, invalid: RequestError | None) -> TrialRecord:
+        def on_epoch(epoch: Epoch) -> None:
+            for listener in self.listeners:
+                listener.epoch_ended(trial, epoch)
+
+        start = time.perf_counter()
+        try:
+            if trial.recipe is None:
+                raise invalid or RequestError("no recipe")
+            weights = None if trial.parent is None else self._weights(trial.parent)
+            model, outcome = run_trial(
+                trial.recipe, self.search.data, first_epoch=trial.first_epoch, weights=weights, on_epoch=on_epoch
+            )
+        except Exception as error:  # noqa: BLE001  whatever one network does, the search goes on; the record says what it was
+            return TrialRecord(
+                number=trial.number,
+                values=trial.values,
+                status="failed",
+                seconds=time.perf_counter() - start,
+                error=_reason(error),
+            )
+        return self._keep(trial, model, outcome)
+
+    def _keep(self, trial: Trial, model: keras.Model, outcome: Outcome) -> TrialRecord:
+        record = TrialRecord(
+            number=trial.number,
+            values=trial.values,
+            status="completed",
+            score=outcome.metrics[self.search.objective],
+            metrics=outcome.metrics,
+            epochs=outcome.epochs[-1].number,
+            params=outcome.params,
+            seconds=outcome.seconds,
+        )
+        if self.search.oracle == "hyperband":
+            model.save_weights(self._weights(trial.number))
+        ranked = leaderboard([*self.journal.trials, record], self.search.objective)
+        if ranked[0] is record:
+            assert trial.recipe is not None
+            partial = self.search.directory / ".best.partial.keras"
+            model.save(partial)
+            os.replace(partial, self.search.directory / "best.keras")
+            _write(self.search.directory / "best.yaml", dump_recipe(trial.recipe))
+        return record
+
+    def _weights(self, number: int) -> Path:
+        folder = self.search.directory / "weights"
+        folder.mkdir(exist_ok=True)
+        return folder / f"trial-{number:04}.weights.h5"
+
+
+def _conclude(search: Search, journal: Journal) -> Result:
+    ranked = leaderboard(journal.trials, search.objective)
+    write_leaderboard(search.directory / "leaderboard.csv", ranked, search.space)
+    if not ranked or ranked[0].status != "completed":
+        reasons = sorted({(record.error or "").strip().splitlines()[-1] for record in ranked})
+        raise RuntimeError("no trial completed" + "".join(f"\n  {reason}" for reason in reasons))
+    best = ranked[0]
+    if "test" in search.data.sizes and best.number not in journal.tests:
+        model = keras.saving.load_model(search.directory / "best.keras")
+        journal.add_test(best.number, evaluate(model, search.data, "test"))
+    return Result(directory=search.directory, trials=tuple(ranked), best=best, test=journal.tests.get(best.number))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RequestError | FloatingPointError):
+        return str(error)
+    return "".join(traceback.format_exception(error))
+
+
+def _first_line(error: ValueError) -> str:
+    details = getattr(error, "errors", None)
+    return str(details()[0]["msg"]).removeprefix("Value error, ") if details else str(error)
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,252 @@
+"""A search in MLflow: one parent run, one child run for each trial. The only importer of mlflow.
+
+MLflow runs in a thread of its own, fed by a queue, so that opening its store and waiting for its server never hold up
+training. What goes wrong there is reported once; the search goes on, and its journal has everything.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+import reskeras
+from reskeras.errors import RequestError
+from reskeras.textio import dump_recipe
+from tuning.events import Ending, Listener, Result, Search, Trial
+from tuning.journal import TrialRecord
+from tuning.report import title
+from tuning.saved_view import VIEW_KEY, saved_view
+from tuning.space import Range
+
+if TYPE_CHECKING:
+    from reskeras.train import Epoch
+
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Its own defaults let one call wait for minutes after a server has gone.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # it announces every table it creates
+}
+_CLOSING_SECONDS = 60.0
+_STATUS = {Ending.FINISHED: "FINISHED", Ending.FAILED: "FAILED", Ending.INTERRUPTED: "KILLED"}
+
+
+def tracking_uri(given: str | None) -> str:
+    """The store to use: the one given, MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory.
+
+    Raises:
+        RequestError: a store that MLflow does not write to any more (a plain folder).
+    """
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    if "://" not in uri or uri.startswith("file:"):
+        if uri == "databricks":
+            return uri
+        raise RequestError(
+            f"tracking store {uri!r}: MLflow has no store in a plain folder any more; give sqlite:///mlflow.db or the "
+            "http(s):// address of a server"
+        )
+    return uri
+
+
+def open_store(uri: str) -> Any:
+    """An `MlflowClient` on a store, which is created where it is a new SQLite file."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient(uri)
+    # Processes that create the tables at the same time crash each other.
+    with filelock.FileLock(f"{sqlite_path(uri)}.lock"):
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+class Tracker(Listener):
+    """Writes a search to MLflow as it happens.
+
+    Args:
+        uri: of the store.
+        on_problem: told, once, when MLflow fails; called from the tracker's thread.
+    """
+
+    def __init__(self, uri: str, on_problem: Callable[[str], None]) -> None:
+        self._uri, self._on_problem = uri, on_problem
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._client: Any = None
+        self._search: Search | None = None
+        self._parent = ""
+        self._child = ""
+        self._experiment = ""
+        self._short: dict[str, str] = {}
+
+    def search_started(self, search: Search) -> None:
+        self._search, self._short = search, search.space.short_names()
+        self._thread.start()
+        self._jobs.put(lambda: self._open(search))
+
+    def trial_started(self, trial: Trial) -> None:
+        started = _now()
+        self._jobs.put(lambda: self._begin_trial(trial, started))
+
+    def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
+        when = _now()
+        metrics = {**epoch.metrics, "epoch_seconds": epoch.seconds}
+        self._jobs.put(lambda: self._log(self._child, metrics, step=epoch.number, when=when))
+
+    def trial_ended(self, trial: Trial, record: TrialRecord | None) -> None:
+        ended = _now()
+        self._jobs.put(lambda: self._end_trial(record, ended))
+
+    def search_ended(self, ending: Ending, result: Result | None) -> None:
+        ended = _now()
+        self._jobs.put(lambda: self._close(ending, result, ended))
+        self._jobs.put(None)
+        self._thread.join(_CLOSING_SECONDS)
+        if self._thread.is_alive():
+            self._on_problem(f"MLflow has not answered for {_CLOSING_SECONDS:.0f} s; the last of this search is not in {self._uri}")
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001  MLflow raises whatever its store's driver raises
+                reason = str(error).strip().split("\n")[0] or type(error).__name__
+                self._on_problem(
+                    f"MLflow failed ({self._uri}): {reason}. The search goes on without it; its journal has everything."
+                )
+                while self._jobs.get() is not None:
+                    pass
+                return
+
+    def _open(self, search: Search) -> None:
+        client = self._client = open_store(self._uri)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or search.data.name
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            location = sqlite_path(self._uri).parent / "mlartifacts" if self._uri.startswith("sqlite:///") else None
+            self._experiment = client.create_experiment(name, artifact_location=location and location.as_uri())
+        else:
+            self._experiment = found.experiment_id
+        ours = f"tags.`reskeras.search_id` = '{search.search_id}'"
+        parents = client.search_runs([self._experiment], f"{ours} and tags.`reskeras.kind` = 'search'", max_results=1)
+        if parents:
+            self._parent = parents[0].info.run_id
+            client.update_run(self._parent, status="RUNNING")
+            self._kill_orphans(ours)
+        else:
+            self._parent = client.create_run(self._experiment, run_name=search.name, tags=self._tags("search")).info.run_id
+            self._log_params(
+                self._parent,
+                {
+                    "oracle": search.oracle,
+                    "objective": search.objective,
+                    "epochs": search.epochs,
+                    "seed": search.seed,
+                    "data": search.data.name,
+                    "data_digest": search.data.digest,
+                },
+            )
+            client.log_text(self._parent, search.space.dump(), "space.yaml")
+        columns = [*self._short.values()]
+        client.set_experiment_tag(
+            self._experiment, f"mlflow.sharedViewState.{VIEW_KEY}", saved_view(search.objective, columns, self._log_axes())
+        )
+
+    def _kill_orphans(self, ours: str) -> None:
+        # A process that was killed outright left its trial's run behind as RUNNING.
+        query = f"{ours} and tags.`reskeras.kind` = 'trial' and attributes.status = 'RUNNING'"
+        for run in self._client.search_runs([self._experiment], query):
+            self._client.set_tag(run.info.run_id, "reskeras.error", "interrupted")
+            self._client.set_terminated(run.info.run_id, "KILLED")
+
+    def _begin_trial(self, trial: Trial, started: int) -> None:
+        assert self._search is not None
+        tags = self._tags("trial") | {"reskeras.trial": str(trial.number), "mlflow.parentRunId": self._parent}
+        if trial.parent is not None:
+            tags["reskeras.parent_trial"] = str(trial.parent)
+        name = title(trial.values, self._search.space)
+        run = self._client.create_run(self._experiment, start_time=started, run_name=name, tags=tags)
+        self._child = run.info.run_id
+        params = {short: trial.values[path] for path, short in self._short.items() if path in trial.values}
+        logs = {f"log10_{self._short[path]}": math.log10(trial.values[path]) for path in self._log_paths() if path in trial.values}
+        self._log_params(self._child, {"trial": trial.number, **params, **logs})
+        if trial.recipe is not None:
+            self._client.log_text(self._child, dump_recipe(trial.recipe), "spec.yaml")
+
+    def _end_trial(self, record: TrialRecord | None, ended: int) -> None:
+        if record is None:
+            self._client.set_tag(self._child, "reskeras.error", "interrupted")
+            status = "KILLED"
+        elif record.status == "failed":
+            self._client.set_tag(self._child, "reskeras.error", (record.error or "")[-4000:])
+            status = "FAILED"
+        else:
+            facts = {"params_millions": record.params / 1e6, "trial_seconds": record.seconds}
+            self._log(self._child, facts, step=record.epochs, when=ended)
+            status = "FINISHED"
+        self._client.set_terminated(self._child, status, end_time=ended)
+
+    def _close(self, ending: Ending, result: Result | None, ended: int) -> None:
+        if result is not None and result.best.score is not None and self._search is not None:
+            metrics = {f"best_{self._search.objective}": result.best.score}
+            metrics |= {f"test_{name}": value for name, value in (result.test or {}).items()}
+            self._log(self._parent, metrics, step=len(result.trials), when=ended)
+            self._client.set_tag(self._parent, "reskeras.best_trial", str(result.best.number))
+            for file in ("leaderboard.csv", "best.yaml", "best.keras"):
+                self._client.log_artifact(self._parent, str(result.directory / file))
+        self._client.set_terminated(self._parent, _STATUS[ending], end_time=ended)
+
+    def _tags(self, kind: str) -> dict[str, str]:
+        assert self._search is not None
+        return {
+            "reskeras.kind": kind,
+            "reskeras.search_id": self._search.search_id,
+            "reskeras.search": self._search.name,
+            "reskeras.version": reskeras.__version__,
+        }
+
+    def _log_paths(self) -> list[str]:
+        assert self._search is not None
+        return [path for path, item in self._search.space.vary.items() if isinstance(item, Range) and item.log]
+
+    def _log_axes(self) -> dict[str, str]:
+        # MLflow draws linear axes only.
+        return {self._short[path]: f"log10_{self._short[path]}" for path in self._log_paths()}
+
+    def _log_params(self, run: str, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        self._client.log_batch(run, params=[Param(name, str(value)) for name, value in params.items()])
+
+    def _log(self, run: str, metrics: Mapping[str, float], *, step: int, when: int) -> None:
+        from mlflow.entities import Metric
+
+        self._client.log_batch(run, metrics=[Metric(name, value, when, step) for name, value in metrics.items()])
+
+
+def searched_experiments(uri: str) -> dict[str, str]:
+    """The experiments of a store that searches wrote to, the latest first: from name to id."""
+    found = open_store(uri).search_experiments(order_by=["last_update_time DESC"])
+    key = f"mlflow.sharedViewState.{VIEW_KEY}"
+    return {experiment.name: experiment.experiment_id for experiment in found if key in experiment.tags}
+
+
+def sqlite_path(uri: str) -> Path:
+    """The file of an SQLite store."""
+    return Path(uri.removeprefix("sqlite:///")).resolve()
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
