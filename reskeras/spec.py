@@ -27,6 +27,9 @@ NormOrder = Literal["original", "norm_after_add", "relu_before_add", "relu_only_
 Shortcut = Literal["pad", "project_on_change", "none"]
 """He et al. 2015 (arXiv 1512.03385): options A and B; `none` leaves out the addition."""
 
+Augment = Literal["none", "shift", "shift_flip"]
+"""Random changes to training images: shifts of up to an eighth of each side, and mirroring."""
+
 ImageShape = tuple[Count, Count, Count]
 
 
@@ -261,6 +264,8 @@ class TrainSpec:
     """`cosine` decays the learning rate to zero over the run (arXiv 1608.03983, without restarts)."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decoupled (arXiv 1711.05101), on kernels only."""
+    augment: Augment = "none"
+    """`shift_flip` is the usual choice for photographs, `shift` for what has a left and a right, such as digits."""
     seed: Whole = 0
     """Of initial weights and data order."""
 

@@ -9,9 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from reskeras.data.augment import augmented
 from reskeras.data.images import ImageData
 from reskeras.recalibrate import recalibrate
 from reskeras.spec import TrainSpec
+
+_SHUFFLED = 50_000
+"""Images that the shuffle buffer holds: all of CIFAR."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,9 +57,10 @@ def train(
         FloatingPointError: the loss is not finite any more.
     """
     keras.utils.set_random_seed(spec.seed)
-    batches = data.split("train").shuffle(data.sizes["train"] if data.sizes["train"] < 100_000 else 10_000, seed=spec.seed)
-    batches = batches.batch(spec.batch_size).prefetch(2)
-    steps = math.ceil(data.sizes["train"] / spec.batch_size)
+    size = data.sizes["train"]
+    batches = data.split("train").shuffle(min(size, _SHUFFLED), seed=spec.seed)
+    batches = augmented(batches, spec.augment, spec.seed).batch(spec.batch_size).prefetch(2)
+    steps = math.ceil(size / spec.batch_size)
     _compile(model, data, spec, steps=steps * (spec.epochs - first_epoch))
     images = data.split("train").map(lambda image, _: image)
     validation = _in_batches(data, "val")

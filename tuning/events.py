@@ -46,6 +46,8 @@ class Trial:
     first_epoch: int
     parent: int | None
     """The trial whose weights it goes on from."""
+    final: bool = False
+    """Whether this is the winner's final training, which is not a trial of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,8 +58,10 @@ class Result:
     trials: tuple[TrialRecord, ...]
     """Best first; failed ones last."""
     best: TrialRecord
+    final: TrialRecord | None
+    """The winner's final training, where one was asked for."""
     test: Mapping[str, float] | None
-    """The winner on the test split; None where the data have none."""
+    """The kept model on the test split; None where the data have none."""
 
 
 class Ending(enum.Enum):

@@ -28,20 +28,34 @@ class TrialRecord:
     error: str | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """What a search left when it ended: who won, how the winner's final training went, and its one look at the test split."""
+
+    winner: int
+    """Number of the best trial."""
+    final_epochs: int
+    """Epochs of the final training that was asked for; 0 for none."""
+    final: TrialRecord | None
+    """The final training, under the winner's number."""
+    test: Mapping[str, float] | None
+    """Of the model that was kept, the final one where there is one; None where the data have no test split."""
+
+
 class Journal:
     """Reads and appends to the journal of one search.
 
     Attributes:
         header: what was searched: settings that must be the same when the search goes on.
         trials: the trials that ended, in order.
-        tests: test metrics by trial number, of winners that were evaluated.
+        conclusions: what was concluded, the last time last.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header: dict[str, Any] = {}
         self.trials: list[TrialRecord] = []
-        self.tests: dict[int, dict[str, float]] = {}
+        self.conclusions: list[Conclusion] = []
         if path.exists():
             self._read()
 
@@ -73,10 +87,10 @@ class Journal:
         self.trials.append(trial)
         self._append("trial", dataclasses.asdict(trial))
 
-    def add_test(self, number: int, metrics: Mapping[str, float]) -> None:
-        """Appends what a winner scored on the test split."""
-        self.tests[number] = dict(metrics)
-        self._append("test", {"number": number, "metrics": dict(metrics)})
+    def add_conclusion(self, conclusion: Conclusion) -> None:
+        """Appends what a search concluded."""
+        self.conclusions.append(conclusion)
+        self._append("conclusion", dataclasses.asdict(conclusion))
 
     def _append(self, kind: str, value: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +114,9 @@ class Journal:
                         self.header = entry
                     case "trial":
                         self.trials.append(TrialRecord(**entry))
-                    case "test":
-                        self.tests[entry["number"]] = entry["metrics"]
+                    case "conclusion":
+                        final = entry.pop("final")
+                        self.conclusions.append(Conclusion(final=final and TrialRecord(**final), **entry))
                     case kind:
                         raise ValueError(f"unknown kind of entry {kind!r}")
             except (ValueError, TypeError, KeyError) as error:

@@ -29,10 +29,9 @@ def write_leaderboard(path: Path, ranked: Sequence[TrialRecord], space: Space) -
         writer.writerow(["rank", "trial", "status", "score", *short.values(), "epochs", "params", "seconds", "error"])
         for rank, record in enumerate(ranked, start=1):
             searched = [record.values.get(path, "") for path in short]
-            error = (record.error or "").strip().split("\n")[-1]
             score = "" if record.score is None else record.score
             row: list[Any] = [rank, record.number, record.status, score, *searched]
-            writer.writerow([*row, record.epochs, record.params, round(record.seconds, 3), error])
+            writer.writerow([*row, record.epochs, record.params, round(record.seconds, 3), last_line(record.error)])
 
 
 def title(values: Any, space: Space) -> str:
@@ -45,3 +44,11 @@ def title(values: Any, space: Space) -> str:
         elif value is not None:
             numbers.append(f"{short} {value:.3g}" if isinstance(value, float) else f"{short} {value}")
     return " · ".join([*words, *numbers])
+
+
+def last_line(error: str | None) -> str:
+    """What went wrong, in a line: the last of a traceback, or the first of several mistakes."""
+    lines = (error or "").strip().splitlines()
+    if not lines:
+        return ""
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]

@@ -15,15 +15,15 @@ import keras
 from reskeras.data import ImageData
 from reskeras.errors import RequestError
 from reskeras.spec import Recipe, fit_to_data
-from reskeras.textio import dump_recipe
+from reskeras.textio import dump_recipe, load_recipe
 from reskeras.train import Epoch, evaluate
 from tuning.events import Ending, Listener, Result, Search, Trial
-from tuning.journal import Journal, TrialRecord
+from tuning.journal import Conclusion, Journal, TrialRecord
 from tuning.oracles import derive_seed, make_oracle
-from tuning.report import leaderboard, write_leaderboard
+from tuning.report import last_line, leaderboard, write_leaderboard
 from tuning.settings import check_objective
 from tuning.space import Space, sample
-from tuning.trial import Outcome, run_trial
+from tuning.trial import run_trial
 
 
 def tune(
@@ -35,6 +35,7 @@ def tune(
     trials: int = 10,
     epochs: int | None = None,
     minutes: float | None = None,
+    final_epochs: int = 0,
     seed: int = 0,
     objective: str = "val_accuracy",
     listeners: Sequence[Listener] = (),
@@ -52,6 +53,7 @@ def tune(
         trials: how many in all, those of earlier sittings counted.
         epochs: of each trial (at most, for hyperband); the space's own number where it is None.
         minutes: no trial is begun after so many minutes.
+        final_epochs: of a last training of the winner from scratch; its model is then the one kept. 0 is none.
         seed: of the oracle, and, with the trial's number, of each trial's weights and data order.
         objective: `val_accuracy`, `val_loss` or, for masks, `val_mean_iou`.
         listeners: told what happens.
@@ -105,8 +107,9 @@ def tune(
             listener.search_started(search)
         ending, result = Ending.INTERRUPTED, None
         try:
-            _Loop(search, journal, listeners).run(None if minutes is None else time.monotonic() + 60 * minutes)
-            result = _conclude(search, journal)
+            loop = _Loop(search, journal, listeners)
+            loop.run(None if minutes is None else time.monotonic() + 60 * minutes)
+            result = loop.conclude(final_epochs)
             ending = Ending.FINISHED
         except Exception:
             ending = Ending.FAILED
@@ -152,9 +155,30 @@ class _Loop:
         suggestion.message = record.error
         self.oracle.end_trial(suggestion)
 
+    def conclude(self, final_epochs: int) -> Result:
+        """Ranks the trials, trains the winner to the end where that is asked for, and evaluates the kept model once.
+
+        Raises:
+            RuntimeError: no trial completed.
+        """
+        ranked = leaderboard(self.journal.trials, self.search.objective)
+        write_leaderboard(self.search.directory / "leaderboard.csv", ranked, self.search.space)
+        if not ranked or ranked[0].status != "completed":
+            reasons = sorted({last_line(record.error) for record in ranked})
+            raise RuntimeError("no trial completed" + "".join(f"\n  {reason}" for reason in reasons))
+        best = ranked[0]
+        told = [c for c in self.journal.conclusions if (c.winner, c.final_epochs) == (best.number, final_epochs)]
+        if not told:
+            final = self._train_finally(best, final_epochs) if final_epochs else None
+            test = None
+            if "test" in self.search.data.sizes:
+                test = evaluate(keras.saving.load_model(self.search.directory / "best.keras"), self.search.data, "test")
+            told = [Conclusion(winner=best.number, final_epochs=final_epochs, final=final, test=test)]
+            self.journal.add_conclusion(told[0])
+        return Result(directory=self.search.directory, trials=tuple(ranked), best=best, final=told[-1].final, test=told[-1].test)
+
     def _run(self, hyperparameters: Any) -> TrialRecord:
         number, values = len(self.journal.trials) + 1, hyperparameters.values
-        invalid: RequestError | None = None
         parent = values.get("tuner/trial_id")
         trial = Trial(
             number=number,
@@ -163,18 +187,28 @@ class _Loop:
             first_epoch=values.get("tuner/initial_epoch", 0),
             parent=None if parent is None else int(parent) + 1,
         )
+        invalid: RequestError | None = None
         try:
             trial = dataclasses.replace(trial, recipe=self._recipe(number, hyperparameters))
         except RequestError as error:
             invalid = error
-        for listener in self.listeners:
-            listener.trial_started(trial)
-        record: TrialRecord | None = None
-        try:
-            record = self._attempt(trial, invalid)
-        finally:
-            for listener in self.listeners:
-                listener.trial_ended(trial, record)
+        record, model = self._attempt(trial, invalid)
+        if model is not None:
+            if self.search.oracle == "hyperband":
+                model.save_weights(self._weights(number))
+            if leaderboard([*self.journal.trials, record], self.search.objective)[0] is record:
+                self._keep(trial, model)
+        return record
+
+    def _train_finally(self, best: TrialRecord, epochs: int) -> TrialRecord:
+        recipe = load_recipe(self.search.directory / "best.yaml")
+        train = dataclasses.replace(recipe.train, epochs=epochs, seed=derive_seed(self.search.seed, "final", best.number))
+        recipe = dataclasses.replace(recipe, train=train)
+        trial = Trial(number=best.number, values=best.values, recipe=recipe, first_epoch=0, parent=None, final=True)
+        record, model = self._attempt(trial, None)
+        # Kept even where it validates a little worse: the best of many scores is a lucky one, this one is not chosen.
+        if model is not None:
+            self._keep(trial, model)
         return record
 
     def _recipe(self, number: int, hyperparameters: Any) -> Recipe:
@@ -186,12 +220,15 @@ class _Loop:
         )
         return dataclasses.replace(recipe, train=train)
 
-    def _attempt(self, trial: Trial, invalid: RequestError | None) -> TrialRecord:
+    def _attempt(self, trial: Trial, invalid: RequestError | None) -> tuple[TrialRecord, keras.Model | None]:
         def on_epoch(epoch: Epoch) -> None:
             for listener in self.listeners:
                 listener.epoch_ended(trial, epoch)
 
-        start = time.perf_counter()
+        for listener in self.listeners:
+            listener.trial_started(trial)
+        record: TrialRecord | None = None
+        model, start = None, time.perf_counter()
         try:
             if trial.recipe is None:
                 raise invalid or RequestError("no recipe")
@@ -199,55 +236,35 @@ class _Loop:
             model, outcome = run_trial(
                 trial.recipe, self.search.data, first_epoch=trial.first_epoch, weights=weights, on_epoch=on_epoch
             )
-        except Exception as error:  # noqa: BLE001  whatever one network does, the search goes on; the record says what it was
-            return TrialRecord(
+            record = TrialRecord(
                 number=trial.number,
                 values=trial.values,
-                status="failed",
-                seconds=time.perf_counter() - start,
-                error=_reason(error),
+                status="completed",
+                score=outcome.metrics[self.search.objective],
+                metrics=outcome.metrics,
+                epochs=outcome.epochs[-1].number,
+                params=outcome.params,
+                seconds=outcome.seconds,
             )
-        return self._keep(trial, model, outcome)
+        except Exception as error:  # noqa: BLE001  whatever one network does, the search goes on; the record says what it was
+            seconds, reason = time.perf_counter() - start, _reason(error)
+            record = TrialRecord(number=trial.number, values=trial.values, status="failed", seconds=seconds, error=reason)
+        finally:
+            for listener in self.listeners:
+                listener.trial_ended(trial, record)
+        return record, model
 
-    def _keep(self, trial: Trial, model: keras.Model, outcome: Outcome) -> TrialRecord:
-        record = TrialRecord(
-            number=trial.number,
-            values=trial.values,
-            status="completed",
-            score=outcome.metrics[self.search.objective],
-            metrics=outcome.metrics,
-            epochs=outcome.epochs[-1].number,
-            params=outcome.params,
-            seconds=outcome.seconds,
-        )
-        if self.search.oracle == "hyperband":
-            model.save_weights(self._weights(trial.number))
-        ranked = leaderboard([*self.journal.trials, record], self.search.objective)
-        if ranked[0] is record:
-            assert trial.recipe is not None
-            partial = self.search.directory / ".best.partial.keras"
-            model.save(partial)
-            os.replace(partial, self.search.directory / "best.keras")
-            _write(self.search.directory / "best.yaml", dump_recipe(trial.recipe))
-        return record
+    def _keep(self, trial: Trial, model: keras.Model) -> None:
+        assert trial.recipe is not None
+        partial = self.search.directory / ".best.partial.keras"
+        model.save(partial)
+        os.replace(partial, self.search.directory / "best.keras")
+        _write(self.search.directory / "best.yaml", dump_recipe(trial.recipe))
 
     def _weights(self, number: int) -> Path:
         folder = self.search.directory / "weights"
         folder.mkdir(exist_ok=True)
         return folder / f"trial-{number:04}.weights.h5"
-
-
-def _conclude(search: Search, journal: Journal) -> Result:
-    ranked = leaderboard(journal.trials, search.objective)
-    write_leaderboard(search.directory / "leaderboard.csv", ranked, search.space)
-    if not ranked or ranked[0].status != "completed":
-        reasons = sorted({(record.error or "").strip().splitlines()[-1] for record in ranked})
-        raise RuntimeError("no trial completed" + "".join(f"\n  {reason}" for reason in reasons))
-    best = ranked[0]
-    if "test" in search.data.sizes and best.number not in journal.tests:
-        model = keras.saving.load_model(search.directory / "best.keras")
-        journal.add_test(best.number, evaluate(model, search.data, "test"))
-    return Result(directory=search.directory, trials=tuple(ranked), best=best, test=journal.tests.get(best.number))
 
 
 def _reason(error: Exception) -> str:

@@ -166,17 +166,20 @@ class Tracker(Listener):
 
     def _kill_orphans(self, ours: str) -> None:
         # A process that was killed outright left its trial's run behind as RUNNING.
-        query = f"{ours} and tags.`reskeras.kind` = 'trial' and attributes.status = 'RUNNING'"
+        query = f"{ours} and tags.`reskeras.kind` != 'search' and attributes.status = 'RUNNING'"
         for run in self._client.search_runs([self._experiment], query):
             self._client.set_tag(run.info.run_id, "reskeras.error", "interrupted")
             self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _begin_trial(self, trial: Trial, started: int) -> None:
         assert self._search is not None
-        tags = self._tags("trial") | {"reskeras.trial": str(trial.number), "mlflow.parentRunId": self._parent}
+        tags = self._tags("final" if trial.final else "trial") | {
+            "reskeras.trial": str(trial.number),
+            "mlflow.parentRunId": self._parent,
+        }
         if trial.parent is not None:
             tags["reskeras.parent_trial"] = str(trial.parent)
-        name = title(trial.values, self._search.space)
+        name = ("final · " if trial.final else "") + title(trial.values, self._search.space)
         run = self._client.create_run(self._experiment, start_time=started, run_name=name, tags=tags)
         self._child = run.info.run_id
         params = {short: trial.values[path] for path, short in self._short.items() if path in trial.values}

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tuning.events import Ending, Listener, Result, Search, Trial
 from tuning.journal import TrialRecord
-from tuning.report import leaderboard, title
+from tuning.report import last_line, leaderboard, title
 
 if TYPE_CHECKING:
     from reskeras.train import Epoch
@@ -61,16 +61,16 @@ class Progress(Listener):
         self._trial = None
         if record is None or self._search is None:
             return
-        self._done.append(record)
-        self._trials_here += 1
-        line = Text(f"{record.number:>3}  {title(record.values, self._search.space)}")
+        line = Text(f"{'final' if trial.final else record.number:>5}  {title(record.values, self._search.space)}")
+        if not trial.final:
+            self._done.append(record)
+            self._trials_here += 1
         if record.status == "failed":
-            reason = (record.error or "").strip().split("\n")[-1]
-            line.append(f"  failed: {reason}", style="red")
+            line.append(f"  failed: {last_line(record.error)}", style="red")
         else:
             line.append(f"  {self._search.objective} {percent(self._search.objective, record.score)}", style="bold")
             line.append(f"  {compact(record.params)} params  {record.seconds:.1f} s", style="dim")
-            if leaderboard(self._done, self._search.objective)[0] is record:
+            if not trial.final and leaderboard(self._done, self._search.objective)[0] is record:
                 line.append("  best so far", style="green")
         self.console.print(line, soft_wrap=True)
 
@@ -93,7 +93,7 @@ class Progress(Listener):
         assert self._search is not None
         if self._trial is None:
             return ""
-        where = f"trial {self._trial.number} of {self._search.trials}"
+        where = "final training" if self._trial.final else f"trial {self._trial.number} of {self._search.trials}"
         what = title(self._trial.values, self._search.space)
         if self._epoch is None:
             return f"{where} · {what} · building"

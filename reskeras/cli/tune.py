@@ -31,6 +31,11 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
 @click.option("--trials", type=click.IntRange(min=1), default=10, show_default=True, help="trials in all")
 @click.option("--epochs", type=click.IntRange(min=1), help="epochs of a trial  [default: the space's own, 8 without one]")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="begin no trial after so many minutes")
+@click.option(
+    "--final-epochs",
+    type=click.IntRange(min=0),
+    help="train the winner once more, for so many epochs  [default: 20 without a space, else 0]",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="the same seed gives the same search")
 @click.option(
     "--objective", type=click.Choice(list(OBJECTIVES)), default="val_accuracy", show_default=True, help="what is compared"
@@ -46,6 +51,7 @@ def tune(
     trials: int,
     epochs: int | None,
     minutes: float | None,
+    final_epochs: int | None,
     seed: int,
     objective: str,
     name: str | None,
@@ -90,6 +96,7 @@ def tune(
             trials=trials,
             epochs=epochs,
             minutes=minutes,
+            final_epochs=final_epochs if final_epochs is not None else 20 if space is None else 0,
             seed=seed,
             objective=objective,
             listeners=[
@@ -105,10 +112,11 @@ def tune(
         return
     output = Console()
     output.print(_leaderboard(result, searched, objective))
+    kept = result.final if result.final is not None and result.final.status == "completed" else result.best
     test = "" if result.test is None else f", on the test split {percent('accuracy', result.test['accuracy'])}"
     output.print(
         f"best: trial {result.best.number}, {title(result.best.values, searched)}: "
-        f"{objective} {percent(objective, result.best.score)}{test}",
+        f"{objective} {percent(objective, kept.score)}{test}",
         style="bold",
         highlight=False,
         soft_wrap=True,
@@ -157,6 +165,7 @@ def _as_json(result: Result) -> dict[str, Any]:
     return {
         "directory": str(result.directory),
         "best": dataclasses.asdict(result.best),
+        "final": result.final and dataclasses.asdict(result.final),
         "test": result.test,
         "trials": [dataclasses.asdict(record) for record in result.trials],
     }
