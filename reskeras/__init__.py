@@ -9,13 +9,13 @@ from reskeras.presets import preset, presets
 from reskeras.textio import dump_spec, load_spec
 
 if TYPE_CHECKING:
-    from reskeras.build import build
+    from reskeras.builder import build
 
 
 __all__ = ["RequestError", "__version__", "build", "dump_spec", "load_spec", "preset", "presets"]
 
 # What needs Keras is imported on first use, so that reading and writing specs stays instant.
-_LAZY = {"build": "reskeras.build"}
+_LAZY = {"build": "reskeras.builder"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,13 @@
 """Keras Tuner's oracles, with what would hurt a search mended by subclassing (keras-tuner 1.4.8)."""
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras_tuner
 from keras_tuner import oracles as kt
+from sklearn.exceptions import ConvergenceWarning
 
 from reskeras.errors import RequestError, did_you_mean
 from tuning.settings import OBJECTIVES, ORACLES
@@ -50,6 +52,13 @@ class GridOracle(_Journaled, kt.GridSearchOracle):  # type: ignore[misc]
 
 class BayesianOracle(_BaseFirst, kt.BayesianOptimizationOracle):  # type: ignore[misc]
     """A Gaussian process over the trials so far; seconds of computing for each suggestion."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Keras Tuner's hook: the values of the next trial."""
+        with warnings.catch_warnings():
+            # A length scale at its bound says that a dimension does not matter yet: usual after a handful of trials.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return super().populate_space(trial_id)
 
 
 class HyperbandOracle(_Journaled, kt.HyperbandOracle):  # type: ignore[misc]

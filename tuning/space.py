@@ -268,10 +268,11 @@ def sample(hp: Any, space: Space) -> Recipe:
 def _draw(hp: Any, path: str, space: Space) -> Any:
     item, base = space.vary[path], space.base_value(path)
     if isinstance(item, tuple):
-        # Keras Tuner's Choice turns booleans into numbers and refuses mixed types, so the values go by their text.
+        if {type(value) for value in item} in ({str}, {int}, {float}):
+            return hp.Choice(path, list(item), default=base if base in item else None)
+        # Keras Tuner's Choice turns booleans into numbers and refuses mixed types, so such values go by their text.
         by_label = {_label(value): value for value in item}
-        default = _label(base) if _label(base) in by_label else None
-        return by_label[hp.Choice(path, list(by_label), default=default)]
+        return by_label[hp.Choice(path, list(by_label), default=_label(base) if base in item else None)]
     sampling = "log" if item.log else "linear"
     default = base if base is not None and item.low <= base <= item.high else None
     if space.is_whole(path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from reskeras.build import build
+from reskeras.builder import build
 from reskeras.data import ImageData
 from reskeras.spec import Recipe
 from reskeras.train import Epoch, train

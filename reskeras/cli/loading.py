@@ -1,6 +1,7 @@
 """Importing TensorFlow without its chatter."""
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -50,3 +51,5 @@ def load_keras() -> None:
         import tensorflow as tf
 
         tf.config.list_logical_devices()
+        # It warns of every new network that it traces a step anew, which is what a search is.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)

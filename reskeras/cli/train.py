@@ -39,7 +39,7 @@ def train(network: str, data: str, epochs: int | None, seed: int | None, out: Pa
         load_keras()
         import keras
 
-        from reskeras.build import build
+        from reskeras.builder import build
         from reskeras.train import Epoch, evaluate
         from reskeras.train import train as fit
 

@@ -13,7 +13,7 @@ from rich.table import Table
 import reskeras
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress, compact, percent
-from tuning.events import Result
+from tuning.events import Listener, Result, Trial
 from tuning.report import title
 from tuning.settings import OBJECTIVES, ORACLES
 from tuning.space import Space, default_space, load_space
@@ -86,7 +86,6 @@ def tune(
     directory = Path("searches") / name
     if not resume:
         _set_aside(directory, console)
-    signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         result = run_search(
             searched,
@@ -100,6 +99,7 @@ def tune(
             seed=seed,
             objective=objective,
             listeners=[
+                _Interrupts(),
                 Progress(console),
                 Tracker(uri, on_problem=lambda text: console.print(f"warning: {text}", style="yellow", highlight=False)),
             ],
@@ -137,8 +137,28 @@ def _set_aside(directory: Path, console: Console) -> None:
     console.print(f"the earlier search is kept in {kept}", highlight=False)
 
 
-def _as_interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+class _Interrupts(Listener):
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt.
+
+    Python drops an exception that a signal raises while a destructor runs, so one that was dropped is raised again at the next
+    epoch.
+    """
+
+    def __init__(self) -> None:
+        self._seen = False
+        for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background jobs with it ignored
+            signal.signal(number, self._raise)
+
+    def _raise(self, *_: Any) -> None:
+        self._seen = True
+        raise KeyboardInterrupt
+
+    def trial_started(self, trial: Trial) -> None:
+        if self._seen:
+            raise KeyboardInterrupt
+
+    def epoch_ended(self, trial: Trial, epoch: Any) -> None:
+        self.trial_started(trial)
 
 
 def _leaderboard(result: Result, space: Space, objective: str) -> Table:

@@ -55,7 +55,8 @@ def ui(store: str | None, port: int | None, browser: bool) -> None:
         # Of its own, so that its workers end with it and Ctrl-C reaches only us.
         start_new_session=True,
     )
-    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(0))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with console.status("starting the MLflow server ..."):
             _wait_until_healthy(server, process, said)

@@ -1,7 +1,9 @@
 """Data sets by their TensorFlow Datasets name, the embedded `digits` among them."""
 
+import contextlib
 import logging
 import os
+import sys
 import threading
 from typing import Any
 
@@ -74,7 +76,8 @@ def _prepare(builder: Any, name: str) -> None:
         )
     tfds.disable_progress_bar()
     try:
-        builder.download_and_prepare()
+        with contextlib.redirect_stdout(sys.stderr):  # TFDS tells its news on standard output, which is for results
+            builder.download_and_prepare()
     except OSError as error:
         raise RequestError(
             f"data set {name!r} cannot be prepared in {builder.data_dir_root}: {error}; TFDS_DATA_DIR names another place"

@@ -1,4 +1,7 @@
-"""From a spec to a Keras model."""
+"""From a spec to a Keras model.
+
+Not called `build`: importing a module of that name would put it in the place of the function `reskeras.build`.
+"""
 
 import keras
 

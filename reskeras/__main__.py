@@ -1,0 +1,5 @@
+"""`python -m reskeras`."""
+
+from reskeras.cli import main
+
+main()

@@ -1,0 +1,42 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tfds_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """TFDS prepares its data sets in a folder of the session's, not in the home directory."""
+    os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tensorflow_datasets"))
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs in a folder of its own: searches and stores go to the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def blobs() -> dict[str, np.ndarray]:
+    """Three classes of 8x8 images that a small net learns in an epoch or two: a bright quarter says the class."""
+    random = np.random.default_rng(7)
+    arrays = {}
+    for split, size in (("train", 96), ("val", 48), ("test", 48)):
+        labels = np.arange(size) % 3
+        images = random.normal(0.2, 0.1, (size, 8, 8, 1)).astype("float32")
+        for image, label in zip(images, labels, strict=True):
+            image[4 * (label // 2) :, 4 * (label % 2) : 4 * (label % 2) + 4] += 0.5
+        arrays |= {f"x_{split}": images, f"y_{split}": labels.astype("int64")}
+    return arrays
+
+
+@pytest.fixture
+def blobs_npz(blobs: dict[str, np.ndarray], tmp_path: Path) -> Path:
+    path = tmp_path / "blobs.npz"
+    np.savez(path, **blobs)
+    return path

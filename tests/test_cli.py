@@ -1,0 +1,144 @@
+"""The commands as a person calls them."""
+
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import reskeras
+from reskeras.cli import main
+from reskeras.cli.progress import compact, percent
+from tuning.space import default_space
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-m", "reskeras", *arguments], capture_output=True, text=True, check=False, timeout=600)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "resnet21"], "error: unknown preset 'resnet21'; did you mean"),
+        (["show", "none.yaml"], "error: none.yaml: No such file"),
+        (["presets", "x*"], "error: no preset matches 'x*'"),
+        (["train", "bad.yaml"], "error: bad.yaml: stages.0.width: input should be greater than 0 (got -1)"),
+        (["tune", "bad.yaml"], "error: bad.yaml: vary: this section is missing"),
+        (["tune", "space.yaml", "--data", "mnistt"], "error: unknown data set 'mnistt'; did you mean 'mnist'?"),
+        (["tune", "--data", "none.npz"], "error: none.npz: no such file"),
+        (["tune", "--oracle", "tarot"], "'tarot' is not one of 'random', 'bayesian', 'hyperband', 'grid'"),
+        (["tune", "--trials", "0"], "0 is not in the range x>=1"),
+        (["tune", "--name", "a/b"], "error: --name 'a/b': a name is one word"),
+        (["tune", "--tracking-uri", "mlruns"], "error: tracking store 'mlruns'"),
+        (["ui"], "mlflow.db: no store here yet; `reskeras tune` makes one"),
+        (["dance"], "No such command 'dance'"),
+    ],
+)
+def test_a_wrong_request_gets_its_reason_and_status_2_and_writes_nothing(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.yaml").write_text(reskeras.dump_spec(reskeras.preset("resnet20")).replace("width: 16, stride: 1", "width: -1"))
+    (tmp_path / "space.yaml").write_text(default_space((8, 8, 1), 10, "classification").dump())
+    before = sorted(tmp_path.iterdir())
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_show_edit_train(tmp_path: Path, blobs_npz: Path) -> None:
+    shown = CliRunner().invoke(main, ["show", "resnet20"])
+    (tmp_path / "my.yaml").write_text(shown.stdout.replace("blocks: 3", "blocks: 1"))
+    done = run("train", "my.yaml", "--data", str(blobs_npz), "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    assert "input_shape and classes follow the data: 8x8x1 and 3 (the spec has 32x32x3 and 10)" in done.stderr
+    assert "epoch   2 of 2" in done.stderr
+    assert done.stdout.startswith("test split: accuracy")
+    trained = reskeras.load_spec("trained/resnet20/spec.yaml")
+    assert (trained.input_shape, trained.head.classes, trained.stages[0].blocks) == ((8, 8, 1), 3, 1)
+    assert Path("trained/resnet20/model.keras").exists()
+
+
+def test_tune_tells_its_result_as_json_on_a_clean_standard_output(tmp_path: Path, blobs_npz: Path) -> None:
+    space = default_space((8, 8, 1), 10, "classification").with_train(epochs=1)
+    (tmp_path / "space.yaml").write_text(space.dump())
+    done = run("tune", "space.yaml", "--data", str(blobs_npz), "--trials", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["directory"] == "searches/space-blobs"
+    assert len(told["trials"]) == 2
+    # TensorFlow's chatter is held back, what happens is told line by line.
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("reskeras ")
+    assert not [line for line in lines if "cuInit" in line or "oneDNN" in line or "absl" in line or "mlflow.store" in line]
+    assert [line for line in lines if "trial 2 of 2 · epoch 1 of 1" in line]
+    again = run("tune", "space.yaml", "--data", str(blobs_npz), "--trials", "2", "--json", "--fresh")
+    assert "the earlier search is kept in searches/space-blobs.old1" in again.stderr
+    repeated = json.loads(again.stdout)
+    assert [trial["metrics"] for trial in repeated["trials"]] == [trial["metrics"] for trial in told["trials"]]
+
+
+def test_the_ui_serves_the_store_on_loopback_and_ends_with_its_processes(tmp_path: Path) -> None:
+    from tuning.tracking import open_store, tracking_uri
+
+    open_store(tracking_uri(None))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reskeras", "ui", "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        line = process.stdout.readline()
+        address = line.rsplit(" ", 1)[1].partition("/#")[0]
+        assert address.startswith("http://127.0.0.1:")
+        assert urllib.request.urlopen(f"{address}/health", timeout=10).status == 200
+        evil = urllib.request.Request(f"{address}/health", headers={"Host": "10.evil.example"})
+        page = urllib.request.Request(f"{address}/", headers={"Host": "10.evil.example"})
+        del evil
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(page, timeout=10)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "the server has ended" in stderr
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{address}/health", timeout=10)
+
+
+def test_numbers_are_told_as_people_read_them() -> None:
+    assert [compact(n) for n in (812, 77_610, 25_557_032, 4_089_000_000)] == ["812", "77.6k", "25.6M", "4.09G"]
+    assert percent("val_accuracy", 0.98765) == "98.8 %"
+    assert percent("val_loss", 0.123456) == "0.1235"
+
+
+def test_exported_names_exist_and_are_no_modules() -> None:
+    importlib.import_module("tuning.search")  # which imports everything
+    for name in reskeras.__all__:
+        assert not inspect.ismodule(getattr(reskeras, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'biuld'"):
+        reskeras.biuld  # noqa: B018
+
+
+@pytest.mark.main_path
+def test_the_main_job(tmp_path: Path) -> None:
+    """`reskeras tune`, no arguments: the README's first command."""
+    done = run("tune")
+    assert done.returncode == 0, done.stderr
+    assert "best: trial" in done.stdout
+    assert "compare trials  reskeras ui" in done.stdout
+    entries = [json.loads(line) for line in Path("searches/digits/journal.jsonl").read_text().splitlines()]
+    assert sum(entry["kind"] == "trial" and entry["status"] == "completed" for entry in entries) == 10
+    (conclusion,) = [entry for entry in entries if entry["kind"] == "conclusion"]
+    assert conclusion["test"]["accuracy"] >= 0.98
+    for file in ("best.yaml", "best.keras", "leaderboard.csv", "space.yaml"):
+        assert Path("searches/digits", file).exists()
+    assert dataclasses.is_dataclass(reskeras.load_spec("searches/digits/best.yaml"))
+    assert os.path.getsize("mlflow.db") > 0

@@ -1,0 +1,328 @@
+"""Searches, whole: what they leave, what they repeat, what they survive."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+import reskeras
+from reskeras.data import ImageData, from_arrays
+from reskeras.spec import CifarStem, Classifier, Recipe, ResNet, Stage, TrainSpec
+from reskeras.train import Epoch, evaluate
+from tuning import Range, Space, tune
+from tuning.events import Listener, Trial
+from tuning.journal import Journal, TrialRecord
+from tuning.report import leaderboard
+from tuning.tracking import Tracker, open_store, tracking_uri
+
+
+@pytest.fixture(scope="module")
+def data(blobs: dict[str, np.ndarray]) -> ImageData:
+    return from_arrays(blobs, name="blobs")
+
+
+def tiny(**vary: Any) -> Space:
+    net = ResNet(
+        input_shape=(8, 8, 1),
+        stem=CifarStem(width=4),
+        block={"kind": "basic"},
+        stages=(Stage(blocks=1, width=8, stride=2),),
+        head=Classifier(classes=3),
+    )
+    vary = vary or {"block.kind": ["plain", "basic"], "train.learning_rate": Range(low=1e-3, high=1e-1, log=True)}
+    return Space(Recipe(model=net, train=TrainSpec(epochs=1, batch_size=32)), vary)
+
+
+def journal(folder: str = "s") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(folder, "journal.jsonl").read_text().splitlines()]
+
+
+def told(record: TrialRecord) -> tuple[Any, ...]:
+    return record.number, dict(record.values), record.score, dict(record.metrics)
+
+
+class StopIn(Listener):
+    """Ctrl-C in the middle of a trial."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
+        if trial.number == self.number:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.main_path
+def test_a_search_leaves_its_winner_in_every_form(data: ImageData) -> None:
+    problems: list[str] = []
+    result = tune(tiny(), data, directory="s", trials=3, final_epochs=2, listeners=[Tracker(tracking_uri(None), problems.append)])
+    assert not problems
+    assert [record.status for record in result.trials] == ["completed"] * 3
+    assert result.best.score == max(record.score for record in result.trials)
+    assert result.final is not None
+    assert result.final.epochs == 2
+
+    # best.keras is the final model, with the spec of best.yaml, and scores what was reported; it needs no reskeras.
+    code = (
+        "import keras; m = keras.saving.load_model('s/best.keras'); import sys; assert 'reskeras' not in sys.modules; print(m.name)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "resnet"
+    model = keras.saving.load_model("s/best.keras")
+    assert evaluate(model, data, "val")["accuracy"] == pytest.approx(result.final.metrics["val_accuracy"])
+    assert evaluate(model, data, "test") == pytest.approx(result.test)
+    best = reskeras.textio.load_recipe("s/best.yaml")
+    assert best.train.epochs == 2
+    assert best.model.block.kind == result.best.values["block.kind"]
+    assert reskeras.build(best.model).count_params() == model.count_params() == result.best.params
+
+    rows = list(csv.DictReader(Path("s/leaderboard.csv").read_text().splitlines()))
+    assert [int(row["trial"]) for row in rows] == [record.number for record in result.trials]
+    assert {"rank", "block", "lr", "score", "params"} <= set(rows[0])
+
+    # MLflow has the same: a parent, its children with their parameters, curves and specs.
+    client = MlflowClient(tracking_uri(None))
+    (experiment,) = [found for found in client.search_experiments() if found.name == "blobs"]
+    runs = client.search_runs([experiment.experiment_id])
+    parent = next(run for run in runs if run.data.tags["reskeras.kind"] == "search")
+    children = {int(run.data.params["trial"]): run for run in runs if run.data.tags["reskeras.kind"] == "trial"}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == 5  # the search, its three trials, the final training
+    assert all(run.data.tags.get("mlflow.parentRunId") == parent.info.run_id for run in children.values())
+    for record in result.trials:
+        run = children[record.number]
+        assert run.data.params["block"] == record.values["block.kind"]
+        rate = record.values["train.learning_rate"]
+        assert float(run.data.params["lr"]) == rate
+        assert float(run.data.params["log10_lr"]) == pytest.approx(np.log10(rate))
+        assert run.data.metrics["val_accuracy"] == pytest.approx(record.score)
+        (point,) = client.get_metric_history(run.info.run_id, "val_loss")
+        assert (point.step, point.value) == (1, pytest.approx(record.metrics["val_loss"]))
+        spec = client.download_artifacts(run.info.run_id, "spec.yaml")
+        assert reskeras.load_spec(spec).block.kind == record.values["block.kind"]
+    assert parent.data.metrics["test_accuracy"] == pytest.approx(result.test["accuracy"])
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {"best.keras", "best.yaml", "leaderboard.csv"}
+
+
+def test_a_seed_repeats_a_search_and_another_does_not(data: ImageData) -> None:
+    first, again, other = (
+        tune(tiny(), data, directory=folder, trials=2, seed=seed) for folder, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert [told(r) for r in first.trials] == [told(r) for r in again.trials]
+    assert {r.score for r in first.trials} | {r.metrics["loss"] for r in first.trials} != {r.score for r in other.trials} | {
+        r.metrics["loss"] for r in other.trials
+    }
+
+
+@pytest.mark.parametrize("oracle", ["random", "bayesian", "hyperband", "grid"])
+def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(data: ImageData, oracle: str) -> None:
+    space = tiny(**{"block.kind": ["plain", "basic"], "train.learning_rate": [0.01, 0.03, 0.1]})
+    how = {"oracle": oracle, "trials": 4, "epochs": 2}
+    whole = tune(space, data, directory="whole", **how)
+    with pytest.raises(KeyboardInterrupt):
+        tune(space, data, directory="cut", listeners=[StopIn(3)], **how)
+    assert [entry["kind"] for entry in journal("cut")] == ["search", "trial", "trial"]
+    cut = tune(space, data, directory="cut", **how)
+    assert sorted(map(told, cut.trials), key=lambda t: t[0]) == sorted(map(told, whole.trials), key=lambda t: t[0])
+    assert cut.test == whole.test
+
+
+def test_hyperband_trains_its_best_on_from_their_weights(data: ImageData) -> None:
+    started: list[Trial] = []
+    ended: list[tuple[int, int]] = []
+
+    class Watch(Listener):
+        def trial_started(self, trial: Trial) -> None:
+            started.append(trial)
+
+        def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
+            ended.append((trial.number, epoch.number))
+
+    tune(tiny(), data, directory="s", oracle="hyperband", trials=5, epochs=3, listeners=[Watch()])
+    promoted = [trial for trial in started if trial.parent is not None]
+    assert promoted
+    for trial in promoted:
+        assert trial.first_epoch == 1
+        assert [epoch for number, epoch in ended if number == trial.number] == [2, 3]
+
+
+def test_a_finished_search_is_told_again_and_more_trials_extend_it(data: ImageData) -> None:
+    first = tune(tiny(), data, directory="s", trials=2)
+    before = Path("s/journal.jsonl").read_text()
+    again = tune(tiny(), data, directory="s", trials=2)
+    assert [told(r) for r in again.trials] == [told(r) for r in first.trials]
+    assert Path("s/journal.jsonl").read_text() == before  # nothing was run, the test split was not touched again
+    more = tune(tiny(), data, directory="s", trials=3)
+    assert len(more.trials) == 3
+    assert sum(entry["kind"] == "trial" for entry in journal()) == 3
+
+
+def test_another_search_in_the_same_place_is_refused_with_the_difference(data: ImageData, blobs: dict[str, np.ndarray]) -> None:
+    tune(tiny(), data, directory="s", trials=1)
+    with pytest.raises(reskeras.RequestError, match=r"s holds another search:\n  seed: it has 0, now 5\n.*--name.*--fresh"):
+        tune(tiny(), data, directory="s", trials=1, seed=5)
+    other = from_arrays(blobs | {"x_val": blobs["x_val"] + 1}, name="blobs")
+    with pytest.raises(reskeras.RequestError, match="data: it has"):
+        tune(tiny(), other, directory="s", trials=1)
+
+
+def test_a_failing_trial_is_recorded_and_the_search_goes_on(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tuning.search
+
+    real = tuning.search.run_trial
+    calls = []
+
+    def sometimes(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise ValueError("out of luck")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr("tuning.search.run_trial", sometimes)
+    result = tune(tiny(), data, directory="s", trials=3, listeners=[Tracker(tracking_uri(None), pytest.fail)])
+    assert [record.status for record in result.trials] == ["completed", "completed", "failed"]
+    assert result.trials[-1].error.strip().endswith("ValueError: out of luck")
+    runs = open_store(tracking_uri(None)).search_runs(["1"], "tags.`reskeras.trial` = '2'")
+    assert [run.info.status for run in runs] == ["FAILED"]
+    assert "out of luck" in runs[0].data.tags["reskeras.error"]
+    # A replayed failure stays one.
+    again = tune(tiny(), data, directory="s", trials=3)
+    assert [record.status for record in again.trials] == ["completed", "completed", "failed"]
+
+
+def test_a_search_without_any_result_fails_with_its_reasons(data: ImageData) -> None:
+    space = tiny(**{"train.learning_rate": [50.0, 60.0]})
+    hot = {}
+    for split in ("train", "val"):
+        images, labels = next(data.split(split).batch(200).as_numpy_iterator())
+        hot |= {f"x_{split}": images * 1e30, f"y_{split}": labels}
+    space = Space(dataclasses.replace(space.base, model=dataclasses.replace(space.base.model, norm={"kind": "none"})), space.vary)
+    with pytest.raises(RuntimeError, match=r"no trial completed\n  the loss is (nan|inf) after epoch 1"):
+        tune(space, from_arrays(hot), directory="s", trials=2)
+
+
+def test_values_that_make_no_spec_together_fail_their_trial_alone(data: ImageData) -> None:
+    space = tiny(**{"stem.width": [4, 16], "stages.0.width": [8, 16], "shortcut": ["pad", "project_on_change"]})
+    result = tune(space, data, directory="s", oracle="grid", trials=8)
+    failed = [record for record in result.trials if record.status == "failed"]
+    assert [dict(record.values) for record in failed] == [{"stem.width": 16, "stages.0.width": 8, "shortcut": "pad"}]
+    assert "shortcut 'pad' only adds channels" in failed[0].error
+
+
+def test_two_processes_cannot_search_in_one_place(data: ImageData) -> None:
+    class Second(Listener):
+        def trial_started(self, trial: Trial) -> None:
+            with pytest.raises(reskeras.RequestError, match="another process is searching here"):
+                tune(tiny(), data, directory="s", trials=1)
+
+    tune(tiny(), data, directory="s", trials=1, listeners=[Second()])
+
+
+def test_objectives_have_their_own_direction(data: ImageData) -> None:
+    records = [
+        TrialRecord(number=1, values={}, status="completed", score=0.3, metrics={"val_loss": 0.3}),
+        TrialRecord(number=2, values={}, status="completed", score=0.2, metrics={"val_loss": 0.2}),
+        TrialRecord(number=3, values={}, status="failed"),
+        TrialRecord(number=4, values={}, status="completed", score=0.3, metrics={"val_loss": 0.1}),
+    ]
+    assert [record.number for record in leaderboard(records, "val_accuracy")] == [4, 1, 2, 3]
+    assert [record.number for record in leaderboard(records, "val_loss")] == [2, 4, 1, 3]
+    with pytest.raises(reskeras.RequestError, match="unknown objective 'val_mean_iou' for classification"):
+        tune(tiny(), data, directory="s", trials=1, objective="val_mean_iou")
+    assert not Path("s").exists()
+
+
+def test_a_torn_journal_loses_only_its_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    first = Journal(path)
+    first.begin({"seed": 1})
+    first.add_trial(TrialRecord(number=1, values={"a": 1}, status="completed", score=0.5))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"kind": "trial", "numb')
+    assert [record.number for record in Journal(path).trials] == [1]
+    assert path.read_bytes() == whole
+    path.write_text("{}\n")
+    with pytest.raises(reskeras.RequestError, match=r"journal\.jsonl:1: not a line of a journal"):
+        Journal(path)
+
+
+def test_the_space_must_fit_the_data(data: ImageData) -> None:
+    unet = Space(reskeras.preset("unet"), {"norm.kind": ["none", "batch"]})
+    with pytest.raises(reskeras.RequestError, match=r"does not fit the data 'blobs': .*input_shape.0: 8 cannot be halved 4 times"):
+        tune(unet, data, directory="s", trials=1)
+    assert not Path("s").exists()
+
+
+def test_mlflow_failing_never_stops_a_search(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    problems: list[str] = []
+    result = tune(tiny(), data, directory="s", trials=1, listeners=[Tracker("http://127.0.0.1:9", problems.append)])
+    assert result.best.score is not None
+    assert len(problems) == 1
+    assert "MLflow failed (http://127.0.0.1:9)" in problems[0]
+
+
+def test_a_plain_folder_is_no_tracking_store() -> None:
+    with pytest.raises(reskeras.RequestError, match="no store in a plain folder any more"):
+        tracking_uri("./mlruns")
+
+
+SEARCH = """
+import sys
+from reskeras.cli import main
+main(["tune", sys.argv[1], "--data", sys.argv[2], "--trials", "3", "--name", "k"])
+"""
+
+
+def start(space: Path, npz: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", SEARCH, str(space), str(npz)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_trials(count: int) -> None:
+    path = Path("searches/k/journal.jsonl")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if path.exists() and path.read_text().count('"kind": "trial"') >= count:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"no {count} trials in time")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_a_killed_command_goes_on_and_leaves_no_run_running(blobs_npz: Path, tmp_path: Path, number: int, status: int) -> None:
+    space = tiny(**{"block.kind": ["plain", "basic", "bottleneck"]}).with_train(epochs=40)
+    (tmp_path / "space.yaml").write_text(space.dump())
+    process = start(tmp_path / "space.yaml", blobs_npz)
+    wait_for_trials(1)
+    os.kill(process.pid, number)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == status, stderr
+    assert "Traceback" not in stderr
+    finished = sum(entry["kind"] == "trial" for entry in journal("searches/k"))
+    assert 1 <= finished < 3
+    runs = open_store(tracking_uri(None)).search_runs(["1"])
+    if status == 130:
+        assert sorted(run.info.status for run in runs) == sorted(["FINISHED"] * finished + ["KILLED"] * (len(runs) - finished))
+        assert "the same command goes on" in stderr
+    process = start(tmp_path / "space.yaml", blobs_npz)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert f"{finished} of 3 trials are done already" in stderr
+    assert "leaderboard" in stdout
+    assert sum(entry["kind"] == "trial" for entry in journal("searches/k")) == 3
+    runs = open_store(tracking_uri(None)).search_runs(["1"])
+    assert "RUNNING" not in {run.info.status for run in runs}
+    parents = [run for run in runs if run.data.tags["reskeras.kind"] == "search"]
+    assert [run.info.status for run in parents] == ["FINISHED"]
