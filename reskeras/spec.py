@@ -30,6 +30,8 @@ Shortcut = Literal["pad", "project_on_change", "none"]
 Augment = Literal["none", "shift", "shift_flip"]
 """Random changes to training images: shifts of up to an eighth of each side, and mirroring."""
 
+Task = Literal["classification", "segmentation"]
+
 ImageShape = tuple[Count, Count, Count]
 
 
@@ -235,7 +237,7 @@ class UNet:
     """Of residual blocks; `plain` and `dense` blocks have none."""
     padding: Literal["same", "valid"] = "same"
     """`valid` is the paper's: every 3x3 convolution trims a pixel from each edge, and skips are cropped."""
-    stages: Annotated[tuple[Level, ...], Field(min_length=2)]
+    stages: Annotated[tuple[Level, ...], Field(min_length=2, max_length=12)]
     head: Segmenter
 
     def __post_init__(self) -> None:
@@ -278,12 +280,15 @@ class Recipe:
     train: TrainSpec = TrainSpec()
 
 
-def fit_to_data(spec: ResNet | DenseNet | UNet, input_shape: ImageShape, classes: int) -> ResNet | DenseNet | UNet:
+def fit_to_data(spec: ResNet | DenseNet | UNet, input_shape: ImageShape, classes: int, task: Task) -> ResNet | DenseNet | UNet:
     """The same network for images of this shape and this many classes.
 
     Raises:
-        ValueError: the network cannot take such images (a U-Net that cannot halve them often enough).
+        ValueError: the network does not do this task, or cannot take such images (a U-Net that cannot halve them often enough).
     """
+    if (task == "segmentation") != isinstance(spec, UNet):
+        needed = "masks need a network of the family 'unet'" if task == "segmentation" else "it has labels, not masks"
+        raise ValueError(f"{needed} (the network's family is {spec.family!r})")
     head = dataclasses.replace(spec.head, classes=classes)
     return dataclasses.replace(spec, input_shape=input_shape, head=head)  # type: ignore[arg-type]
 
@@ -304,12 +309,16 @@ def _check_widths(block: PlainBlock | BasicBlock | BottleneckBlock | DenseBlock,
             pass
 
 
+_LARGEST_IMAGE = 1 << 14
+
+
 def _check_halvings(unet: UNet, axis: int) -> None:
     size = unet.input_shape[axis]
     if unet_output_size(unet, size) is None:
+        # Sizes that can come once in every 2^halvings; none up to the limit means blocks that trim all pixels away.
         down = next((s for s in range(size - 1, 0, -1) if unet_output_size(unet, s)), None)
-        up = next(s for s in range(size + 1, size + 2 ** (len(unet.stages) + 8)) if unet_output_size(unet, s))
-        nearest = f"{down} and {up}" if down else str(up)
+        up = next((s for s in range(size + 1, _LARGEST_IMAGE) if unet_output_size(unet, s)), None)
+        nearest = " and ".join(str(s) for s in (down, up) if s) or f"none up to {_LARGEST_IMAGE}"
         raise ValueError(
             f"input_shape.{axis}: {size} cannot be halved {len(unet.stages) - 1} times with {unet.padding} padding; "
             f"the nearest sizes that can: {nearest}"

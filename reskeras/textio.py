@@ -191,10 +191,9 @@ def _message(mistake: Any, path: list[str]) -> str:
             return f"the key {context['discriminator']} is missing{got}"
         case "union_tag_invalid":
             known = [word.strip("'") for word in context["expected_tags"].split(", ")]
-            return (
-                f"unknown {context['discriminator'].strip(chr(39))} {context['tag']!r}{did_you_mean(context['tag'], known)}"
-                f" known: {', '.join(known)}"
-            ).replace("' known", "'; known")
+            what = context["discriminator"].strip("'")
+            near = did_you_mean(context["tag"], known) or ";"
+            return f"unknown {what} {context['tag']!r}{near} known: {', '.join(known)}"
         case "literal_error":
             known = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
             return f"unknown value{did_you_mean(mistake['input'], known)}{got}; known: {', '.join(known)}".replace("?;", "?")
@@ -238,6 +237,9 @@ def _check_bounds(root: yaml.Node, where: str) -> None:
 def _check_keys(node: yaml.MappingNode, where: str) -> None:
     seen: set[str] = set()
     for key, _ in node.value:
-        if key.value in seen and isinstance(key, yaml.ScalarNode):
-            raise RequestError(f"{where}:{key.start_mark.line + 1}: the key {key.value!r} is there twice")
-        seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise RequestError(f"{where}:{line}: a key is a word, not a list or a mapping")
+        if key.value in seen:
+            raise RequestError(f"{where}:{line}: the key {key.value!r} is there twice")
+        seen.add(key.value)

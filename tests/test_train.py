@@ -133,7 +133,7 @@ def test_masks_are_trained_and_scored_by_their_mean_iou() -> None:
         arrays |= {f"x_{split}": x + y[..., None], f"y_{split}": y}
     data = from_arrays(arrays)
     assert data.task == "segmentation"
-    spec = fit_to_data(reskeras.preset("unet_small"), data.image_shape, data.classes)
+    spec = fit_to_data(reskeras.preset("unet_small"), data.image_shape, data.classes, data.task)
     last = train(reskeras.build(spec), data, TrainSpec(epochs=4, batch_size=8, learning_rate=1e-2))[-1].metrics
     assert last["val_mean_iou"] > 0.9
     assert last["val_accuracy"] > 0.9

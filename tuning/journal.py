@@ -70,10 +70,11 @@ class Journal:
             self.header = settings
             self._append("search", settings)
             return
+        old, new = _leaves(self.header), _leaves(settings)
         differences = [
-            f"  {key}: it has {_brief(self.header.get(key))}, now {_brief(settings.get(key))}"
-            for key in sorted({*settings, *self.header} - {"search_id"})
-            if settings.get(key) != self.header.get(key)
+            f"  {path}: it has {_brief(old.get(path))}, now {_brief(new.get(path))}"
+            for path in dict.fromkeys([*new, *old])
+            if path != "search_id" and old.get(path) != new.get(path)
         ]
         if differences:
             listed = "\n".join(differences)
@@ -100,7 +101,10 @@ class Journal:
             os.fsync(file.fileno())
 
     def _read(self) -> None:
-        raw = self.path.read_bytes()
+        try:
+            raw = self.path.read_bytes()
+        except OSError as error:
+            raise RequestError(f"{self.path}: {error.strerror}") from error
         whole, _, torn = raw.rpartition(b"\n")
         if torn:
             # The process died while it wrote the last line; that trial did not end.
@@ -119,10 +123,17 @@ class Journal:
                         self.conclusions.append(Conclusion(final=final and TrialRecord(**final), **entry))
                     case kind:
                         raise ValueError(f"unknown kind of entry {kind!r}")
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise RequestError(f"{self.path}:{number}: not a line of a journal: {error}; --fresh begins anew") from error
 
 
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return {path: value}
+    return {place: leaf for key, item in items for place, leaf in _leaves(item, f"{path}.{key}" if path else str(key)).items()}
+
+
 def _brief(value: Any) -> str:
-    text = json.dumps(value)
+    text = "nothing" if value is None else json.dumps(value)
     return text if len(text) <= 200 else text[:197] + "..."

@@ -1,11 +1,13 @@
 """The search: an oracle suggests, a trial runs, the journal keeps, listeners watch."""
 
+import contextlib
 import dataclasses
+import itertools
 import os
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ def tune(
     minutes: float | None = None,
     final_epochs: int = 0,
     seed: int = 0,
+    fresh: bool = False,
     objective: str = "val_accuracy",
     listeners: Sequence[Listener] = (),
 ) -> Result:
@@ -55,6 +58,7 @@ def tune(
         minutes: no trial is begun after so many minutes.
         final_epochs: of a last training of the winner from scratch; its model is then the one kept. 0 is none.
         seed: of the oracle, and, with the trial's number, of each trial's weights and data order.
+        fresh: begin anew; an earlier search in the directory is renamed to `DIRECTORY.old1` (or 2, ...).
         objective: `val_accuracy`, `val_loss` or, for masks, `val_mean_iou`.
         listeners: told what happens.
 
@@ -65,19 +69,16 @@ def tune(
     """
     check_objective(objective, data.task)
     try:
-        space = space.fit_to(fit_to_data(space.base.model, data.image_shape, data.classes))
+        space = space.fit_to(fit_to_data(space.base.model, data.image_shape, data.classes, data.task))
     except ValueError as error:
         raise RequestError(f"the space does not fit the data {data.name!r}: {_first_line(error)}") from error
     if epochs is not None:
         space = space.with_train(epochs=epochs)
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(directory / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise RequestError(f"{directory}: another process is searching here; give this search another name") from error
-    with lock:
+    with _locked(directory):
+        if fresh:
+            _set_aside(directory)
+        directory.mkdir(exist_ok=True)
         journal = Journal(directory / "journal.jsonl")
         journal.begin(
             {
@@ -135,9 +136,7 @@ class _Loop:
             suggestion = self.oracle.create_trial("reskeras")
             if suggestion.status == "STOPPED":
                 return
-            record = self._run(suggestion.hyperparameters)
-            self.journal.add_trial(record)
-            self._tell(suggestion, record)
+            self._tell(suggestion, self._run(suggestion.hyperparameters))
 
     def _replay(self, record: TrialRecord) -> None:
         suggestion = self.oracle.create_trial("reskeras")
@@ -192,12 +191,19 @@ class _Loop:
             trial = dataclasses.replace(trial, recipe=self._recipe(number, hyperparameters))
         except RequestError as error:
             invalid = error
-        record, model = self._attempt(trial, invalid)
-        if model is not None:
-            if self.search.oracle == "hyperband":
-                model.save_weights(self._weights(number))
-            if leaderboard([*self.journal.trials, record], self.search.objective)[0] is record:
-                self._keep(trial, model)
+        ended: TrialRecord | None = None
+        try:
+            record, model = self._attempt(trial, invalid)
+            if model is not None:
+                if self.search.oracle == "hyperband":
+                    model.save_weights(self._weights(number))
+                if leaderboard([*self.journal.trials, record], self.search.objective)[0] is record:
+                    self._keep(trial, model)
+            self.journal.add_trial(record)
+            ended = record  # only now: what listeners are told must not be lost
+        finally:
+            for listener in self.listeners:
+                listener.trial_ended(trial, ended)
         return record
 
     def _train_finally(self, best: TrialRecord, epochs: int) -> TrialRecord:
@@ -205,10 +211,16 @@ class _Loop:
         train = dataclasses.replace(recipe.train, epochs=epochs, seed=derive_seed(self.search.seed, "final", best.number))
         recipe = dataclasses.replace(recipe, train=train)
         trial = Trial(number=best.number, values=best.values, recipe=recipe, first_epoch=0, parent=None, final=True)
-        record, model = self._attempt(trial, None)
-        # Kept even where it validates a little worse: the best of many scores is a lucky one, this one is not chosen.
-        if model is not None:
-            self._keep(trial, model)
+        ended: TrialRecord | None = None
+        try:
+            record, model = self._attempt(trial, None)
+            # Kept even where it validates a little worse: the best of many scores is a lucky one, this one is not chosen.
+            if model is not None:
+                self._keep(trial, model)
+            ended = record
+        finally:
+            for listener in self.listeners:
+                listener.trial_ended(trial, ended)
         return record
 
     def _recipe(self, number: int, hyperparameters: Any) -> Recipe:
@@ -227,7 +239,6 @@ class _Loop:
 
         for listener in self.listeners:
             listener.trial_started(trial)
-        record: TrialRecord | None = None
         model, start = None, time.perf_counter()
         try:
             if trial.recipe is None:
@@ -249,9 +260,6 @@ class _Loop:
         except Exception as error:  # noqa: BLE001  whatever one network does, the search goes on; the record says what it was
             seconds, reason = time.perf_counter() - start, _reason(error)
             record = TrialRecord(number=trial.number, values=trial.values, status="failed", seconds=seconds, error=reason)
-        finally:
-            for listener in self.listeners:
-                listener.trial_ended(trial, record)
         return record, model
 
     def _keep(self, trial: Trial, model: keras.Model) -> None:
@@ -265,6 +273,27 @@ class _Loop:
         folder = self.search.directory / "weights"
         folder.mkdir(exist_ok=True)
         return folder / f"trial-{number:04}.weights.h5"
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        if directory.exists() and not directory.is_dir():
+            raise RequestError(f"{directory}: a file is in the way of the search's folder")
+        # Beside the folder, which --fresh renames.
+        with filelock.FileLock(directory.with_name(f".{directory.name}.lock"), timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise RequestError(f"{directory}: another process is searching here; give this search another name") from error
+    except FileExistsError as error:
+        raise RequestError(f"{error.filename}: a file is in the way of the search's folder") from error
+
+
+def _set_aside(directory: Path) -> None:
+    if directory.exists():
+        numbers = itertools.count(1)
+        directory.rename(next(old for n in numbers if not (old := directory.with_name(f"{directory.name}.old{n}")).exists()))
 
 
 def _reason(error: Exception) -> str:

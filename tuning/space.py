@@ -40,6 +40,15 @@ from reskeras.textio import dump_document, error_lines, parse_recipe, read_docum
 
 Scalar = str | int | float | bool
 
+_FIXED = {
+    "family": "a family cannot vary; make a space for each",
+    "name": "a name makes no difference",
+    "input_shape": "the data say it",
+    "head.classes": "the data say it",
+    "train.seed": "a search has one seed, from which each trial has its own",
+}
+"""Paths that cannot vary, and why."""
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Range:
@@ -52,7 +61,9 @@ class Range:
     """Whether factors count, not differences."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ValueError(f"a range has ends (got low {self.low:g}, high {self.high:g})")
+        if self.low >= self.high:
             raise ValueError(f"an empty range: low {self.low:g} must be less than high {self.high:g}")
         if self.log and self.low <= 0:
             raise ValueError(f"a range with log: true must begin above 0 (got low {self.low:g})")
@@ -145,11 +156,10 @@ class Space:
 
     def condition(self, path: str) -> tuple[str, list[str]] | None:
         """The kind path and its kinds under which a path counts; None where it always does."""
-        field = path.partition(".")[0]
+        field, _, key = path.partition(".")
         kinds = self.vary.get(f"{field}.kind")
-        if field not in UNIONS or path == f"{field}.kind" or not isinstance(kinds, tuple):
+        if field not in UNIONS or key in ("", "kind") or not isinstance(kinds, tuple):
             return None
-        key = path.split(".")[1]
         having = [str(kind) for kind in kinds if key in _fields_of_kind(field, str(kind))]
         return (f"{field}.kind", having) if len(having) < len(kinds) else None
 
@@ -167,22 +177,24 @@ class Space:
         return isinstance(value, int)
 
     def _misfits(self, path: str, range_: Vary) -> list[str]:
-        if path == "family" or path.startswith("vary"):
-            return ["a family cannot vary; make a space for each"]
+        if reason := _FIXED.get(path.partition(".")[0]) or _FIXED.get(path):
+            return [reason]
         if not _lookup(self._document, path.split(".")):
             condition = self.condition(path)
             if condition is None or not condition[1]:
                 known = sorted(set(_paths(self._document)))
                 return [f"no such path in the spec{did_you_mean(path, known)}"]
-        if path.startswith("train.seed"):
-            return ["a search has one seed for all of its trials; it is not searched over"]
+        elif isinstance(self.base_value(path), dict | list):
+            below = [known for known in _paths(self._document) if known.startswith(f"{path}.")]
+            return [f"this is no single value; vary what is in it{': ' + ', '.join(dict.fromkeys(below)) if below else ''}"]
         if isinstance(range_, tuple):
             ends: list[Any] = list(range_)
         else:
             ends = [range_.low, range_.high]
             if self.is_whole(path):
-                if not all(end.is_integer() for end in ends):
-                    return [f"this is a whole number (got {range_.low:g} to {range_.high:g})"]
+                if not all(float(number).is_integer() for number in (*ends, range_.step or 1)):
+                    step = f" in steps of {range_.step:g}" if range_.step else ""
+                    return [f"this is a whole number (got {range_.low:g} to {range_.high:g}{step})"]
                 ends = [int(end) for end in ends]
         lines = []
         for end in ends:
@@ -315,7 +327,13 @@ def _lookup(document: Any, parts: list[str]) -> list[Any]:
         return [document]
     head, rest = parts[0], parts[1:]
     if isinstance(document, list):
-        entries = document if head == "*" else [document[int(head)]] if head.isdigit() and int(head) < len(document) else []
+        entries = (
+            document
+            if head == "*"
+            else [document[int(head)]]
+            if head.isdecimal() and head.isascii() and int(head) < len(document)
+            else []
+        )
         return [value for entry in entries for value in _lookup(entry, rest)]
     if isinstance(document, dict) and head in document:
         return _lookup(document[head], rest)

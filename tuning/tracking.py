@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # it announces every table it creates
 }
+_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
 _CLOSING_SECONDS = 60.0
 _STATUS = {Ending.FINISHED: "FINISHED", Ending.FAILED: "FAILED", Ending.INTERRUPTED: "KILLED"}
 
@@ -47,12 +49,11 @@ def tracking_uri(given: str | None) -> str:
         RequestError: a store that MLflow does not write to any more (a plain folder).
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    if "://" not in uri or uri.startswith("file:"):
-        if uri == "databricks":
-            return uri
+    scheme, _, rest = uri.partition("://")
+    if scheme not in _SCHEMES or (scheme == "sqlite" and rest in ("", "/")):
         raise RequestError(
-            f"tracking store {uri!r}: MLflow has no store in a plain folder any more; give sqlite:///mlflow.db or the "
-            "http(s):// address of a server"
+            f"tracking store {_shown(uri)!r}: give sqlite:///mlflow.db, the http(s):// address of a server, or another store that "
+            "MLflow writes to (a plain folder is none any more)"
         )
     return uri
 
@@ -115,7 +116,9 @@ class Tracker(Listener):
         self._jobs.put(None)
         self._thread.join(_CLOSING_SECONDS)
         if self._thread.is_alive():
-            self._on_problem(f"MLflow has not answered for {_CLOSING_SECONDS:.0f} s; the last of this search is not in {self._uri}")
+            self._on_problem(
+                f"MLflow has not answered for {_CLOSING_SECONDS:.0f} s; the last of this search is not in {_shown(self._uri)}"
+            )
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -124,7 +127,7 @@ class Tracker(Listener):
             except Exception as error:  # noqa: BLE001  MLflow raises whatever its store's driver raises
                 reason = str(error).strip().split("\n")[0] or type(error).__name__
                 self._on_problem(
-                    f"MLflow failed ({self._uri}): {reason}. The search goes on without it; its journal has everything."
+                    f"MLflow failed ({_shown(self._uri)}): {reason}. The search goes on without it; its journal has everything."
                 )
                 while self._jobs.get() is not None:
                     pass
@@ -244,6 +247,10 @@ def searched_experiments(uri: str) -> dict[str, str]:
     found = open_store(uri).search_experiments(order_by=["last_update_time DESC"])
     key = f"mlflow.sharedViewState.{VIEW_KEY}"
     return {experiment.name: experiment.experiment_id for experiment in found if key in experiment.tags}
+
+
+def _shown(uri: str) -> str:
+    return re.sub(r"//[^/@]+@", "//***@", uri)  # without a password
 
 
 def sqlite_path(uri: str) -> Path:

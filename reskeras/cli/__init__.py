@@ -55,6 +55,7 @@ class _Commands(click.Group):
                 raise  # click's own Exit and Abort, and what nobody foresaw
             raise _WorkFailed(str(error)) from error
         except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
             ctx.exit(130)
 
 

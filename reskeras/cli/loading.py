@@ -33,7 +33,7 @@ def quiet_tensorflow() -> Iterator[None]:
         finally:
             sys.stderr.flush()
             os.dup2(terminal, 2)
-            sys.stderr.close()
+            # Left open: log handlers made meanwhile keep it.
             sys.stderr = previous
             held.seek(0)
             # Without a driver "failed call to cuInit" is no error.

@@ -26,11 +26,14 @@ def train(network: str, data: str, epochs: int | None, seed: int | None, out: Pa
 
     Its input shape and number of classes follow the data. A `train:` section in the file says how it is trained.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     is_file = Path(network).suffix in (".yaml", ".yml", ".json")
     recipe = load_recipe(network) if is_file else Recipe(model=reskeras.preset(network))
     changes: dict[str, Any] = {name: value for name, value in {"epochs": epochs, "seed": seed}.items() if value is not None}
     console.print(f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False)
+    folder = out or Path("trained") / recipe.model.name
+    if folder.exists() and not folder.is_dir():
+        raise reskeras.RequestError(f"--out {folder}: a file is in the way")
     from reskeras.data import open_data
 
     with quiet_tensorflow():
@@ -58,7 +61,6 @@ def train(network: str, data: str, epochs: int | None, seed: int | None, out: Pa
         fit(model, images, recipe.train, on_epoch=on_epoch)
     except FloatingPointError as error:
         raise RuntimeError(f"training diverged: {error}; a lower train.learning_rate helps") from error
-    folder = out or Path("trained") / recipe.model.name
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / ".model.partial.keras")
     os.replace(folder / ".model.partial.keras", folder / "model.keras")
@@ -71,7 +73,7 @@ def train(network: str, data: str, epochs: int | None, seed: int | None, out: Pa
 
 def _fitted(model: Any, images: Any, console: Console) -> Any:
     try:
-        fitted = fit_to_data(model, images.image_shape, images.classes)
+        fitted = fit_to_data(model, images.image_shape, images.classes, images.task)
     except ValueError as error:
         raise reskeras.RequestError(f"the network does not fit the data {images.name!r}: {error}") from error
     if fitted != model:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
 @click.option("--data", default="digits", show_default=True, help="digits, a TFDS name, a folder of images, or an .npz")
 @click.option("--oracle", type=click.Choice(ORACLES), default="random", show_default=True, help="what chooses the trials")
 @click.option("--trials", type=click.IntRange(min=1), default=10, show_default=True, help="trials in all")
-@click.option("--epochs", type=click.IntRange(min=1), help="epochs of a trial  [default: the space's own, 8 without one]")
+@click.option("--epochs", type=click.IntRange(min=1), help="epochs of a trial  [default: the space's own, 6 without one]")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="begin no trial after so many minutes")
 @click.option(
     "--final-epochs",
@@ -65,12 +67,15 @@ def tune(
     best.keras, leaderboard.csv, space.yaml and journal.jsonl in searches/NAME, and every trial in MLflow. Called again, it
     goes on where it was stopped.
     """
-    console = Console(stderr=True)
+    interrupts = _Interrupts()
+    console = Console(stderr=True, markup=False)
     console.print(f"reskeras {reskeras.__version__} · loading TensorFlow, Keras Tuner and MLflow ...", style="dim", highlight=False)
     searched = load_space(space) if space is not None else None
     uri = resolve_uri(tracking_uri)
-    if name is not None and (not name or "/" in name or name.startswith(".")):
-        raise reskeras.RequestError(f"--name {name!r}: a name is one word, without slashes, that does not begin with a dot")
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+        raise reskeras.RequestError(f"--name {name!r}: a name is one word of up to 100 letters, digits, '_', '-' and '.'")
+    if minutes is not None and math.isnan(minutes):
+        raise reskeras.RequestError("--minutes: not a number")
     from reskeras.data import open_data
 
     with quiet_tensorflow():
@@ -84,8 +89,6 @@ def tune(
     if name is None:
         name = images.name.replace("/", "-") if space is None else f"{space.stem}-{images.name.replace('/', '-')}"
     directory = Path("searches") / name
-    if not resume:
-        _set_aside(directory, console)
     try:
         result = run_search(
             searched,
@@ -97,20 +100,21 @@ def tune(
             minutes=minutes,
             final_epochs=final_epochs if final_epochs is not None else 20 if space is None else 0,
             seed=seed,
+            fresh=not resume,
             objective=objective,
             listeners=[
-                _Interrupts(),
+                interrupts,
                 Progress(console),
                 Tracker(uri, on_problem=lambda text: console.print(f"warning: {text}", style="yellow", highlight=False)),
             ],
         )
     except KeyboardInterrupt:
-        console.print("\ninterrupted; the trials that ended are kept, and the same command goes on", highlight=False)
+        console.print("the trials that ended are kept, and the same command goes on", highlight=False)
         raise
     if as_json:
         click.echo(json.dumps(_as_json(result)))
         return
-    output = Console()
+    output = Console(markup=False)
     output.print(_leaderboard(result, searched, objective))
     kept = result.final if result.final is not None and result.final.status == "completed" else result.best
     test = "" if result.test is None else f", on the test split {percent('accuracy', result.test['accuracy'])}"
@@ -125,16 +129,6 @@ def tune(
     output.print(f"  use it          keras.models.load_model('{result.directory}/best.keras')", highlight=False, soft_wrap=True)
     ui = "reskeras ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else "")
     output.print(f"  compare trials  {ui}", highlight=False, soft_wrap=True)
-
-
-def _set_aside(directory: Path, console: Console) -> None:
-    if not directory.exists():
-        return
-    number = 1
-    while (kept := directory.with_name(f"{directory.name}.old{number}")).exists():
-        number += 1
-    directory.rename(kept)
-    console.print(f"the earlier search is kept in {kept}", highlight=False)
 
 
 class _Interrupts(Listener):

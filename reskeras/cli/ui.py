@@ -29,18 +29,24 @@ _START_SECONDS = 120.0
 @click.option("--browser/--no-browser", default=True, help="open the page in a browser")
 def ui(store: str | None, port: int | None, browser: bool) -> None:
     """Open the MLflow UI on the searches of this folder; it listens on 127.0.0.1 only. Ctrl-C ends it."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     uri = tracking_uri(store)
-    if uri.startswith("sqlite:///") and not sqlite_path(uri).exists():
+    if uri.startswith("sqlite:///") and not sqlite_path(uri).is_file():
         raise reskeras.RequestError(f"{sqlite_path(uri)}: no store here yet; `reskeras tune` makes one")
     console.print("opening the store ...", style="dim")
-    found = searched_experiments(uri)
+    try:
+        found = searched_experiments(uri)
+    except Exception as error:
+        raise RuntimeError(f"{uri}: MLflow cannot open this store: {str(error).strip().splitlines()[0]}") from error
     if not uri.startswith("sqlite:///"):
         for name, experiment in found.items():
             click.echo(f"{name}: {view_url(uri.rstrip('/'), experiment)}")
         return
-    port = port or _free_port()
+    port = _free_port(port or 0)
     server = f"http://127.0.0.1:{port}"
+    # Before the server is there to be left behind; SIGHUP is a closed terminal.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     said = tempfile.TemporaryFile()  # noqa: SIM115  not a pipe, which would fill up and stop the server
     process = subprocess.Popen(
         [
@@ -55,8 +61,6 @@ def ui(store: str | None, port: int | None, browser: bool) -> None:
         # Of its own, so that its workers end with it and Ctrl-C reaches only us.
         start_new_session=True,
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     try:
         with console.status("starting the MLflow server ..."):
             _wait_until_healthy(server, process, said)
@@ -100,8 +104,12 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.wait(patience)
 
 
-def _free_port() -> int:
+def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError as error:
+            raise reskeras.RequestError(f"--port {wanted}: {error.strerror}; without --port a free one is taken") from error
         port: int = probe.getsockname()[1]
         return port

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from reskeras.data.arrays import from_arrays, from_npz
 from reskeras.data.folder import from_folder
-from reskeras.data.images import ImageData, Task
+from reskeras.data.images import ImageData
 from reskeras.data.tfds_source import from_tfds
+from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 
-__all__ = ["ImageData", "Task", "from_arrays", "from_folder", "from_npz", "from_tfds", "open_data"]
+__all__ = ["ImageData", "from_arrays", "from_folder", "from_npz", "from_tfds", "open_data"]
 
 
 def open_data(name: str, image_shape: ImageShape) -> ImageData:
@@ -21,6 +22,8 @@ def open_data(name: str, image_shape: ImageShape) -> ImageData:
     Raises:
         RequestError: there are no such data, or they are not what image training needs.
     """
+    if not name.strip():
+        raise RequestError("--data is empty; it takes `digits`, a TFDS name, a folder of images or an .npz")
     path = Path(name).expanduser()
     if path.suffix == ".npz":
         return from_npz(path)

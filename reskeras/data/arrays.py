@@ -11,6 +11,8 @@ import numpy as np
 from reskeras.data.images import ImageData
 from reskeras.errors import RequestError
 
+_MOST_CLASSES = 1 << 16
+
 
 def from_npz(path: Path) -> ImageData:
     """Opens an .npz that holds x_train, y_train, x_val, y_val and, where there is a test split, x_test, y_test.
@@ -20,11 +22,15 @@ def from_npz(path: Path) -> ImageData:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            if not hasattr(file, "files"):
+                raise RequestError(f"{path}: not an .npz but a single array (.npy)")
             arrays = {key: file[key] for key in file.files}
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path}: not an .npz of plain arrays: {error}") from error
+    except RequestError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RequestError(f"{path}: not an .npz of plain arrays: {error or 'it is empty'}") from error
     return from_arrays(arrays, name=path.stem, where=str(path))
 
 
@@ -60,8 +66,13 @@ def from_arrays(arrays: Mapping[str, Any], *, name: str = "arrays", where: str =
     if problems:
         raise RequestError("\n".join(problems))
     classes = 1 + max(int(y.max()) for _, y in splits.values())
-    if classes < 2:
+    found = np.unique(splits["train"][1])
+    if len(found) < 2:
         raise RequestError(f"{where}: y_train holds a single class")
+    if len(found) < classes / 2:
+        raise RequestError(
+            f"{where}: y_train holds {len(found)} labels, yet they go up to {classes - 1}; number them from 0 without gaps"
+        )
     return ImageData(
         name=name,
         task="classification" if mask_rank == 1 else "segmentation",
@@ -79,6 +90,10 @@ def _images(x: np.ndarray) -> np.ndarray:
 
 def _misfits(split: str, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...], label_rank: int) -> list[str]:
     lines = []
+    if x.ndim == 0 or y.ndim == 0:
+        return [f"x_{split} and y_{split} are single numbers; images are [N,H,W] or [N,H,W,C], labels [N]"]
+    if x.ndim == 4 and 0 in x.shape[1:]:
+        lines.append(f"x_{split} has shape {x.shape}: images without pixels")
     if x.ndim != 4 or x.shape[1:] != shape:
         lines.append(f"x_{split} has shape {x.shape}; images are [N,H,W] or [N,H,W,C], of one size in all splits")
     if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
@@ -89,6 +104,8 @@ def _misfits(split: str, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...], l
         lines.append(f"y_{split} is {y.dtype}; labels are integers counted from 0")
     elif y.size and y.min() < 0:
         lines.append(f"y_{split} holds {y.min()}; labels are integers counted from 0")
+    elif y.size and y.max() >= _MOST_CLASSES:
+        lines.append(f"y_{split} holds {y.max()}; labels are counted from 0, up to {_MOST_CLASSES:,} classes")
     masks = (len(x), *x.shape[1:3])
     if y.ndim != label_rank or y.shape not in ((len(x),), masks):
         lines.append(f"y_{split} has shape {y.shape}; for {len(x)} images it is {(len(x),)} (labels) or {masks} (masks)")

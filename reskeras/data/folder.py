@@ -9,6 +9,7 @@ from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp"}
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM")
 _SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
 
 
@@ -34,11 +35,17 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
         classes = _class_names(root)
         splits = _deal(_labelled(root, classes))
     layout = f"{root}/CLASS/*.png or {root}/{{train,val,test}}/CLASS/*.png"
+    if image_shape[2] not in (1, 3):
+        raise RequestError(f"{root}: images have 1 or 3 channels, but the network's input_shape has {image_shape[2]}")
     if len(classes) < 2:
         raise RequestError(f"{root}: found {len(classes)} classes; the layout is {layout}")
     for split, files in splits.items():
         if not files:
             raise RequestError(f"{root}: no images for the {split} split; the layout is {layout}")
+        for file, _ in files:
+            with file.open("rb") as image:
+                if not image.read(4).startswith(_SIGNATURES):
+                    raise RequestError(f"{file}: not a PNG, JPEG, GIF or BMP image; mend or remove it")
     digest = hashlib.sha256(
         "\n".join(
             f"{split} {file.relative_to(root)} {file.stat().st_size}" for split in splits for file, _ in splits[split]
@@ -90,7 +97,10 @@ def _dataset(files: list[tuple[Path, int]], image_shape: ImageShape) -> Any:
     height, width, channels = image_shape
 
     def read(path: Any, label: Any) -> Any:
-        image = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
+        # Always as colours first: a grey BMP cannot be asked for one channel, nor a coloured one.
+        image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+        if channels == 1:
+            image = tf.image.rgb_to_grayscale(image)
         image = tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width), antialias=True)
         return tf.ensure_shape(image, image_shape), label
 

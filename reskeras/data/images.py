@@ -2,11 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
-from reskeras.spec import ImageShape
-
-Task = Literal["classification", "segmentation"]
+from reskeras.spec import ImageShape, Task
 
 CACHE_BYTES = 1 << 30
 """Splits up to this size in float32 are kept in memory after the first epoch."""

@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import Any
 
-from reskeras.data.images import ImageData, Task
+from reskeras.data.images import ImageData
 from reskeras.errors import RequestError, did_you_mean
 from reskeras.spec import ImageShape
 
@@ -30,13 +30,13 @@ def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
     if not builder.is_prepared():
         _prepare(builder, name)
     info = builder.info
-    keys, task = _keys(info, name)
+    keys = _keys(info, name)
     image, label = (info.features[key] for key in keys)
     shape = image.shape if None not in image.shape else image_shape
     splits = _splits(info, name)
     return ImageData(
         name=name,
-        task=task,
+        task="classification",
         image_shape=shape,
         classes=int(label.num_classes),
         sizes={split: info.splits[instruction].num_examples for split, instruction in splits.items()},
@@ -103,14 +103,14 @@ def _network_answers() -> bool:
     return answered.is_set()
 
 
-def _keys(info: Any, name: str) -> tuple[tuple[str, str], Task]:
+def _keys(info: Any, name: str) -> tuple[str, str]:
     import tensorflow_datasets as tfds
 
     keys = info.supervised_keys
     if keys and len(keys) == 2 and all(isinstance(key, str) for key in keys):
         image, label = (info.features[key] for key in keys)
         if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
-            return keys, "classification"
+            return keys[0], keys[1]
     found = ", ".join(info.features) if hasattr(info.features, "keys") else str(info.features)
     raise RequestError(f"data set {name!r} does not hold images with one class label each (its features: {found})")
 

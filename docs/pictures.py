@@ -1,0 +1,57 @@
+"""Makes the README's pictures of a finished search: `python docs/pictures.py FOLDER`, FOLDER being where `reskeras tune` ran.
+
+Needs Chromium (Debian: chromium) and, as everything here, reskeras itself. The terminal is shown by replaying the finished search.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+IMAGES = Path(__file__).parent / "images"
+CHROMIUM = [
+    *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1"),
+    *("--disable-background-networking", "--no-first-run", "--disable-sync", "--disable-component-update"),
+]
+
+
+def photograph(url: str, picture: Path, width: int, height: int, milliseconds: int) -> None:
+    """A screenshot of a page, taken after so many milliseconds of its own time."""
+    with tempfile.TemporaryDirectory() as profile:
+        size = [f"--window-size={width},{height}", f"--virtual-time-budget={milliseconds}", f"--user-data-dir={profile}"]
+        subprocess.run([*CHROMIUM, *size, f"--screenshot={picture}", url], check=True, capture_output=True, timeout=300)
+
+
+def terminal(recording: Path, picture: Path) -> None:
+    """A picture of what a terminal showed, colours included."""
+    text = Text.from_ansi(recording.read_text(encoding="utf-8"))
+    console = Console(record=True, width=92, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
+    console.print(text)
+    with tempfile.TemporaryDirectory() as folder:
+        svg = Path(folder) / "terminal.svg"
+        svg.write_text(console.export_svg(title="reskeras tune"), encoding="utf-8")
+        lines = len(text.plain.splitlines())
+        photograph(svg.as_uri(), picture, 1150, 110 + round(24.6 * lines), 2000)
+
+
+def runs_page(folder: Path, picture: Path) -> None:
+    """A picture of the MLflow page that `reskeras ui` links to."""
+    command = [sys.executable, "-m", "reskeras", "ui", "--no-browser"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().split(": ", 1)[1].strip()
+            photograph(url, picture, 2100, 900, 25_000)
+        finally:
+            server.terminate()
+
+
+if __name__ == "__main__":
+    where = Path(sys.argv[1])
+    IMAGES.mkdir(exist_ok=True)
+    if (where / "terminal.ansi").exists():
+        terminal(where / "terminal.ansi", IMAGES / "tune.png")
+    runs_page(where, IMAGES / "mlflow.png")

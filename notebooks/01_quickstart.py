@@ -1,0 +1,75 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Quickstart
+#
+# From a spec to a trained network, and from a spec with ranges in it to the best of several. Open this file as a notebook with
+# [jupytext](https://jupytext.readthedocs.io), or run it as a script.
+
+# %%
+import dataclasses
+
+import keras
+
+import reskeras
+from reskeras.data import open_data
+from reskeras.spec import TrainSpec
+from reskeras.train import evaluate, train
+from tuning import Range, Space, tune
+
+# %% [markdown]
+# A network is a value. It prints as YAML, and a changed copy is another network.
+
+# %%
+spec = reskeras.preset("digits_basic")
+print(reskeras.dump_spec(spec))
+plain_twin = dataclasses.replace(spec, block={"kind": "plain"}, name="plain_twin")
+
+# %% [markdown]
+# `build` makes a Keras model of it. The twin has the same layers without the shortcuts.
+
+# %%
+model, twin = reskeras.build(spec), reskeras.build(plain_twin)
+print(f"{model.count_params():,} parameters, the twin {twin.count_params():,}")
+
+# %% [markdown]
+# 1,797 real digits, split once and for all. After each epoch the statistics of batch norm are recomputed, so that a short training
+# is scored for what it is.
+
+# %%
+data = open_data("digits", spec.input_shape)
+print(data.describe())
+epochs = train(model, data, TrainSpec(epochs=2, learning_rate=1e-2))
+for epoch in epochs:
+    print(epoch.number, {name: round(value, 3) for name, value in epoch.metrics.items()})
+
+# %% [markdown]
+# A search space is a spec with ranges in it, by path.
+
+# %%
+space = Space(
+    dataclasses.replace(spec, stages=spec.stages[:2]),
+    {
+        "stages.*.blocks": [1, 2],
+        "block.kind": ["plain", "basic", "dense"],
+        "train.learning_rate": Range(low=1e-3, high=3e-2, log=True),
+    },
+)
+result = tune(space, data, directory="searches/quickstart", trials=3, epochs=1)
+for record in result.trials:
+    print(f"{record.score:.3f}", dict(record.values))
+
+# %% [markdown]
+# The winner is a file that plain Keras reads.
+
+# %%
+best = keras.saving.load_model("searches/quickstart/best.keras")
+print(evaluate(best, data, "val"))

@@ -1,0 +1,69 @@
+"""What the README and the notebooks show is run as they show it."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbclient
+import pytest
+import yaml
+
+import reskeras
+from tuning.space import load_space
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_two_commands_are_those_of_ci() -> None:
+    install, test = snippets("bash")[:2]
+    assert install == "python -m pip install . && reskeras tune\n"  # the main job itself: tests/test_cli.py
+    assert test.strip() in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_readmes_commands_work(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(snippets("yaml")[0])
+    assert len(load_space("space.yaml").vary) == 4
+    commands = [line for block in snippets("bash")[2:] for line in block.splitlines()]
+    assert commands[0] == "reskeras ui"  # tests/test_cli.py
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command in commands[1:]:
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, (command, done.stderr)
+    assert reskeras.load_spec("my.yaml") == reskeras.preset("resnet20")
+    assert (tmp_path / "searches" / "space-digits" / "best.keras").exists()
+    assert all(shlex.split(command)[0] == "reskeras" for command in commands)
+
+
+def test_the_readmes_python_works() -> None:
+    namespace: dict[str, object] = {}
+    for snippet in snippets("python"):
+        assert len(snippet.strip().splitlines()) <= 16
+        exec(compile(snippet, "README.md", "exec"), namespace)
+
+
+def test_the_readmes_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_notebooks_run(path: Path, tmp_path: Path) -> None:
+    notebook = jupytext.read(path)
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert not [output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+
+
+def test_every_tox_environment_is_run_by_ci() -> None:
+    text = (ROOT / "tox.ini").read_text()
+    listed = re.search(r"env_list = (.*)", text).group(1).split(", ")
+    assert sorted(listed) == sorted(re.findall(r"\[testenv:(\w+)\]", text))
+    assert yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
