@@ -54,6 +54,13 @@ def test_arrays_are_scaled_when_bytes_and_taken_as_they_are_when_floats(blobs: d
         ({"y_train": np.zeros(96)}, "y_train is float64; labels are integers"),
         ({"y_train": np.full(96, -1)}, "y_train holds -1"),
         ({"y_train": np.zeros(95, int)}, "y_train has shape (95,); for 96 images it is (96,) (labels) or (96, 8, 8) (masks)"),
+        ({"y_train": np.arange(96) % 3 * 127}, "y_train holds 3 labels, yet they go up to 254"),
+        ({"y_train": np.arange(96) * 10**9}, "y_train holds 95000000000; labels are counted from 0, up to 65,536 classes"),
+        ({"x_train": np.float64(3)}, "single numbers"),
+        (
+            {f"x_{split}": np.zeros((n, 0, 8, 1)) for split, n in (("train", 96), ("val", 48), ("test", 48))},
+            "images without pixels",
+        ),
         ({f"y_{split}": np.zeros(n, int) for split, n in (("train", 96), ("val", 48), ("test", 48))}, "a single class"),
     ],
 )
@@ -72,6 +79,12 @@ def test_an_npz_is_checked_before_it_is_believed(tmp_path: Path, blobs_npz: Path
     (tmp_path / "text.npz").write_text("not a zip")
     with pytest.raises(reskeras.RequestError, match=r"text\.npz: not an \.npz"):
         open_data("text.npz", (8, 8, 1))
+    (tmp_path / "empty.npz").touch()
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    for name in ("empty", "one"):
+        with pytest.raises(reskeras.RequestError, match=rf"{name}\.npz: not an \.npz"):
+            open_data(f"{name}.npz", (8, 8, 1))
     np.savez(tmp_path / "objects.npz", x_train=np.array([{}], dtype=object))
     with pytest.raises(reskeras.RequestError, match=r"objects\.npz: not an \.npz of plain arrays"):
         open_data("objects.npz", (8, 8, 1))
@@ -103,6 +116,16 @@ def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
     assert open_data("./set", (8, 8, 3)).sizes == {"train": 8, "val": 4}
     write_images(tmp_path / "set" / "test" / "c", 1, 0)
     with pytest.raises(reskeras.RequestError, match="classes that train/ does not have: c"):
+        open_data("./set", (8, 8, 3))
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    for name in "ab":
+        write_images(tmp_path / "set" / name, 10, 9)
+    Image.new("L", (5, 5), 77).save(tmp_path / "set" / "a" / "grey.bmp")
+    assert as_arrays(open_data("./set", (8, 8, 1)), "train")[0].shape[1:] == (8, 8, 1)
+    (tmp_path / "set" / "b" / "3.png").write_text("oops")
+    with pytest.raises(reskeras.RequestError, match=r"set/b/3\.png: not a PNG, JPEG, GIF or BMP image"):
         open_data("./set", (8, 8, 3))
 
 

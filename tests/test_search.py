@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -19,12 +20,14 @@ from mlflow import MlflowClient
 import reskeras
 from reskeras.data import ImageData, from_arrays
 from reskeras.spec import CifarStem, Classifier, Recipe, ResNet, Stage, TrainSpec
+from reskeras.textio import dump_recipe
 from reskeras.train import Epoch, evaluate
 from tuning import Range, Space, tune
 from tuning.events import Listener, Trial
 from tuning.journal import Journal, TrialRecord
 from tuning.report import leaderboard
 from tuning.tracking import Tracker, open_store, tracking_uri
+from tuning.trial import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,26 @@ def journal(folder: str = "s") -> list[dict[str, Any]]:
 
 def told(record: TrialRecord) -> tuple[Any, ...]:
     return record.number, dict(record.values), record.score, dict(record.metrics)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that train nothing: scores follow from the recipe alone. For tests of the loop around them."""
+
+    def run_trial(recipe: Recipe, data: ImageData, *, first_epoch: int, weights: Path | None, on_epoch: Any) -> Any:
+        assert weights is None or weights.exists()
+        score = int(hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()[:8], 16) / 2**32
+        epochs = [
+            Epoch(number=number, metrics={"val_accuracy": score, "val_loss": -score, "loss": -score}, seconds=0.0)
+            for number in range(first_epoch + 1, recipe.train.epochs + 1)
+        ]
+        for epoch in epochs:
+            on_epoch(epoch)
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        return model, Outcome(epochs=tuple(epochs), params=2, seconds=0.0)
+
+    monkeypatch.setattr("tuning.search.run_trial", run_trial)
+    monkeypatch.setattr("tuning.search.evaluate", lambda model, data, split: {"accuracy": 0.5, "loss": 1.0})
 
 
 class StopIn(Listener):
@@ -125,6 +148,7 @@ def test_a_seed_repeats_a_search_and_another_does_not(data: ImageData) -> None:
 
 
 @pytest.mark.parametrize("oracle", ["random", "bayesian", "hyperband", "grid"])
+@pytest.mark.usefixtures("stub")
 def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(data: ImageData, oracle: str) -> None:
     space = tiny(**{"block.kind": ["plain", "basic"], "train.learning_rate": [0.01, 0.03, 0.1]})
     how = {"oracle": oracle, "trials": 4, "epochs": 2}
@@ -156,6 +180,7 @@ def test_hyperband_trains_its_best_on_from_their_weights(data: ImageData) -> Non
         assert [epoch for number, epoch in ended if number == trial.number] == [2, 3]
 
 
+@pytest.mark.usefixtures("stub")
 def test_a_finished_search_is_told_again_and_more_trials_extend_it(data: ImageData) -> None:
     first = tune(tiny(), data, directory="s", trials=2)
     before = Path("s/journal.jsonl").read_text()
@@ -167,6 +192,7 @@ def test_a_finished_search_is_told_again_and_more_trials_extend_it(data: ImageDa
     assert sum(entry["kind"] == "trial" for entry in journal()) == 3
 
 
+@pytest.mark.usefixtures("stub")
 def test_another_search_in_the_same_place_is_refused_with_the_difference(data: ImageData, blobs: dict[str, np.ndarray]) -> None:
     tune(tiny(), data, directory="s", trials=1)
     with pytest.raises(reskeras.RequestError, match=r"s holds another search:\n  seed: it has 0, now 5\n.*--name.*--fresh"):
@@ -176,6 +202,7 @@ def test_another_search_in_the_same_place_is_refused_with_the_difference(data: I
         tune(tiny(), other, directory="s", trials=1)
 
 
+@pytest.mark.usefixtures("stub")
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     import tuning.search
 
@@ -211,6 +238,7 @@ def test_a_search_without_any_result_fails_with_its_reasons(data: ImageData) -> 
         tune(space, from_arrays(hot), directory="s", trials=2)
 
 
+@pytest.mark.usefixtures("stub")
 def test_values_that_make_no_spec_together_fail_their_trial_alone(data: ImageData) -> None:
     space = tiny(**{"stem.width": [4, 16], "stages.0.width": [8, 16], "shortcut": ["pad", "project_on_change"]})
     result = tune(space, data, directory="s", oracle="grid", trials=8)
@@ -219,13 +247,50 @@ def test_values_that_make_no_spec_together_fail_their_trial_alone(data: ImageDat
     assert "shortcut 'pad' only adds channels" in failed[0].error
 
 
+@pytest.mark.usefixtures("stub")
 def test_two_processes_cannot_search_in_one_place(data: ImageData) -> None:
     class Second(Listener):
         def trial_started(self, trial: Trial) -> None:
-            with pytest.raises(reskeras.RequestError, match="another process is searching here"):
-                tune(tiny(), data, directory="s", trials=1)
+            for fresh in (False, True):
+                with pytest.raises(reskeras.RequestError, match="another process is searching here"):
+                    tune(tiny(), data, directory="s", trials=1, fresh=fresh)
 
     tune(tiny(), data, directory="s", trials=1, listeners=[Second()])
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_trial_is_told_only_when_it_is_on_disk(data: ImageData) -> None:
+    class Told(Listener):
+        def trial_ended(self, trial: Trial, record: TrialRecord | None) -> None:
+            assert record is not None
+            assert journal()[-1]["number"] == record.number
+
+    tune(tiny(), data, directory="s", trials=2, listeners=[Told()])
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_fresh_search_keeps_the_old_one_and_a_refused_one_changes_nothing(data: ImageData) -> None:
+    tune(tiny(), data, directory="s", trials=2)
+    with pytest.raises(reskeras.RequestError):
+        tune(tiny(), data, directory="s", trials=1, fresh=True, objective="val_mean_iou")
+    assert not Path("s.old1").exists()
+    tune(tiny(), data, directory="s", trials=1, fresh=True, seed=9)
+    assert len([entry for entry in journal() if entry["kind"] == "trial"]) == 1
+    assert len([entry for entry in journal("s.old1") if entry["kind"] == "trial"]) == 2
+    Path("file").touch()
+    with pytest.raises(reskeras.RequestError, match="file: a file is in the way"):
+        tune(tiny(), data, directory="file", trials=1)
+
+
+def test_labels_need_a_classifier_and_masks_a_unet(data: ImageData) -> None:
+    masks = {"x_train": np.zeros((4, 8, 8)), "x_val": np.zeros((4, 8, 8))}
+    masks |= {f"y_{split}": np.arange(4 * 64).reshape(4, 8, 8) % 2 for split in ("train", "val")}
+    with pytest.raises(reskeras.RequestError, match="masks need a network of the family 'unet'"):
+        tune(tiny(), from_arrays(masks), directory="s", trials=1)
+    unet = Space(reskeras.preset("unet_small"), {"stages.*.blocks": [1, 2]})
+    with pytest.raises(reskeras.RequestError, match="it has labels, not masks"):
+        tune(unet, data, directory="s", trials=1)
+    assert not Path("s").exists()
 
 
 def test_objectives_have_their_own_direction(data: ImageData) -> None:
@@ -256,10 +321,14 @@ def test_a_torn_journal_loses_only_its_last_line(tmp_path: Path) -> None:
         Journal(path)
 
 
-def test_the_space_must_fit_the_data(data: ImageData) -> None:
-    unet = Space(reskeras.preset("unet"), {"norm.kind": ["none", "batch"]})
-    with pytest.raises(reskeras.RequestError, match=r"does not fit the data 'blobs': .*input_shape.0: 8 cannot be halved 4 times"):
-        tune(unet, data, directory="s", trials=1)
+def test_the_space_must_fit_the_data() -> None:
+    masks = {f"x_{split}": np.zeros((4, 8, 6)) for split in ("train", "val")}
+    masks |= {f"y_{split}": np.arange(4 * 48).reshape(4, 8, 6) % 2 for split in ("train", "val")}
+    unet = Space(reskeras.preset("unet_small"), {"stages.*.blocks": [1, 2]})
+    with pytest.raises(
+        reskeras.RequestError, match=r"does not fit the data 'arrays': .*input_shape\.1: 6 cannot be halved 2 times"
+    ):
+        tune(unet, from_arrays(masks), directory="s", trials=1)
     assert not Path("s").exists()
 
 
@@ -273,7 +342,7 @@ def test_mlflow_failing_never_stops_a_search(data: ImageData, monkeypatch: pytes
 
 
 def test_a_plain_folder_is_no_tracking_store() -> None:
-    with pytest.raises(reskeras.RequestError, match="no store in a plain folder any more"):
+    with pytest.raises(reskeras.RequestError, match="a plain folder is none any more"):
         tracking_uri("./mlruns")
 
 
@@ -302,7 +371,7 @@ def wait_for_trials(count: int) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
 def test_a_killed_command_goes_on_and_leaves_no_run_running(blobs_npz: Path, tmp_path: Path, number: int, status: int) -> None:
-    space = tiny(**{"block.kind": ["plain", "basic", "bottleneck"]}).with_train(epochs=40)
+    space = tiny(**{"block.kind": ["plain", "basic", "bottleneck"]}).with_train(epochs=25)
     (tmp_path / "space.yaml").write_text(space.dump())
     process = start(tmp_path / "space.yaml", blobs_npz)
     wait_for_trials(1)

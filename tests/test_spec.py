@@ -155,6 +155,7 @@ train: {epocs: 3, learning_rate: x}
             "once its aliases are expanded",
         ),
         (b"a: &a [*a]\n", "nested more than 40 deep"),
+        (b"? [a]\n: b\n", "bad.yaml:1: a key is a word"),
         (b"#" * 1_000_001, "larger than 1,000,000 bytes"),
         (b"a: !!python/object/apply:os.system [ls]\n", "not YAML"),
         (b"family: resnot\n", "unknown family 'resnot'; did you mean 'resnet'?"),
@@ -198,6 +199,16 @@ def test_a_unet_says_which_sizes_it_takes() -> None:
         dataclasses.replace(reskeras.preset("unet_small"), input_shape=(32, 30, 1))
     with pytest.raises(ValidationError, match="padding 'valid' needs block kind 'plain'"):
         dataclasses.replace(unet, block=BasicBlock())
+
+
+def test_a_unet_that_no_image_fits_says_so_soon() -> None:
+    with pytest.raises(ValidationError, match="the nearest sizes that can: none up to 16384"):
+        UNet(
+            input_shape=(64, 64, 1),
+            padding="valid",
+            stages=(Level(blocks=9000, width=4), Level(width=8)),
+            head=Segmenter(classes=2),
+        )
 
 
 def test_an_unknown_preset_is_told_its_nearest() -> None:

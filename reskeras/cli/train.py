@@ -81,5 +81,6 @@ def _fitted(model: Any, images: Any, console: Console) -> Any:
         console.print(
             f"input_shape and classes follow the data: {shape} and {images.classes} (the spec has {old} and {model.head.classes})",
             highlight=False,
+            soft_wrap=True,
         )
     return fitted

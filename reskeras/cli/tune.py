@@ -6,6 +6,7 @@ import math
 import re
 import signal
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -43,7 +44,11 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
     "--objective", type=click.Choice(list(OBJECTIVES)), default="val_accuracy", show_default=True, help="what is compared"
 )
 @click.option("--name", help="of the search and its folder in searches/  [default: from the space and the data]")
-@click.option("--resume/--fresh", default=True, help="go on with the search of this name (the default), or begin it anew")
+@click.option(
+    "--resume/--fresh",
+    default=True,
+    help="go on with the search of this name (the default), or begin anew; the old one is kept as NAME.old1",
+)
 @click.option("--tracking-uri", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def tune(
@@ -134,17 +139,21 @@ def tune(
 class _Interrupts(Listener):
     """Turns SIGINT and SIGTERM into KeyboardInterrupt.
 
-    Python drops an exception that a signal raises while a destructor runs, so one that was dropped is raised again at the next
-    epoch.
+    Python drops an exception raised while a destructor runs, so one that comes there is put off for a moment; one that was
+    dropped all the same is raised again at the next epoch.
     """
 
     def __init__(self) -> None:
         self._seen = False
-        for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background jobs with it ignored
+        # SIGINT too: a shell starts background jobs with it ignored. SIGALRM is one of them, put off.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, self._raise)
 
-    def _raise(self, *_: Any) -> None:
+    def _raise(self, number: int, frame: FrameType | None) -> None:
         self._seen = True
+        if frame is not None and (frame.f_code.co_name == "__del__" or frame.f_code.co_filename.endswith("weakref.py")):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            return
         raise KeyboardInterrupt
 
     def trial_started(self, trial: Trial) -> None:

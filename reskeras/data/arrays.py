@@ -21,9 +21,10 @@ def from_npz(path: Path) -> ImageData:
         RequestError: no such file, not an .npz, or arrays that do not fit (see `from_arrays`).
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise RequestError(f"{path}: not an .npz but a single array (.npy)")
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise RequestError(f"{path}: not an .npz but a single array (.npy)")
+        with loaded as file:
             arrays = {key: file[key] for key in file.files}
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
