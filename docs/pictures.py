@@ -3,11 +3,13 @@
 Needs Chromium (Debian: chromium) and, as everything here, reskeras itself. The terminal is shown by replaying the finished search.
 """
 
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
@@ -28,13 +30,13 @@ def photograph(url: str, picture: Path, width: int, height: int, milliseconds: i
 def terminal(recording: Path, picture: Path) -> None:
     """A picture of what a terminal showed, colours included."""
     text = Text.from_ansi(recording.read_text(encoding="utf-8"))
-    console = Console(record=True, width=92, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
+    console = Console(record=True, width=100, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
     console.print(text)
     with tempfile.TemporaryDirectory() as folder:
         svg = Path(folder) / "terminal.svg"
         svg.write_text(console.export_svg(title="reskeras tune"), encoding="utf-8")
-        lines = len(text.plain.splitlines())
-        photograph(svg.as_uri(), picture, 1150, 110 + round(24.6 * lines), 2000)
+        width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg.read_text(encoding="utf-8")).groups())
+        photograph(svg.as_uri(), picture, round(width), round(height), 2000)
 
 
 def runs_page(folder: Path, picture: Path) -> None:
@@ -45,6 +47,9 @@ def runs_page(folder: Path, picture: Path) -> None:
             assert server.stdout is not None
             url = server.stdout.readline().split(": ", 1)[1].strip()
             photograph(url, picture, 2100, 900, 25_000)
+            with Image.open(picture) as image:
+                page = image.crop((0, 0, 1565, 900))  # without the assistant, which opens by itself the first time
+            page.save(picture)
         finally:
             server.terminate()
 

@@ -39,7 +39,7 @@ class Progress(Listener):
         names = ", ".join(search.space.short_names().values())
         epochs = "up to " if search.oracle == "hyperband" else ""
         self.console.print(
-            f"searching {names} · {search.oracle} · {search.trials} trials of {epochs}{search.epochs} epochs · {search.directory}",
+            f"searching {names} by {search.objective} · {search.oracle} · {search.trials} trials of {epochs}{search.epochs} epochs · {search.directory}",
             style="dim",
             highlight=False,
             soft_wrap=True,
@@ -61,14 +61,14 @@ class Progress(Listener):
         self._trial = None
         if record is None or self._search is None:
             return
-        line = Text(f"{'final' if trial.final else record.number:>5}  {title(record.values, self._search.space)}")
+        number, what = "final" if trial.final else str(record.number), title(record.values, self._search.space)
         if not trial.final:
             self._done.append(record)
             self._trials_here += 1
         if record.status == "failed":
-            line.append(f"  failed: {last_line(record.error)}", style="red")
+            line = Text(f"{number:>5}    failed  {what}  {last_line(record.error)}", style="red")
         else:
-            line.append(f"  {self._search.objective} {percent(self._search.objective, record.score)}", style="bold")
+            line = Text.assemble(f"{number:>5}  ", (f"{percent(self._search.objective, record.score):>8}", "bold"), f"  {what}")
             line.append(f"  {compact(record.params)} params  {record.seconds:.1f} s", style="dim")
             if not trial.final and leaderboard(self._done, self._search.objective)[0] is record:
                 line.append("  best so far", style="green")
@@ -79,6 +79,8 @@ class Progress(Listener):
 
     def _render(self) -> Table:
         grid = Table.grid(padding=(0, 1))
+        grid.add_column()
+        grid.add_column(no_wrap=True, overflow="ellipsis")
         if self._search is None:
             return grid
         if self._trial is not None:

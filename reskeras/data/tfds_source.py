@@ -1,6 +1,7 @@
 """Data sets by their TensorFlow Datasets name, the embedded `digits` among them."""
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -76,7 +77,8 @@ def _prepare(builder: Any, name: str) -> None:
         )
     tfds.disable_progress_bar()
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # TFDS tells its news on standard output, which is for results
+        # TFDS tells its news on standard output, which is for results. The embedded digits, which it calls a download, are no news.
+        with contextlib.redirect_stdout(io.StringIO() if name == "digits" else sys.stderr):
             builder.download_and_prepare()
     except OSError as error:
         raise RequestError(
