@@ -37,9 +37,9 @@ class Progress(Listener):
         self._search, self._done = search, list(search.done)
         self._start = time.monotonic()
         names = ", ".join(search.space.short_names().values())
-        epochs = "up to " if search.oracle == "hyperband" else ""
+        epochs = f"{'up to ' if search.oracle == 'hyperband' else ''}{search.epochs} epochs"
         self.console.print(
-            f"searching {names} by {search.objective} · {search.oracle} · {search.trials} trials of {epochs}{search.epochs} epochs · {search.directory}",
+            f"searching {names} by {search.objective} · {search.oracle} · {search.trials} trials of {epochs} · {search.directory}",
             style="dim",
             highlight=False,
             soft_wrap=True,
