@@ -193,6 +193,14 @@ def test_a_finished_search_is_told_again_and_more_trials_extend_it(data: ImageDa
 
 
 @pytest.mark.usefixtures("stub")
+def test_a_winner_whose_files_are_gone_is_missed_by_name(data: ImageData) -> None:
+    tune(tiny(), data, directory="s", trials=2)
+    Path("s/best.keras").unlink()
+    with pytest.raises(reskeras.RequestError, match=r"best\.keras is gone; --fresh"):
+        tune(tiny(), data, directory="s", trials=2, final_epochs=1)
+
+
+@pytest.mark.usefixtures("stub")
 def test_another_search_in_the_same_place_is_refused_with_the_difference(data: ImageData, blobs: dict[str, np.ndarray]) -> None:
     tune(tiny(), data, directory="s", trials=1)
     with pytest.raises(reskeras.RequestError, match=r"s holds another search:\n  seed: it has 0, now 5\n.*--name.*--fresh"):

@@ -168,6 +168,9 @@ class _Loop:
         best = ranked[0]
         told = [c for c in self.journal.conclusions if (c.winner, c.final_epochs) == (best.number, final_epochs)]
         if not told:
+            for name in ("best.keras", "best.yaml"):
+                if not (self.search.directory / name).exists():
+                    raise RequestError(f"{self.search.directory / name} is gone; --fresh begins the search anew")
             final = self._train_finally(best, final_epochs) if final_epochs else None
             test = None
             if "test" in self.search.data.sizes:
