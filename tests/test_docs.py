@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +39,7 @@ def test_the_readmes_commands_work(tmp_path: Path) -> None:
         assert done.returncode == 0, (command, done.stderr)
     assert reskeras.load_spec("my.yaml") == reskeras.preset("resnet20")
     assert (tmp_path / "searches" / "space-digits" / "best.keras").exists()
-    assert all(shlex.split(command)[0] == "reskeras" for command in commands)
+    assert all(command.split()[0] == "reskeras" for command in commands)
 
 
 def test_the_readmes_python_works() -> None:
