@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from reskeras.train import Epoch
 
 
+_BAR = 24
+"""Width of the bars, in characters."""
+
+
 class Progress(Listener):
     """Finished trials as lines; below them, on a terminal, the running trial and the search as bars."""
 
@@ -29,7 +33,7 @@ class Progress(Listener):
         self._trial: Trial | None = None
         self._epoch: Epoch | None = None
         self._epochs_run = 0
-        self._start = 0.0
+        self._start = self._last_end = 0.0
         self._trials_here = 0
         self._live = Live(console=console, auto_refresh=True, refresh_per_second=4, transient=True, get_renderable=self._render)
 
@@ -65,6 +69,7 @@ class Progress(Listener):
         if not trial.final:
             self._done.append(record)
             self._trials_here += 1
+            self._last_end = time.monotonic()
         if record.status == "failed":
             line = Text(f"{number:>5}    failed  {what}  {last_line(record.error)}", style="red")
         else:
@@ -79,16 +84,16 @@ class Progress(Listener):
 
     def _render(self) -> Table:
         grid = Table.grid(padding=(0, 1))
-        grid.add_column()
+        grid.add_column(min_width=_BAR)
         grid.add_column(no_wrap=True, overflow="ellipsis")
         if self._search is None:
             return grid
         if self._trial is not None:
             last = self._trial.recipe.train.epochs if self._trial.recipe else self._search.epochs
             here = self._epoch.number if self._epoch else self._trial.first_epoch
-            grid.add_row(ProgressBar(total=last, completed=here, width=24), self._now())
+            grid.add_row(ProgressBar(total=last, completed=here, width=_BAR), self._now())
         done = len(self._done)
-        grid.add_row(ProgressBar(total=self._search.trials, completed=done, width=24), self._summary())
+        grid.add_row(ProgressBar(total=self._search.trials, completed=done, width=_BAR), self._summary())
         return grid
 
     def _now(self) -> str:
@@ -110,7 +115,8 @@ class Progress(Listener):
         if ranked and ranked[0].score is not None:
             parts.append(f"best so far {percent(self._search.objective, ranked[0].score)} (trial {ranked[0].number})")
         if self._trials_here:
-            left = (self._search.trials - len(self._done)) * (time.monotonic() - self._start) / self._trials_here
+            mean = (self._last_end - self._start) / self._trials_here
+            left = max(0.0, (self._search.trials - len(self._done)) * mean - (time.monotonic() - self._last_end))
             parts.append(f"about {left // 60:.0f}:{left % 60:02.0f} left")
         return " · ".join(parts) or "choosing the first trial"
 
