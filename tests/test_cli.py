@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import io
 import json
 import os
 import signal
@@ -13,10 +14,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 import reskeras
 from reskeras.cli import main
-from reskeras.cli.progress import compact, percent
+from reskeras.cli.progress import Progress, compact, percent
+from reskeras.train import Epoch
+from tuning.events import Ending, Search, Trial
+from tuning.journal import TrialRecord
 from tuning.space import default_space
 
 
@@ -99,9 +104,7 @@ def test_the_ui_serves_the_store_on_loopback_and_ends_with_its_processes(tmp_pat
         address = line.rsplit(" ", 1)[1].partition("/#")[0]
         assert address.startswith("http://127.0.0.1:")
         assert urllib.request.urlopen(f"{address}/health", timeout=10).status == 200
-        evil = urllib.request.Request(f"{address}/health", headers={"Host": "10.evil.example"})
         page = urllib.request.Request(f"{address}/", headers={"Host": "10.evil.example"})
-        del evil
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(page, timeout=10)
     finally:
@@ -142,3 +145,37 @@ def test_the_main_job(tmp_path: Path) -> None:
         assert Path("searches/digits", file).exists()
     assert dataclasses.is_dataclass(reskeras.load_spec("searches/digits/best.yaml"))
     assert os.path.getsize("mlflow.db") > 0
+
+
+def test_progress_fits_a_narrow_terminal() -> None:
+    space = default_space((8, 8, 1), 10, "classification")
+    values = {"block.kind": "bottleneck", "stages.*.blocks": 3, "norm_order": "relu_only_preact", "train.learning_rate": 0.00459}
+    console = Console(file=io.StringIO(), width=70, force_terminal=True, color_system=None)
+    progress = Progress(console)
+    progress.search_started(
+        Search(
+            name="s",
+            search_id="1",
+            directory=Path("searches/s"),
+            space=space,
+            data=None,
+            oracle="random",
+            objective="val_accuracy",
+            trials=4,
+            epochs=6,
+            seed=0,
+        )
+    )
+    trial = Trial(number=1, values=values, recipe=space.base, first_epoch=0, parent=None)
+    progress.trial_started(trial)
+    progress.epoch_ended(trial, Epoch(number=3, metrics={"val_accuracy": 0.97}, seconds=1.0))
+    with console.capture() as capture:
+        console.print(progress._render())
+    running = next(line for line in capture.get().splitlines() if "trial 1 of 4" in line)
+    assert running.startswith("━" * 12)
+    assert "trial 1 of 4 · epoch 3 of 6 · val_accuracy" in running
+    assert len(running) <= 70
+    assert "choosing the first trial" in capture.get()
+    progress.trial_ended(trial, TrialRecord(number=1, values=values, status="completed", score=0.985, metrics={"val_loss": 0.1}))
+    progress.search_ended(Ending.FINISHED, None)
+    assert "98.5 %  bottleneck · relu_only_preact · blocks 3 · lr 0.00459" in console.file.getvalue()

@@ -84,17 +84,21 @@ class Progress(Listener):
 
     def _render(self) -> Table:
         grid = Table.grid(padding=(0, 1))
-        grid.add_column(min_width=_BAR)
-        grid.add_column(no_wrap=True, overflow="ellipsis")
         if self._search is None:
             return grid
         if self._trial is not None:
             last = self._trial.recipe.train.epochs if self._trial.recipe else self._search.epochs
             here = self._epoch.number if self._epoch else self._trial.first_epoch
-            grid.add_row(ProgressBar(total=last, completed=here, width=_BAR), self._now())
+            grid.add_row(ProgressBar(total=last, completed=here, width=_BAR), self._fitted(self._now()))
         done = len(self._done)
-        grid.add_row(ProgressBar(total=self._search.trials, completed=done, width=_BAR), self._summary())
+        grid.add_row(ProgressBar(total=self._search.trials, completed=done, width=_BAR), self._fitted(self._summary()))
         return grid
+
+    def _fitted(self, line: str) -> Text:
+        # Cut here: a table that is too wide takes the room from its bars.
+        text = Text(line, no_wrap=True)
+        text.truncate(max(10, self.console.width - _BAR - 2), overflow="ellipsis")
+        return text
 
     def _now(self) -> str:
         assert self._search is not None
