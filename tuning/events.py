@@ -63,6 +63,11 @@ class Result:
     test: Mapping[str, float] | None
     """The kept model on the test split; None where the data have none."""
 
+    @property
+    def kept(self) -> TrialRecord:
+        """The training whose model is best.keras: the final one, unless none was asked for or it failed."""
+        return self.final if self.final is not None and self.final.status == "completed" else self.best
+
 
 class Ending(enum.Enum):
     """How a search ended; an interrupted one can go on."""

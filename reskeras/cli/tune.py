@@ -121,11 +121,10 @@ def tune(
         return
     output = Console(markup=False)
     output.print(_leaderboard(result, searched, objective))
-    kept = result.final if result.final is not None and result.final.status == "completed" else result.best
     test = "" if result.test is None else f", on the test split {percent('accuracy', result.test['accuracy'])}"
     output.print(
         f"best: trial {result.best.number}, {title(result.best.values, searched)}: "
-        f"{objective} {percent(objective, kept.score)}{test}",
+        f"{objective} {percent(objective, result.kept.score)}{test}",
         style="bold",
         highlight=False,
         soft_wrap=True,

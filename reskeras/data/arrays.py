@@ -22,16 +22,16 @@ def from_npz(path: Path) -> ImageData:
     """
     try:
         loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise RequestError(f"{path}: not an .npz but a single array (.npy)")
-        with loaded as file:
-            arrays = {key: file[key] for key in file.files}
+        arrays = None
+        if not isinstance(loaded, np.ndarray):
+            with loaded as file:
+                arrays = {key: file[key] for key in file.files}
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
-    except RequestError:
-        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RequestError(f"{path}: not an .npz of plain arrays: {error or 'it is empty'}") from error
+    if arrays is None:
+        raise RequestError(f"{path}: not an .npz but a single array (.npy)")
     return from_arrays(arrays, name=path.stem, where=str(path))
 
 
