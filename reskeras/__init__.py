@@ -4,18 +4,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from reskeras._version import __version__
+from reskeras.costs import Cost, cost
 from reskeras.errors import RequestError
 from reskeras.presets import preset, presets
 from reskeras.textio import dump_spec, load_spec
 
 if TYPE_CHECKING:
     from reskeras.builder import build
+    from reskeras.recalibration import freeze, recalibrate
 
 
-__all__ = ["RequestError", "__version__", "build", "dump_spec", "load_spec", "preset", "presets"]
+__all__ = [
+    "Cost",
+    "RequestError",
+    "__version__",
+    "build",
+    "cost",
+    "dump_spec",
+    "freeze",
+    "load_spec",
+    "preset",
+    "presets",
+    "recalibrate",
+]
 
 # What needs Keras is imported on first use, so that reading and writing specs stays instant.
-_LAZY = {"build": "reskeras.builder"}
+_LAZY = {
+    "build": "reskeras.builder",
+    "freeze": "reskeras.recalibration",
+    "recalibrate": "reskeras.recalibration",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,33 +3,36 @@
 Not called `build`: importing a module of that name would put it in the place of the function `reskeras.build`.
 """
 
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
-from reskeras.densenet import build_densenet
-from reskeras.presets import preset
-from reskeras.resnet import build_resnet
-from reskeras.spec import DenseNet, ResNet, UNet
-from reskeras.unet import build_unet
+from reskeras.families import as_spec, assemble
+from reskeras.layers import KerasLayers
+from reskeras.spec import AnySpec, Features
 
 
-def build(spec: ResNet | DenseNet | UNet | str) -> keras.Model:
+def build(spec: AnySpec | str, *, features: Sequence[str] | None = None) -> keras.Model:
     """Builds the network that a spec (or a preset's name) describes.
 
+    Args:
+        spec: the spec.
+        features: names of endpoints (such as `["stem", "stage2"]`) to give, as a dict, in the place of the head's output.
+
     Returns:
-        A Functional `keras.Model` of stock layers, not compiled, from images [N,H,W,C] (float32) to the head's float32 output.
+        A Functional `keras.Model`, not compiled, from images [N,H,W,C] (float32) to the head's float32 output. All its layers
+        are stock ones (but a learned residual scale). Every endpoint is the output of the layer of its name.
 
     Raises:
         RequestError: no preset has this name.
+        ValueError: the parts of the spec do not fit each other, or there is no such endpoint.
         TypeError: not a spec.
     """
-    if isinstance(spec, str):
-        spec = preset(spec)
-    match spec:
-        case ResNet():
-            return build_resnet(spec)
-        case DenseNet():
-            return build_densenet(spec)
-        case UNet():
-            return build_unet(spec)
-        case _:
-            raise TypeError(f"build takes a spec or a preset's name, not a {type(spec).__name__}: {spec!r}")
+    spec = as_spec(spec)
+    if features is not None:
+        spec = dataclasses.replace(spec, head=Features(endpoints=tuple(features)))
+    inputs, outputs = assemble(spec, KerasLayers(len(spec.input_shape) - 1, spec.data_format, spec.init))
+    model: Any = keras.Model(inputs, outputs, name=spec.name)
+    return model

@@ -1,28 +1,37 @@
 """Densely connected networks, stem to head (arXiv 1608.06993)."""
 
 import math
-
-import keras
+from typing import Any
 
 from reskeras.blocks import dense_stage, transition_conv
-from reskeras.layers import Primitives, pool_to_classes
+from reskeras.heads import head
+from reskeras.primitives import Layers, Primitives
 from reskeras.resnet import stem
-from reskeras.spec import DenseNet, ImagenetStem
+from reskeras.spec import DeepStem, DenseNet, ImagenetStem
 
 
-def build_densenet(spec: DenseNet) -> keras.Model:
-    """[N,H,W,C] -> [N,classes]. Layers: `stem_*`, `stage{i}_block{j}_*`, `stage{i}_transition_*`, `final_*`, `head`."""
-    primitives = Primitives(norm_spec=spec.norm, norm_order=spec.norm_order)
-    inputs = keras.Input(spec.input_shape, name="image")
+def densenet(spec: DenseNet, layers: Layers) -> tuple[Any, Any]:
+    """Images [N,H,W,C] and the head's output. Layers: `stem_*`, `stage{i}_block{j}_*`, `stage{i}_transition_*`, `final_*`, `head`.
+
+    Endpoints: `stem` (before its pooling), `stage{i}` (before its transition), and in pre-activation nets `final`.
+    """
+    primitives = Primitives(layers, spec)
+    inputs = layers.input(spec.input_shape, name=f"{primitives.prefix}image")
+    x = densenet_body(inputs, spec, primitives=primitives)
+    return inputs, head(x, spec.head, inputs=inputs, primitives=primitives)
+
+
+def densenet_body(x: Any, spec: DenseNet, *, primitives: Primitives) -> Any:
+    """Stem, stages and transitions: all but the head."""
+    layers = primitives.layers
     # Behind the 7x7 stem the paper pools activated maps although its layers are pre-activation ones.
-    x = stem(inputs, spec.stem, primitives=primitives, activated=isinstance(spec.stem, ImagenetStem))
+    x = stem(x, spec.stem, primitives=primitives, activated=isinstance(spec.stem, ImagenetStem | DeepStem))
     for number, part in enumerate(spec.stages, start=1):
         if number > 1:
             name = f"stage{number - 1}_transition"
-            width = math.floor(x.shape[-1] * (spec.block.compression or 1.0))
+            width = max(1, math.floor(layers.channels(x) * (spec.block.compression or 1.0)))
             x = transition_conv(x, width, primitives=primitives, name=name)
-            x = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")(x)
+            x = layers.pool(x, "average", 2, 2, name=f"{primitives.prefix}{name}_pool")
         x = dense_stage(x, spec.block, blocks=part.blocks, primitives=primitives, name=f"stage{number}")
-    x = primitives.after_blocks(x, name="final")
-    outputs = pool_to_classes(x, spec.head.classes, spec.head.activation)
-    return keras.Model(inputs, outputs, name=spec.name)
+        x = primitives.endpoint(x, f"stage{number}")
+    return primitives.after_blocks(x)

@@ -1,87 +1,174 @@
-"""The few tensor-to-tensor primitives that every architecture is made of; layer names and initialisers live here.
+"""Every layer of every network, as Keras has it: the one place where layers are made, named and initialised.
 
-All are stock Keras layers, so that a saved model reloads with plain Keras.
+All are stock Keras layers but one, so that a saved model reloads with plain Keras; `LearnedScale` needs `import reskeras`.
 """
 
-import dataclasses
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
 
-from reskeras.spec import BatchNorm, NoNorm, Norm, NormOrder
-
-PRE_ACTIVATION = frozenset({"relu_only_preact", "full_preact"})
-"""Norm orders whose branch begins with ReLU; their stem stays linear and the last stage is followed by an activation."""
+from reskeras.primitives import Padding
+from reskeras.spec import Activation, BatchNorm, GroupNorm, Init, LayerNorm, Norm
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Primitives:
-    """Convolution, normalisation and ReLU as one network uses them; made once from its spec and handed down."""
+@keras.saving.register_keras_serializable(package="reskeras")
+class LearnedScale(keras.layers.Layer):  # type: ignore[misc]
+    """A scalar times the input, learned from zero (SkipInit, arXiv 2002.10444; ReZero, arXiv 2003.04887)."""
 
-    norm_spec: Norm
-    norm_order: NormOrder
-    padding: str = "same"
+    def build(self, input_shape: Any) -> None:
+        self.scale = self.add_weight(name="scale", shape=(), initializer="zeros")
 
-    def conv(self, x: Any, width: int, kernel: int, *, name: str, stride: int = 1, groups: int = 1) -> Any:
-        """A convolution [N,H,W,C] -> [N,H/stride,W/stride,width]; it has a bias only where no normalisation exists."""
-        return keras.layers.Conv2D(
-            width,
-            kernel,
-            strides=stride,
-            groups=groups,
-            padding=self.padding if kernel > 1 else "same",
-            use_bias=isinstance(self.norm_spec, NoNorm),
-            kernel_initializer="he_normal",
-            name=name,
-        )(x)
+    def call(self, x: Any) -> Any:
+        return x * keras.ops.cast(self.scale, x.dtype)
 
-    def norm(self, x: Any, *, name: str) -> Any:
-        """The spec's normalisation of a tensor of any rank."""
-        match self.norm_spec:
-            case BatchNorm(momentum=momentum, epsilon=epsilon):
-                return keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
-            case NoNorm():
-                return x
-
-    def relu(self, x: Any, *, name: str) -> Any:
-        """max(x, 0)."""
-        return keras.layers.ReLU(name=name)(x)
-
-    def after_stem(self, x: Any, *, name: str, activated: bool = False) -> Any:
-        """What follows the stem's convolution: nothing for `full_preact`, whose first block begins with norm and ReLU itself."""
-        if activated or self.norm_order != "full_preact":
-            x = self.norm(x, name=f"{name}_norm")
-        if activated or self.norm_order not in PRE_ACTIVATION:
-            x = self.relu(x, name=f"{name}_relu")
-        return x
-
-    def after_blocks(self, x: Any, *, name: str) -> Any:
-        """The activation that a pre-activation network still owes after its last block (arXiv 1603.05027, Section 4.1)."""
-        if self.norm_order == "full_preact":
-            x = self.norm(x, name=f"{name}_norm")
-        if self.norm_order in PRE_ACTIVATION:
-            x = self.relu(x, name=f"{name}_relu")
-        return x
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
 
 
-def pad_channels(x: Any, width: int, *, name: str) -> Any:
-    """Zero channels appended to reach `width` (option A). Keras has no layer for it, so space and channels become an image."""
-    *space, channels = x.shape[1:]
-    flat = keras.layers.Reshape((space[0] * space[1], channels, 1), name=f"{name}_split")(x)
-    flat = keras.layers.ZeroPadding2D(((0, 0), (0, width - channels)), name=name)(flat)
-    return keras.layers.Reshape((*space, width), name=f"{name}_join")(flat)
+class KerasLayers:
+    """`reskeras.primitives.Layers` on the Keras functional API.
 
+    Args:
+        dims: spatial sides of a tensor: 0 (fully connected) to 3.
+        data_format: of every tensor but the pooled ones.
+        init: of kernels.
+    """
 
-def pool_to_classes(x: Any, classes: int, activation: str) -> Any:
-    """Global average pooling and a dense layer, [N,H,W,C] -> [N,classes], in float32 under every precision policy."""
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
-    return keras.layers.Dense(classes, activation=_activation(activation), dtype="float32", name="head")(x)
+    def __init__(self, dims: int, data_format: Literal["channels_last", "channels_first"], init: Init) -> None:
+        self.dims, self.init = dims, init
+        self.first = data_format == "channels_first" and dims > 0
+        self.format = {"data_format": data_format} if dims else {}
+        self.axis = 1 if self.first else -1
 
+    def input(self, shape: tuple[int, ...], *, name: str) -> Any:
+        *sides, channels = shape
+        return keras.Input((channels, *sides) if self.first else shape, name=name)
 
-def map_to_classes(x: Any, classes: int, activation: str) -> Any:
-    """A 1x1 convolution, [N,H,W,C] -> [N,H,W,classes], in float32 under every precision policy."""
-    return keras.layers.Conv2D(classes, 1, activation=_activation(activation), dtype="float32", name="head")(x)
+    def size(self, x: Any) -> tuple[int, ...]:
+        return tuple(x.shape[2:]) if self.first else tuple(x.shape[1:-1])
 
+    def channels(self, x: Any) -> int:
+        return int(x.shape[self.axis])
 
-def _activation(name: str) -> str | None:
-    return None if name == "none" else name
+    def conv(
+        self,
+        x: Any,
+        width: int,
+        kernel: int,
+        *,
+        name: str,
+        bias: bool,
+        stride: int = 1,
+        groups: int = 1,
+        padding: Padding = "same",
+        zero: bool = False,
+        activation: str | None = None,
+        bias_start: float = 0.0,
+        float32: bool = False,
+    ) -> Any:
+        options = {
+            "use_bias": bias,
+            "kernel_initializer": "zeros" if zero else self.init,
+            "bias_initializer": keras.initializers.Constant(bias_start) if bias_start else "zeros",
+            "activation": activation,
+            "dtype": "float32" if float32 else None,
+            "name": name,
+        }
+        if self.dims == 0:
+            return keras.layers.Dense(width, **options)(x)
+        if kernel > 1 and stride > 1 and padding == "same":
+            # Keras' own "same" pads strided convolutions at the far edges alone; the papers' code pads both edges alike.
+            x = self.pad(x, [(kernel // 2, kernel // 2)] * self.dims, name=f"{name}_pad")
+            padding = "valid"
+        layer = self._layer("Conv")
+        return layer(width, kernel, strides=stride, groups=groups, padding=padding, **options, **self.format)(x)
+
+    def conv_transpose(self, x: Any, width: int, *, name: str) -> Any:
+        layer = self._named("Conv{}DTranspose")
+        return layer(width, 2, strides=2, kernel_initializer=self.init, name=name, **self.format)(x)
+
+    def dense(self, x: Any, width: int, *, name: str, activation: str | None) -> Any:
+        return keras.layers.Dense(width, activation=activation, dtype="float32", name=name)(x)
+
+    def norm(self, x: Any, spec: Norm, *, name: str, zero: bool = False) -> Any:
+        options = {"axis": self.axis, "name": name, "gamma_initializer": "zeros" if zero else "ones"}
+        match spec:
+            case BatchNorm():
+                return keras.layers.BatchNormalization(momentum=spec.momentum, epsilon=spec.epsilon, **options)(x)
+            case LayerNorm():
+                return keras.layers.LayerNormalization(epsilon=spec.epsilon, **options)(x)
+            case GroupNorm():
+                groups = math.gcd(spec.groups, self.channels(x))
+                return keras.layers.GroupNormalization(groups, epsilon=spec.epsilon, **options)(x)
+            case _:
+                raise TypeError(f"no norm: {spec!r}")
+
+    def activation(self, x: Any, kind: Activation, *, name: str) -> Any:
+        return keras.layers.ReLU(name=name)(x) if kind == "relu" else keras.layers.Activation(kind, name=name)(x)
+
+    def add(self, xs: Sequence[Any], *, name: str, float32: bool = False) -> Any:
+        return keras.layers.Add(name=name, dtype="float32" if float32 else None)(list(xs))
+
+    def concat(self, xs: Sequence[Any], *, name: str) -> Any:
+        return keras.layers.Concatenate(axis=self.axis, name=name)(list(xs))
+
+    def multiply(self, x: Any, gate: Any, *, name: str) -> Any:
+        return keras.layers.Multiply(name=name)([x, gate])
+
+    def scale(self, x: Any, factor: float, *, offset: float = 0.0, name: str) -> Any:
+        return keras.layers.Rescaling(factor, offset, name=name)(x)
+
+    def learned_scale(self, x: Any, *, name: str) -> Any:
+        return LearnedScale(name=name)(x)
+
+    def pool(
+        self, x: Any, kind: Literal["max", "average"], size: int, stride: int, *, name: str, rim: int = 0, ceil: bool = False
+    ) -> Any:
+        if rim:
+            x = self.pad(x, [(rim, rim)] * self.dims, name=f"{name}_pad")
+        # Maps smaller than the window are kept whole: a net for small images may halve them once too often.
+        padding = "same" if ceil or any(side < size for side in self.size(x)) else "valid"
+        layer = self._layer("MaxPooling" if kind == "max" else "AveragePooling")
+        return layer(size, strides=stride, padding=padding, name=name, **self.format)(x)
+
+    def global_pool(self, x: Any, *, name: str, keep_sides: bool = False) -> Any:
+        if self.dims == 0:
+            return x
+        return self._layer("GlobalAveragePooling")(keepdims=keep_sides, name=name, **self.format)(x)
+
+    def upsample(self, x: Any, *, name: str) -> Any:
+        return self._layer("UpSampling")(2, name=name, **(self.format if self.dims > 1 else {}))(x)
+
+    def pad(self, x: Any, amounts: Sequence[tuple[int, int]], *, name: str) -> Any:
+        return self._layer("ZeroPadding")(self._amounts(amounts), name=name, **self.format)(x)
+
+    def crop(self, x: Any, amounts: Sequence[tuple[int, int]], *, name: str) -> Any:
+        return self._layer("Cropping")(self._amounts(amounts), name=name, **(self.format if self.dims > 1 else {}))(x)
+
+    def pad_channels(self, x: Any, width: int, *, name: str) -> Any:
+        # Keras has no layer for it, so space and channels become an image whose far edge is padded.
+        channels, sides = self.channels(x), self.size(x)
+        more, area = width - channels, math.prod(sides)
+        flat = (channels, area, 1) if self.first else (area, channels, 1)
+        edges = ((0, more), (0, 0)) if self.first else ((0, 0), (0, more))
+        x = keras.layers.Reshape(flat, name=f"{name}_split")(x)
+        x = keras.layers.ZeroPadding2D(edges, data_format="channels_last", name=name)(x)
+        return keras.layers.Reshape((width, *sides) if self.first else (*sides, width), name=f"{name}_join")(x)
+
+    def dropout(self, x: Any, rate: float, *, name: str, whole: bool = False) -> Any:
+        shape = (None, *(1,) * (self.dims + 1)) if whole else None
+        return keras.layers.Dropout(rate, noise_shape=shape, name=name)(x)
+
+    def endpoint(self, x: Any, *, name: str) -> Any:
+        return keras.layers.Identity(name=name)(x)
+
+    def _layer(self, kind: str) -> Any:
+        return self._named(kind + "{}D")
+
+    def _named(self, pattern: str) -> Any:
+        return getattr(keras.layers, pattern.format(self.dims))
+
+    def _amounts(self, amounts: Sequence[tuple[int, int]]) -> Any:
+        return tuple(amounts[0]) if self.dims == 1 else tuple(tuple(pair) for pair in amounts)

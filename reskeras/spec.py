@@ -1,38 +1,60 @@
 """Networks and training runs as values: frozen, validated, and ignorant of any framework.
 
-A spec says what a network is in the words of the papers; `reskeras.build` turns it into a Keras model. Every value is
-checked on construction, on `dataclasses.replace` and when read from YAML (`reskeras.textio`), which reports all mistakes
-of a file at once.
+A spec says what a network is in the words of the papers; `reskeras.build` turns it into a Keras model and `reskeras.cost`
+into numbers. Every value is checked on construction, on `dataclasses.replace` and when read from YAML (`reskeras.textio`),
+which reports all mistakes of a file at once.
 
 `width` is always the *output* width of a block or stage, so that changing the kind of block leaves every interface alone.
+The number of dimensions follows from `input_shape`: `[784]` is a fully connected net, `[L, C]` is 1-D, `[H, W, C]` 2-D and
+`[D, H, W, C]` 3-D; "3x3" below stands for a kernel of three in each dimension.
 """
 
 import dataclasses
 import itertools
-from typing import Annotated, Literal, get_args
+import math
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, Strict
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Strict, Tag
 from pydantic.dataclasses import dataclass
+
+from reskeras.errors import RequestError
 
 _CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 # Counts are strict: `True` is not 1 and "16" is not 16. Floats are not, because PyYAML reads `1e-3` as a string.
 Count = Annotated[int, Strict(), Field(gt=0)]
 Whole = Annotated[int, Strict(), Field(ge=0)]
+Flag = Annotated[bool, Strict()]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 NormOrder = Literal["original", "norm_after_add", "relu_before_add", "relu_only_preact", "full_preact"]
-"""Where normalisation and ReLU stand around the addition: He et al. 2016 (arXiv 1603.05027), Fig. 4 a to e."""
+"""Where normalisation and activation stand around the addition: He et al. 2016 (arXiv 1603.05027), Fig. 4 a to e."""
 
-Shortcut = Literal["pad", "project_on_change", "none"]
-"""He et al. 2015 (arXiv 1512.03385): options A and B; `none` leaves out the addition."""
+PRE_ACTIVATION = frozenset({"relu_only_preact", "full_preact"})
+"""Norm orders whose branch begins with the activation; their stem stays linear and the last stage is followed by one."""
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
+
+Init = Literal["he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "orthogonal"]
+
+StrideAt = Literal["1x1", "3x3", "last_block"]
+"""The convolution that carries a stage's stride: the first 1x1 of a bottleneck (arXiv 1512.03385), the 3x3 ("v1.5",
+ResNet-B), or the 3x3 of the stage's last block (keras.applications' V2)."""
+
+ConvBias = Literal["without_norm", "unless_normed", "always", "never"]
+"""Which convolutions have a bias: all of a net without normalisation (the papers), each that no normalisation follows
+directly (keras.applications' V2), all (keras.applications' V1), or none."""
 
 Augment = Literal["none", "shift", "shift_flip"]
 """Random changes to training images: shifts of up to an eighth of each side, and mirroring."""
 
 Task = Literal["classification", "segmentation"]
 
-ImageShape = tuple[Count, Count, Count]
+InputShape = Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)]
+"""Sides and channels of one image, channels last: [C], [L, C], [H, W, C] or [D, H, W, C]."""
+
+ImageShape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -42,17 +64,35 @@ class BatchNorm:
     kind: Literal["batch"] = "batch"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Share of the old moving average that each training step keeps."""
-    epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    epsilon: Annotated[Finite, Field(gt=0)] = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class LayerNorm:
+    """Normalisation over the channels of each position (arXiv 1607.06450)."""
+
+    kind: Literal["layer"] = "layer"
+    epsilon: Annotated[Finite, Field(gt=0)] = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class GroupNorm:
+    """Normalisation over the positions and the channels of each group (arXiv 1803.08494)."""
+
+    kind: Literal["group"] = "group"
+    groups: Count = 32
+    """Where it does not divide the width, the greatest common divisor of the two."""
+    epsilon: Annotated[Finite, Field(gt=0)] = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class NoNorm:
-    """No normalisation; convolutions then carry a bias."""
+    """No normalisation."""
 
     kind: Literal["none"] = "none"
 
 
-Norm = Annotated[BatchNorm | NoNorm, Field(discriminator="kind")]
+Norm = Annotated[BatchNorm | LayerNorm | GroupNorm | NoNorm, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -71,10 +111,7 @@ class BasicBlock:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class BottleneckBlock:
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut (arXiv 1512.03385, Fig. 5 right; ResNeXt: arXiv 1611.05431).
-
-    The 3x3 convolution carries the stride (v1.5).
-    """
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut (arXiv 1512.03385, Fig. 5 right; ResNeXt: arXiv 1611.05431)."""
 
     kind: Literal["bottleneck"] = "bottleneck"
     bottleneck_ratio: Annotated[float, Field(gt=0, le=8)] = 0.25
@@ -91,20 +128,100 @@ class BottleneckBlock:
 class DenseBlock:
     """One densely connected layer: its new feature maps are concatenated to its input (arXiv 1608.06993).
 
-    In the family `densenet` stages are joined by transitions. In a `resnet` or `unet`, whose stages have a width, a stage of
+    In the family `densenet` stages are joined by transitions. In the other families, whose stages have a width, a stage of
     dense layers ends in a 1x1 convolution to that width.
     """
 
     kind: Literal["dense"] = "dense"
     growth_rate: Count = 12
     """Feature maps that each layer adds (k in the paper)."""
-    bottleneck: Annotated[bool, Strict()] = True
+    bottleneck: Flag = True
     """Whether a 1x1 convolution to 4k channels precedes the 3x3 (DenseNet-B)."""
     compression: Annotated[float, Field(gt=0, le=1)] | None = None
     """Output over input channels of a transition (theta; DenseNet-C); only the family `densenet` has them. None is 1."""
 
 
 Block = Annotated[PlainBlock | BasicBlock | BottleneckBlock | DenseBlock, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class ScaledShortcut:
+    """The shortcut times a constant (arXiv 1603.05027, Section 3.1)."""
+
+    kind: Literal["scaled"] = "scaled"
+    factor: Annotated[Finite, Field(gt=0)] = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class GatedShortcut:
+    """The shortcut times 1 - g(x), with g the sigmoid of a 1x1 convolution (arXiv 1603.05027, Fig. 2c and d)."""
+
+    kind: Literal["gated"] = "gated"
+    gate: Literal["exclusive", "shortcut_only"] = "exclusive"
+    """`exclusive` multiplies the branch by g(x) too, as a highway net does (arXiv 1505.00387)."""
+    bias: Finite = -6.0
+    """Of the gate at the start; the more negative, the nearer the shortcut is to the identity."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class DropoutShortcut:
+    """Dropout on the shortcut (arXiv 1603.05027, Fig. 2f)."""
+
+    kind: Literal["dropout"] = "dropout"
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+_SHORTCUTS_WITH_VALUES = ("scaled", "gated", "dropout")
+
+ShortcutWord = Literal[
+    "pad", "project_on_change", "project_always", "avgpool_project", "maxpool", "conv1x1", "none", "scaled", "gated", "dropout"
+]
+
+
+def _shortcut_tag(value: Any) -> str:
+    return "word" if isinstance(value, str) else str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", ""))
+
+
+Shortcut = Annotated[
+    Annotated[ShortcutWord, Tag("word")]
+    | Annotated[ScaledShortcut, Tag("scaled")]
+    | Annotated[GatedShortcut, Tag("gated")]
+    | Annotated[DropoutShortcut, Tag("dropout")],
+    Discriminator(
+        _shortcut_tag,
+        custom_error_type="shortcut",
+        custom_error_message=f"a shortcut is one of {', '.join(get_args(ShortcutWord))}, or a mapping whose kind is "
+        + " or ".join(_SHORTCUTS_WITH_VALUES),
+    ),
+    BeforeValidator(lambda value: {"kind": value} if value in _SHORTCUTS_WITH_VALUES else value),
+]
+"""The identity path of a residual block. Where a block changes neither size nor width most are the identity; else:
+
+`pad` subsamples and appends zero channels (option A of arXiv 1512.03385); `project_on_change` is a normalised 1x1
+convolution (option B), `project_always` has it in every block (option C); `avgpool_project` averages first and convolves
+without stride (ResNet-D, arXiv 1812.01187, Fig. 2c); `maxpool` subsamples where only the size changes and projects without
+norm where the width does (keras.applications' V2). `conv1x1` is a bare 1x1 convolution in every block, and `scaled`, `gated`
+and `dropout` stand for mappings with that kind and their values (all of arXiv 1603.05027, Section 3), projected as option B
+where the shape changes. `none` leaves out the addition.
+"""
+
+ScaleWord = Literal["1/sqrt(2)", "1/sqrt(depth)", "learned"]
+
+
+def _scale_tag(value: Any) -> str:
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return "word"
+    return "number"
+
+
+ResidualScale = Annotated[
+    Annotated[ScaleWord, Tag("word")] | Annotated[Annotated[Finite, Field(gt=0)], Tag("number")], Discriminator(_scale_tag)
+]
+"""Factor of the branch before the addition: a number, 1/sqrt(2), 1/sqrt(the number of residual blocks) (arXiv 2309.16620), or
+a scalar learned from zero in each block (SkipInit, arXiv 2002.10444; ReZero, arXiv 2003.04887)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -123,7 +240,26 @@ class ImagenetStem:
     width: Count = 64
 
 
-Stem = Annotated[CifarStem | ImagenetStem, Field(discriminator="kind")]
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class DeepStem:
+    """Three 3x3 convolutions, then 3x3 max pooling with stride 2 (ResNet-C and D: arXiv 1812.01187, Fig. 2b).
+
+    The first convolution has stride 2, the first two have half the width.
+    """
+
+    kind: Literal["deep"] = "deep"
+    width: Count = 64
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class LinearStem:
+    """A bare linear layer (a 1x1 convolution), so that a block that begins with an activation never sees the raw input."""
+
+    kind: Literal["linear"] = "linear"
+    width: Count = 16
+
+
+Stem = Annotated[CifarStem | ImagenetStem | DeepStem | LinearStem, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -134,7 +270,7 @@ class Stage:
     width: Count
     """Output channels of every block of the stage."""
     stride: Count = 1
-    """Stride of the stage's first block."""
+    """Stride of the stage; `stride_at` says which block has it."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -158,7 +294,7 @@ class Classifier:
 
     kind: Literal["classifier"] = "classifier"
     classes: Annotated[int, Strict(), Field(ge=2)]
-    activation: Literal["softmax", "none"] = "softmax"
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """`none` gives logits."""
 
 
@@ -167,31 +303,101 @@ class Segmenter:
     """A 1x1 convolution to one map per class, in float32."""
 
     kind: Literal["segmentation"] = "segmentation"
-    classes: Annotated[int, Strict(), Field(ge=2)]
-    activation: Literal["softmax", "none"] = "softmax"
+    classes: Count
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """`none` gives logits."""
+
+    def __post_init__(self) -> None:
+        if self.classes == 1 and self.activation == "softmax":
+            raise ValueError("softmax over one class is always 1; use activation 'sigmoid' or at least 2 classes")
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class ResNet:
+class Heatmaps:
+    """A 1x1 convolution to one linear map per keypoint, in float32 (pose: arXiv 1603.06937)."""
+
+    kind: Literal["heatmap"] = "heatmap"
+    keypoints: Count = 16
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Regressor:
+    """A 1x1 convolution to linear maps, in float32, for images from images (super-resolution, denoising)."""
+
+    kind: Literal["regression"] = "regression"
+    channels: Count
+    add_input: Flag = True
+    """Whether the net learns the residual to its input (arXiv 1511.04587); the channels then are the input's."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Features:
+    """No layers of its own: the model gives these endpoints, by name."""
+
+    kind: Literal["features"] = "features"
+    endpoints: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Such as `stem`, `stage1`; in a U-Net `encoder1`, `bridge`, `decoder1`; in an hourglass net `stack1`."""
+
+
+MapHead = Annotated[Segmenter | Heatmaps | Regressor | Features, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class _Options:
+    """What every family has beside its own fields."""
+
+    norm_order: NormOrder = "original"
+    norm: Norm = BatchNorm()
+    activation: Activation = "relu"
+    init: Init = "he_normal"
+    """Of kernels (he: arXiv 1502.01852; glorot: AISTATS 2010; lecun: 1998; orthogonal: arXiv 1312.6120)."""
+    conv_bias: ConvBias = "without_norm"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """In every block: before its last convolution (arXiv 1605.07146), in dense layers after each (arXiv 1608.06993)."""
+    squeeze_excite: Count | None = None
+    """Reduction ratio of squeeze-and-excitation on every branch (arXiv 1709.01507; 16 in the paper); None for none."""
+    data_format: Literal["channels_last", "channels_first"] = "channels_last"
+    """Of the model's images and tensors. `input_shape` is always written channels last; with `channels_first` the model takes
+    [N,C,H,W] (and on TensorFlow runs on a GPU alone)."""
+    layer_prefix: Annotated[str, Field(pattern=r"^([A-Za-z][A-Za-z0-9_]*)?$")] = ""
+    """Begins the name of every layer."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class _ResidualOptions(_Options):
+    """What the families with residual blocks have."""
+
+    shortcut: Shortcut = "project_on_change"
+    """Of residual blocks; `plain` and `dense` blocks have none."""
+    residual_scale: ResidualScale = 1.0
+    zero_init_last: Flag = False
+    """Whether every residual block starts as its shortcut: the last norm of its branch with gamma zero (arXiv 1706.02677),
+    or its last convolution with kernel zero where no norm is last."""
+    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that training drops the last block's branch for an image; of the l-th of L blocks, l/L of it (stochastic depth,
+    arXiv 1603.09382)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class ResNet(_ResidualOptions):
     """Stem, stages of blocks, head. With `plain` blocks it is the plain twin, with `dense` ones a DenseNet of given widths."""
 
     family: Literal["resnet"] = "resnet"
     name: Name = "resnet"
-    input_shape: ImageShape
-    """Height, width and channels of one image."""
+    input_shape: InputShape
     stem: Stem
     block: Block
-    norm_order: NormOrder = "original"
-    norm: Norm = BatchNorm()
-    shortcut: Shortcut = "project_on_change"
-    """Of residual blocks; `plain` and `dense` blocks have none."""
+    stride_at: StrideAt = "3x3"
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-    head: Classifier
+    head: Annotated[Classifier | Regressor | Features, Field(discriminator="kind")]
 
     def __post_init__(self) -> None:
-        _check_widths(self.block, [stage.width for stage in self.stages])
-        if self.shortcut == "pad" and isinstance(self.block, BasicBlock | BottleneckBlock):
+        _check_block(self, self.block, [stage.width for stage in self.stages])
+        if self.stride_at == "1x1" and isinstance(self.block, PlainBlock | BasicBlock):
+            raise ValueError(f"stride_at '1x1' is the first convolution of block kind 'bottleneck'; {self.block.kind!r} has '3x3'")
+        if not self.input_shape[:-1]:
+            _check_fully_connected(self, [stage.stride for stage in self.stages])
+        if self.shortcut == "pad" and _is_residual(self.block):
             widths = [self.stem.width, *(stage.width for stage in self.stages)]
             for number, (before, after) in enumerate(itertools.pairwise(widths)):
                 if after < before:
@@ -199,58 +405,162 @@ class ResNet:
                         f"shortcut 'pad' only adds channels, but stages.{number} goes from width {before} to {after}; "
                         "use 'project_on_change'"
                     )
+        strided = isinstance(self.stem, ImagenetStem | DeepStem) or any(stage.stride > 1 for stage in self.stages)
+        if isinstance(self.head, Regressor) and strided:
+            raise ValueError(
+                "head 'regression' gives maps of the image's size, but the stem or a stage has a stride; use family 'unet'"
+            )
+        _check_added_input(self.head, self.input_shape)
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class DenseNet:
+class DenseNet(_Options):
     """Stem, stages of dense layers joined by transitions, head (arXiv 1608.06993)."""
 
     family: Literal["densenet"] = "densenet"
     name: Name = "densenet"
-    input_shape: ImageShape
-    """Height, width and channels of one image."""
+    input_shape: InputShape
     stem: Stem
     block: DenseBlock
+    stages: Annotated[tuple[DenseStage, ...], Field(min_length=1)]
+    head: Annotated[Classifier | Features, Field(discriminator="kind")]
     norm_order: NormOrder = "full_preact"
     """The paper's layers are `full_preact`."""
-    norm: Norm = BatchNorm()
-    stages: Annotated[tuple[DenseStage, ...], Field(min_length=1)]
-    head: Classifier
+
+    def __post_init__(self) -> None:
+        if not self.input_shape[:-1]:
+            _check_fully_connected(self, [2] * (len(self.stages) - 1))
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class UNet:
-    """An encoder, a bridge and a decoder with skips by concatenation (arXiv 1505.04597).
+class PresetEncoder:
+    """A preset, without its head, as the encoder of a U-Net."""
 
-    The levels run from the full resolution down to the bridge; 2x2 max pooling leads down, a 2x2 transposed convolution that
-    halves the width leads up.
+    preset: str
+    """Its name; a ResNet or DenseNet."""
+
+
+def _encoder_tag(value: Any) -> str:
+    if isinstance(value, dict):
+        return "preset" if "preset" in value else str(value.get("family"))
+    return "preset" if isinstance(value, PresetEncoder) else getattr(value, "family", "")
+
+
+Encoder = Annotated[
+    Annotated[PresetEncoder, Tag("preset")] | Annotated[ResNet, Tag("resnet")] | Annotated[DenseNet, Tag("densenet")],
+    Discriminator(
+        _encoder_tag,
+        custom_error_type="encoder",
+        custom_error_message="an encoder is {preset: NAME}, or a whole spec of the family resnet or densenet",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class UNet(_ResidualOptions):
+    """An encoder, a bridge and a decoder joined by skips (arXiv 1505.04597).
+
+    The levels run from the full resolution down to the bridge. With an `encoder` of its own kind the levels are those of the
+    decoder alone, one for each halving in the encoder, whose last stage is the bridge.
     """
 
     family: Literal["unet"] = "unet"
     name: Name = "unet"
-    input_shape: ImageShape
-    """Height, width and channels of one image."""
+    input_shape: InputShape
+    encoder: Encoder | None = None
+    """None: one stage for each level, of the same blocks as the decoder's."""
     block: Block = PlainBlock()
-    norm_order: NormOrder = "original"
-    norm: Norm = BatchNorm()
-    shortcut: Shortcut = "project_on_change"
-    """Of residual blocks; `plain` and `dense` blocks have none."""
     padding: Literal["same", "valid"] = "same"
     """`valid` is the paper's: every 3x3 convolution trims a pixel from each edge, and skips are cropped."""
-    stages: Annotated[tuple[Level, ...], Field(min_length=2, max_length=12)]
-    head: Segmenter
+    sizes: Literal["refuse", "pad"] = "refuse"
+    """What becomes of images that cannot be halved often enough: refused with the nearest sizes that can, or padded with zeros
+    all around, and the output cropped back."""
+    down: Literal["maxpool", "stride"] = "maxpool"
+    """What halves the resolution: 2x2 max pooling, or the first block of the next level (arXiv 1711.10684)."""
+    up: Literal["transpose", "nearest"] = "transpose"
+    """What doubles it: a 2x2 transposed convolution to the level's width, or nearest-neighbour upsampling."""
+    skip: Literal["concat", "add", "attention"] = "concat"
+    """How encoder maps meet the decoder's; `attention` concatenates them gated (arXiv 1804.03999)."""
+    decoder: Literal["plain", "nested"] = "plain"
+    """`nested` puts densely connected decoder blocks on the skips (U-Net++, arXiv 1807.10165)."""
+    deep_supervision: Flag = False
+    """Whether the inner decoder levels have heads too: the model then gives a dict of outputs, `head` and `head2`, `head3`, ...;
+    in a plain decoder the n-th at 1/2^(n-1) of the resolution, in a nested one all at the full one."""
+    stages: Annotated[tuple[Level, ...], Field(max_length=12)]
+    head: MapHead
 
     def __post_init__(self) -> None:
-        _check_widths(self.block, [level.width for level in self.stages])
+        least = 2 if self.encoder is None else 1
+        if len(self.stages) < least:
+            raise ValueError(f"stages: at least {least} (got {len(self.stages)})")
+        _check_block(self, self.block, [level.width for level in self.stages])
+        if not self.input_shape[:-1]:
+            raise ValueError("input_shape: a U-Net works on images; [C] alone has no resolution to halve")
         if self.padding == "valid" and not isinstance(self.block, PlainBlock):
             raise ValueError(f"padding 'valid' needs block kind 'plain': a shortcut's size would not match ({self.block.kind})")
-        if self.shortcut == "pad" and isinstance(self.block, BasicBlock | BottleneckBlock):
+        if self.padding == "valid" and (self.decoder == "nested" or self.encoder is not None or self.down == "stride"):
+            raise ValueError(
+                "padding 'valid' trims maps, which a nested decoder, an encoder of its own kind and down 'stride' do not allow"
+            )
+        if self.shortcut == "pad" and _is_residual(self.block):
             raise ValueError("shortcut 'pad' only adds channels, but a decoder has fewer; use 'project_on_change'")
-        for axis in (0, 1):
-            _check_halvings(self, axis)
+        if self.skip == "add" and (self.up == "nearest" or self.encoder is not None or self.decoder == "nested"):
+            raise ValueError(
+                "skip 'add' needs maps of one width on both sides: up 'transpose', a plain decoder and no encoder of its own kind"
+            )
+        if self.down == "stride" and isinstance(self.block, PlainBlock) and self.padding == "valid":
+            raise ValueError("down 'stride' needs padding 'same'")
+        if self.down == "stride" and self.encoder is not None:
+            raise ValueError("down: the encoder has its own way down; leave it at 'maxpool'")
+        if self.decoder == "nested" and self.encoder is not None:
+            raise ValueError("decoder 'nested' needs an encoder of the same blocks: leave out `encoder`")
+        if self.deep_supervision and isinstance(self.head, Features):
+            raise ValueError("deep_supervision adds heads, but head 'features' has none")
+        if self.deep_supervision and isinstance(self.head, Regressor) and self.head.add_input and self.decoder == "plain":
+            raise ValueError("deep_supervision in a plain decoder has heads below the input's resolution; they cannot add_input")
+        _check_added_input(self.head, self.input_shape)
+        if isinstance(self.head, Regressor) and self.head.add_input and self.padding == "valid":
+            raise ValueError("head.add_input: padding 'valid' gives maps smaller than the input")
+        if self.encoder is None and self.sizes == "refuse":
+            check_sizes(self.input_shape, len(self.stages) - 1, self._trims())
+
+    def _trims(self) -> tuple[int, ...]:
+        return tuple(4 * level.blocks if self.padding == "valid" else 0 for level in self.stages)
 
 
-Spec = Annotated[ResNet | DenseNet | UNet, Field(discriminator="family")]
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Hourglass(_ResidualOptions):
+    """Stacked hourglass networks with intermediate supervision (arXiv 1603.06937; the authors' hg.lua).
+
+    With more than one stack the model gives a dict of outputs: `stack1_head`, `stack2_head`, ... and `head` for the last.
+    """
+
+    family: Literal["hourglass"] = "hourglass"
+    name: Name = "hourglass"
+    input_shape: InputShape
+    block: Block = BottleneckBlock(bottleneck_ratio=0.5)
+    norm_order: NormOrder = "full_preact"
+    stacks: Count = 1
+    depth: Annotated[int, Strict(), Field(ge=1, le=8)] = 4
+    """Halvings within one hourglass."""
+    blocks: Count = 1
+    """Blocks at each place of an hourglass (nModules)."""
+    width: Count = 256
+    head: MapHead
+
+    def __post_init__(self) -> None:
+        _check_block(self, self.block, [self.width, max(1, self.width // 2)])
+        if not self.input_shape[:-1]:
+            raise ValueError("input_shape: an hourglass works on images; [C] alone has no resolution to halve")
+        if self.shortcut == "pad" and self.width % 4:
+            raise ValueError(f"width: the stem has a quarter of it, so it is a multiple of 4 (got {self.width})")
+        if isinstance(self.head, Regressor) and self.head.add_input:
+            raise ValueError("head.add_input: an hourglass gives maps of a quarter of the input's size")
+        check_sizes(self.input_shape, self.depth + 2, (0,) * (self.depth + 3))
+
+
+Spec = Annotated[ResNet | DenseNet | UNet | Hourglass, Field(discriminator="family")]
+AnySpec = ResNet | DenseNet | UNet | Hourglass
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -280,65 +590,142 @@ class Recipe:
     train: TrainSpec = TrainSpec()
 
 
-def fit_to_data(spec: ResNet | DenseNet | UNet, input_shape: ImageShape, classes: int, task: Task) -> ResNet | DenseNet | UNet:
-    """The same network for images of this shape and this many classes.
+def fit_to_data(spec: AnySpec, input_shape: tuple[int, ...], classes: int, task: Task) -> AnySpec:
+    """The same network for images of this shape and this many classes; a fully connected one takes them flat.
 
     Raises:
         ValueError: the network does not do this task, or cannot take such images (a U-Net that cannot halve them often enough).
     """
-    if (task == "segmentation") != isinstance(spec, UNet):
-        needed = "masks need a network of the family 'unet'" if task == "segmentation" else "it has labels, not masks"
-        raise ValueError(f"{needed} (the network's family is {spec.family!r})")
-    head = dataclasses.replace(spec.head, classes=classes)
-    return dataclasses.replace(spec, input_shape=input_shape, head=head)  # type: ignore[arg-type]
+    wanted: type = Segmenter if task == "segmentation" else Classifier
+    if not isinstance(spec.head, wanted):
+        if task == "segmentation":
+            raise ValueError(
+                f"masks need a network of the family 'unet' with a segmentation head (the network's family is {spec.family!r})"
+            )
+        raise ValueError(f"it has labels, not masks, and needs a classifier (the network's family is {spec.family!r})")
+    shape = (math.prod(input_shape),) if len(spec.input_shape) == 1 else tuple(input_shape)
+    if len(spec.input_shape) != len(shape):
+        raise ValueError(f"it has images of {len(shape) - 1} dimensions, the network works in {len(spec.input_shape) - 1}")
+    # One map with a sigmoid tells two classes apart as well as two do.
+    binary = isinstance(spec.head, Segmenter) and spec.head.classes == 1 and classes == 2
+    head: Any = spec.head if binary else dataclasses.replace(spec.head, classes=classes)
+    return dataclasses.replace(spec, input_shape=shape, head=head)
 
 
-def _check_widths(block: PlainBlock | BasicBlock | BottleneckBlock | DenseBlock, widths: list[int]) -> None:
-    match block:
-        case BottleneckBlock():
-            for number, width in enumerate(widths):
-                inner = block.inner_width(width)
-                if inner < 1 or inner % block.cardinality:
-                    raise ValueError(
-                        f"stages.{number}: width {width} with bottleneck_ratio {block.bottleneck_ratio:g} gives inner width "
-                        f"{inner}, which must be a multiple of cardinality {block.cardinality}"
-                    )
-        case DenseBlock(compression=float()):
-            raise ValueError("block.compression: only the family 'densenet' has transitions; here the stages' widths say it")
-        case _:
-            pass
+def image_shape(spec: AnySpec) -> ImageShape:
+    """Height, width and channels of the images that a network takes; a fully connected one takes square ones of one channel.
+
+    Raises:
+        RequestError: it does not take images.
+    """
+    match spec.input_shape:
+        case (height, width, channels):
+            return height, width, channels
+        case (size,) if math.isqrt(size) ** 2 == size:
+            return math.isqrt(size), math.isqrt(size), 1
+        case shape:
+            raise RequestError(f"{spec.name} takes inputs of the shape {list(shape)}, which are no images")
+
+
+def _is_residual(block: PlainBlock | BasicBlock | BottleneckBlock | DenseBlock) -> bool:
+    return isinstance(block, BasicBlock | BottleneckBlock)
+
+
+def _check_block(
+    spec: ResNet | UNet | Hourglass, block: PlainBlock | BasicBlock | BottleneckBlock | DenseBlock, widths: list[int]
+) -> None:
+    if isinstance(block, BottleneckBlock):
+        for number, width in enumerate(widths):
+            inner = block.inner_width(width)
+            if inner < 1 or inner % block.cardinality:
+                raise ValueError(
+                    f"stages.{number}: width {width} with bottleneck_ratio {block.bottleneck_ratio:g} gives inner width "
+                    f"{inner}, which must be a multiple of cardinality {block.cardinality}"
+                )
+    if isinstance(block, DenseBlock) and block.compression is not None:
+        raise ValueError("block.compression: only the family 'densenet' has transitions; here the stages' widths say it")
+    changed = [
+        name
+        for name, neutral in (("residual_scale", 1.0), ("zero_init_last", False), ("drop_path_rate", 0.0))
+        if getattr(spec, name) != neutral
+    ]
+    if changed and (not _is_residual(block) or spec.shortcut == "none"):
+        without = f"block kind {block.kind!r} has no shortcut" if not _is_residual(block) else "shortcut is 'none'"
+        raise ValueError(f"{changed[0]} is about a branch beside a shortcut, but {without}")
+
+
+def _check_fully_connected(spec: ResNet | DenseNet, strides: list[int]) -> None:
+    if any(stride > 1 for stride in strides):
+        raise ValueError("input_shape: a fully connected net ([C] alone) has no size that a stage's stride could divide")
+    if isinstance(spec.stem, ImagenetStem | DeepStem):
+        raise ValueError(f"stem: {spec.stem.kind!r} divides an image's sides; a fully connected net takes 'linear' or 'cifar'")
+    if isinstance(spec.block, BottleneckBlock) and spec.block.cardinality > 1:
+        raise ValueError("block.cardinality: groups are of convolutions; a fully connected net has none")
+
+
+def _check_added_input(head: Any, input_shape: tuple[int, ...]) -> None:
+    if isinstance(head, Regressor) and head.add_input and head.channels != input_shape[-1]:
+        raise ValueError(
+            f"head.channels: {head.channels} maps cannot be added to an input of {input_shape[-1]} channels; "
+            "make them equal or set add_input to false"
+        )
 
 
 _LARGEST_IMAGE = 1 << 14
 
 
-def _check_halvings(unet: UNet, axis: int) -> None:
-    size = unet.input_shape[axis]
-    if unet_output_size(unet, size) is None:
-        # Sizes that can come once in every 2^halvings; none up to the limit means blocks that trim all pixels away.
-        down = next((s for s in range(size - 1, 0, -1) if unet_output_size(unet, s)), None)
-        up = next((s for s in range(size + 1, _LARGEST_IMAGE) if unet_output_size(unet, s)), None)
-        nearest = " and ".join(str(s) for s in (down, up) if s) or f"none up to {_LARGEST_IMAGE}"
-        raise ValueError(
-            f"input_shape.{axis}: {size} cannot be halved {len(unet.stages) - 1} times with {unet.padding} padding; "
-            f"the nearest sizes that can: {nearest}"
-        )
+def check_sizes(input_shape: tuple[int, ...], halvings: int, trims: tuple[int, ...]) -> None:
+    """Refuses an image that cannot be halved so often.
+
+    Raises:
+        ValueError: names the side, its size and the nearest sizes that can.
+    """
+    for axis, size in enumerate(input_shape[:-1]):
+        if output_size(size, trims) is None:
+            # Sizes that can come once in every 2^halvings; none up to the limit means blocks that trim all pixels away.
+            down = next((s for s in range(size - 1, 0, -1) if output_size(s, trims)), None)
+            up = fitting_size(size, trims)
+            nearest = " and ".join(str(s) for s in (down, up) if s) or f"none up to {_LARGEST_IMAGE}"
+            raise ValueError(
+                f"input_shape.{axis}: {size} cannot be halved {halvings} times"
+                f"{' with valid padding' if any(trims) else ''}; the nearest sizes that can: {nearest}"
+            )
 
 
-def unet_output_size(unet: UNet, size: int) -> int | None:
-    """Height (or width) in pixels of the masks for an input of this height; None where a level's height is odd or used up."""
-    trim = [4 * level.blocks if unet.padding == "valid" else 0 for level in unet.stages]
-    for lost in trim[:-1]:
+def fitting_size(size: int, trims: tuple[int, ...]) -> int | None:
+    """The least size from this one on that can be halved between the levels; None where there is none."""
+    return next((s for s in range(size, _LARGEST_IMAGE) if output_size(s, trims)), None)
+
+
+def output_size(size: int, trims: tuple[int, ...]) -> int | None:
+    """Side in pixels of a U-Net's maps for an input of this side; None where a level's side is odd or used up.
+
+    `trims` are the pixels that each level's blocks take away, from the full resolution down to the bridge.
+    """
+    for lost in trims[:-1]:
         size -= lost
         if size <= 0 or size % 2:
             return None
         size //= 2
-    size -= trim[-1]
+    size -= trims[-1]
     if size <= 0:
         return None
-    for lost in reversed(trim[:-1]):
+    for lost in reversed(trims[:-1]):
         size = 2 * size - lost
     return size if size > 0 else None
+
+
+def residual_scale(scale: float | ScaleWord, blocks: int) -> float | None:
+    """The factor that a residual scale stands for in a net of so many residual blocks; None where it is learned."""
+    match scale:
+        case "learned":
+            return None
+        case "1/sqrt(2)":
+            return 1 / math.sqrt(2)
+        case "1/sqrt(depth)":
+            return 1 / math.sqrt(blocks)
+        case _:
+            return float(scale)
 
 
 UNIONS: dict[str, tuple[type, ...]] = {

@@ -23,7 +23,7 @@ def load_spec(path: str | Path) -> Any:
     """Reads a spec from a YAML (or JSON) file.
 
     Returns:
-        A `ResNet`, `DenseNet` or `UNet`. A `train:` section is checked but not returned (see `load_recipe`).
+        A `ResNet`, `DenseNet`, `UNet` or `Hourglass`. A `train:` section is checked but not returned (see `load_recipe`).
 
     Raises:
         RequestError: one line for every mistake in the file.
@@ -125,8 +125,10 @@ def parse_recipe(document: dict[str, Any], where: str) -> Recipe:
 def to_document(value: Any) -> Any:
     """A spec value as plain mappings, lists and scalars; fields that are None are left out."""
     if dataclasses.is_dataclass(value):
-        fields = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-        return {name: to_document(item) for name, item in fields if item is not None}
+        # What a family has of its own comes first, then the options that it shares with others.
+        own = type(value).__annotations__
+        names = sorted((field.name for field in dataclasses.fields(value)), key=lambda name: name not in own)
+        return {name: to_document(item) for name in names if (item := getattr(value, name)) is not None}
     if isinstance(value, list | tuple):
         return [to_document(item) for item in value]
     return value
@@ -145,14 +147,17 @@ def dump_document(document: dict[str, Any]) -> str:
 
 
 def error_lines(error: ValidationError, document: Any, where: str, prefix: str = "") -> list[str]:
-    """`where: path.in.the.document: message (got value)` for every mistake in a pydantic error."""
+    """`where: path.in.the.document: message (got value)` for every mistake in a pydantic error, in the document's order."""
     lines = []
+    keys = list(document) if isinstance(document, dict) else []
     mistakes = error.errors(include_url=False)
+    paths = {id(mistake): _path_in_document(mistake["loc"], document) for mistake in mistakes}
+    mistakes.sort(key=lambda m: keys.index(paths[id(m)][0]) if paths[id(m)] and paths[id(m)][0] in keys else len(keys))
     for mistake in mistakes:
         deeper = any(len(m["loc"]) > len(mistake["loc"]) and m["loc"][: len(mistake["loc"])] == mistake["loc"] for m in mistakes)
         if mistake["type"] == "too_short" and deeper:
             continue  # only because its items are wrong, which their own lines say
-        path = _path_in_document(mistake["loc"], document)
+        path = paths[id(mistake)]
         place = ".".join(part for part in (prefix, *path) if part)
         lines.append(": ".join(part for part in (where, place, _message(mistake, path)) if part))
     return lines
@@ -165,8 +170,10 @@ def _flow(value: Any) -> str:
 
 def _path_in_document(loc: tuple[int | str, ...], document: Any) -> list[str]:
     # pydantic puts the tag of a union into the path (`block.dense.growth_rate`); the file has no such key.
-    path = []
+    path: list[str] = []
     for part in loc:
+        if path and not isinstance(document, dict | list | tuple) and document is not None:
+            break
         if isinstance(document, dict) and part not in document and part in (document.get("kind"), document.get("family")):
             continue
         path.append(str(part))

@@ -11,7 +11,7 @@ import numpy as np
 
 from reskeras.data.augment import augmented
 from reskeras.data.images import ImageData
-from reskeras.recalibrate import recalibrate
+from reskeras.recalibration import recalibrate
 from reskeras.spec import TrainSpec
 
 _SHUFFLED = 50_000

@@ -1,58 +1,194 @@
-"""U-Net: encoder, bridge, decoder, skips (arXiv 1505.04597), with any kind of block."""
+"""U-Net: encoder, bridge, decoder, skips (arXiv 1505.04597), with any kind of block; U-Net++ (arXiv 1807.10165)."""
 
 from typing import Any
 
-import keras
-
 from reskeras.blocks import stage
-from reskeras.layers import PRE_ACTIVATION, Primitives, map_to_classes
-from reskeras.spec import Level, UNet
+from reskeras.densenet import densenet_body
+from reskeras.heads import head
+from reskeras.presets import preset
+from reskeras.primitives import Layers, Primitives
+from reskeras.resnet import resnet_body
+from reskeras.spec import (
+    DeepStem,
+    DenseNet,
+    ImagenetStem,
+    PresetEncoder,
+    ResNet,
+    UNet,
+    check_sizes,
+    fitting_size,
+)
 
 
-def build_unet(spec: UNet) -> keras.Model:
-    """[N,H,W,C] -> [N,H',W',classes]; H' is H unless the padding is `valid`.
+def unet(spec: UNet, layers: Layers) -> tuple[Any, Any]:
+    """Images [N,H,W,C] and maps [N,H',W',K]; H' is H unless the padding is `valid`.
 
-    Layers: `encoder{i}_block{j}_*`, `encoder{i}_pool`, `bridge_block{j}_*`, `decoder{i}_up`, `decoder{i}_concat`,
-    `decoder{i}_block{j}_*`, `final_*`, `head`.
+    Layers: `encoder{i}_block{j}_*`, `encoder{i}_pool`, `bridge_block{j}_*` (or those of the encoder's own kind, after
+    `encoder_`), `decoder{i}_up`, `decoder{i}_concat`, `decoder{i}_block{j}_*`, in a nested decoder also `nest{i}_{j}_*`,
+    `final_*`, `head`. Endpoints: `encoder{i}`, `bridge`, `decoder{i}`.
+
+    Raises:
+        RequestError: the encoder is a preset that does not exist.
+        ValueError: the encoder halves its images another number of times than there are levels, or cannot halve them.
     """
-    primitives = Primitives(norm_spec=spec.norm, norm_order=spec.norm_order, padding=spec.padding)
+    encoder = encoder_of(spec)
+    halvings = len(spec.stages) - 1 if encoder is None else len(spec.stages)
+    trims = tuple(4 * level.blocks if spec.padding == "valid" else 0 for level in spec.stages[: halvings + 1])
+    trims += (0,) * (halvings + 1 - len(trims))
+    if encoder is not None:
+        _check_encoder(encoder, halvings)
+        if spec.sizes == "refuse":
+            check_sizes(spec.input_shape, halvings, trims)
+    primitives = Primitives(layers, spec, padding=spec.padding, blocks=_count_blocks(spec))
+    inputs = layers.input(spec.input_shape, name=f"{primitives.prefix}image")
+    rims = [_rim(size, trims, axis) for axis, size in enumerate(layers.size(inputs))]
+    x = layers.pad(inputs, rims, name=f"{primitives.prefix}image_pad") if any(map(any, rims)) else inputs
+    if encoder is None:
+        skips, bridge = _own_encoder(x, spec, primitives)
+    else:
+        skips, bridge = _other_encoder(x, spec, encoder, primitives)
+    decode = _nested_decoder if spec.decoder == "nested" else _plain_decoder
+    ends = decode(skips, bridge, spec, primitives)
+    outputs = {}
+    for number, end in enumerate(ends if spec.deep_supervision else ends[:1], start=1):
+        suffix = "" if number == 1 else str(number)
+        x = primitives.after_blocks(end, name=f"final{suffix}")
+        if any(map(any, rims)) and spec.padding == "same":
+            x = layers.crop(x, rims, name=f"{primitives.prefix}final{suffix}_crop")
+        outputs[f"head{suffix}"] = head(x, spec.head, inputs=inputs, primitives=primitives, name=f"head{suffix}")
+    return inputs, outputs if spec.deep_supervision else outputs["head"]
 
-    def blocks(x: Any, level: Level, name: str) -> Any:
-        return stage(
-            x,
-            spec.block,
-            blocks=level.blocks,
-            width=level.width,
-            stride=1,
-            shortcut=spec.shortcut,
-            primitives=primitives,
-            name=name,
+
+def encoder_of(spec: UNet) -> ResNet | DenseNet | None:
+    """The encoder of its own kind as a spec, None where the U-Net has none.
+
+    Raises:
+        RequestError: it is a preset that does not exist.
+        ValueError: it is a preset of another family.
+    """
+    if not isinstance(spec.encoder, PresetEncoder):
+        return spec.encoder
+    encoder = preset(spec.encoder.preset)
+    if not isinstance(encoder, ResNet | DenseNet):
+        raise ValueError(
+            f"encoder.preset: {spec.encoder.preset} is of the family {encoder.family!r}; an encoder is a resnet or densenet"
+        )
+    return encoder
+
+
+def _check_encoder(encoder: ResNet | DenseNet, levels: int) -> None:
+    halvings = 2 if isinstance(encoder.stem, ImagenetStem | DeepStem) else 0
+    if isinstance(encoder, ResNet):
+        if strange := [stage.stride for stage in encoder.stages if stage.stride > 2]:
+            raise ValueError(f"encoder: a stage has stride {strange[0]}; the decoder doubles sizes")
+        halvings += sum(stage.stride == 2 for stage in encoder.stages)
+    else:
+        halvings += len(encoder.stages) - 1
+    if halvings != levels:
+        raise ValueError(
+            f"stages: the encoder {encoder.name!r} halves its images {halvings} times: one level for each, not {levels}"
         )
 
-    x = inputs = keras.Input(spec.input_shape, name="image")
-    if spec.norm_order in PRE_ACTIVATION:
+
+def _count_blocks(spec: UNet) -> int:
+    up = sum(level.blocks for level in spec.stages[:-1])
+    if spec.encoder is not None:
+        return up + spec.stages[-1].blocks
+    if spec.decoder == "nested":
+        up = sum(level.blocks * (len(spec.stages) - 1 - number) for number, level in enumerate(spec.stages))
+    return sum(level.blocks for level in spec.stages) + up
+
+
+def _rim(size: int, trims: tuple[int, ...], axis: int) -> tuple[int, int]:
+    fit = fitting_size(size, trims)
+    if fit is None:
+        raise ValueError(f"input_shape.{axis}: no size from {size} on can be halved {len(trims) - 1} times")
+    return (fit - size) // 2, fit - size - (fit - size) // 2
+
+
+def _own_encoder(x: Any, spec: UNet, primitives: Primitives) -> tuple[list[Any], Any]:
+    if primitives.pre_activation:
         # A block that begins with ReLU must not see raw pixels: it would cut off half of a centred image.
-        x = Primitives(norm_spec=spec.norm, norm_order=spec.norm_order).conv(x, spec.stages[0].width, 3, name="stem_conv")
-    *levels, bridge = spec.stages
+        x = primitives.conv(x, spec.stages[0].width, 3, normed=False, padding="same", name="stem_conv")
+    *levels, _ = spec.stages
     skips = []
-    for number, level in enumerate(levels, start=1):
-        x = blocks(x, level, f"encoder{number}")
+    for number, level in enumerate(spec.stages, start=1):
+        name = f"encoder{number}" if number <= len(levels) else "bridge"
+        if number > 1 and spec.down == "maxpool":
+            x = primitives.layers.pool(x, "max", 2, 2, name=f"{primitives.prefix}encoder{number - 1}_pool")
+        stride = 2 if number > 1 and spec.down == "stride" else 1
+        x = stage(x, spec.block, blocks=level.blocks, width=level.width, stride=stride, primitives=primitives, name=name)
+        x = primitives.endpoint(x, name)
         skips.append(x)
-        x = keras.layers.MaxPooling2D(2, name=f"encoder{number}_pool")(x)
-    x = blocks(x, bridge, "bridge")
-    for number, level in reversed(list(enumerate(levels, start=1))):
-        name = f"decoder{number}"
-        up = keras.layers.Conv2DTranspose(level.width, 2, strides=2, kernel_initializer="he_normal", name=f"{name}_up")(x)
-        skip = _crop_to(skips[number - 1], up, name=f"{name}_crop")
-        x = keras.layers.Concatenate(name=f"{name}_concat")([skip, up])
-        x = blocks(x, level, name)
-    x = primitives.after_blocks(x, name="final")
-    outputs = map_to_classes(x, spec.head.classes, spec.head.activation)
-    return keras.Model(inputs, outputs, name=spec.name)
+    return skips[:-1], x
 
 
-def _crop_to(skip: Any, other: Any, *, name: str) -> Any:
-    trims = [(big - small) // 2 for big, small in zip(skip.shape[1:3], other.shape[1:3], strict=True)]
-    if not any(trims):
-        return skip
-    return keras.layers.Cropping2D(tuple((trim, trim) for trim in trims), name=name)(skip)
+def _other_encoder(x: Any, spec: UNet, encoder: ResNet | DenseNet, primitives: Primitives) -> tuple[list[Any], Any]:
+    blocks = sum(part.blocks for part in encoder.stages)
+    inner = Primitives(primitives.layers, encoder, blocks=blocks, prefix=f"{primitives.prefix}encoder_")
+    body = resnet_body if isinstance(encoder, ResNet) else densenet_body
+    bridge = body(x, encoder, primitives=inner)  # type: ignore[arg-type]
+    at_size = {primitives.layers.size(end): end for end in inner.endpoints.values()}  # the last at each resolution
+    sides = primitives.layers.size(x)
+    # At the resolutions where the encoder has no maps (the full one, behind the 7x7 stem) the decoder has no skip.
+    skips = [at_size.get(tuple(side // 2**number for side in sides)) for number in range(len(spec.stages))]
+    for number, skip in enumerate(skips, start=1):
+        if skip is not None:
+            primitives.endpoints[f"encoder{number}"] = skip
+    primitives.endpoints["bridge"] = bridge
+    return skips, bridge
+
+
+def _plain_decoder(skips: list[Any], x: Any, spec: UNet, primitives: Primitives) -> list[Any]:
+    """The maps of every level, from the full resolution down."""
+    ends = []
+    for number in range(len(skips), 0, -1):
+        x = _meet(x, [skips[number - 1]], spec, number, primitives, f"decoder{number}")
+        ends.append(x)
+    return ends[::-1]
+
+
+def _nested_decoder(skips: list[Any], bridge: Any, spec: UNet, primitives: Primitives) -> list[Any]:
+    """The full-resolution maps of every depth, the deepest first (arXiv 1807.10165, Eq. 1)."""
+    nodes = [[x] for x in (*skips, bridge)]  # nodes[i][j] is the paper's X^{i,j}
+    for column in range(1, len(nodes)):
+        for row in range(len(nodes) - column):
+            name = f"decoder{row + 1}" if row + column == len(skips) else f"nest{row + 1}_{column}"
+            nodes[row].append(_meet(nodes[row + 1][column - 1], nodes[row], spec, row + 1, primitives, name))
+    return nodes[0][:0:-1]
+
+
+def _meet(x: Any, skips: list[Any], spec: UNet, number: int, primitives: Primitives, name: str) -> Any:
+    """Maps from below, doubled, meet those of the skips; then come the level's blocks."""
+    layers, prefixed, level = primitives.layers, primitives.prefix + name, spec.stages[number - 1]
+    if spec.up == "transpose":
+        x = layers.conv_transpose(x, level.width, name=f"{prefixed}_up")
+    else:
+        x = layers.upsample(x, name=f"{prefixed}_up")
+    present = [_crop_to(skip, x, primitives, f"{prefixed}_crop") for skip in skips if skip is not None]
+    match spec.skip:
+        case "add":
+            x = layers.add([*present, x], name=f"{prefixed}_add")
+        case _ if present:
+            if spec.skip == "attention":
+                present = [_attention(skip, x, primitives, f"{prefixed}_gate{column or ''}") for column, skip in enumerate(present)]
+            x = layers.concat([*present, x], name=f"{prefixed}_concat")
+    x = stage(x, spec.block, blocks=level.blocks, width=level.width, stride=1, primitives=primitives, name=name)
+    return primitives.endpoint(x, name)
+
+
+def _attention(skip: Any, x: Any, primitives: Primitives, name: str) -> Any:
+    """The skip times a map in 0..1 that it and the decoder make together (arXiv 1804.03999, Eq. 1; here x is doubled first)."""
+    layers = primitives.layers
+    width = max(1, layers.channels(skip) // 2)
+    seen = layers.conv(skip, width, 1, bias=False, name=f"{name}_skip")
+    asked = layers.conv(x, width, 1, bias=True, name=f"{name}_query")
+    both = layers.activation(layers.add([seen, asked], name=f"{name}_add"), "relu", name=f"{name}_relu")
+    gate = layers.conv(both, 1, 1, bias=True, activation="sigmoid", name=f"{name}_map")
+    return layers.multiply(skip, gate, name=name)
+
+
+def _crop_to(skip: Any, other: Any, primitives: Primitives, name: str) -> Any:
+    sizes = zip(primitives.layers.size(skip), primitives.layers.size(other), strict=True)
+    trims = [((big - small) // 2, (big - small) // 2) for big, small in sizes]
+    return primitives.layers.crop(skip, trims, name=name) if any(map(any, trims)) else skip

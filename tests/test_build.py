@@ -24,7 +24,7 @@ from reskeras.spec import (
     PlainBlock,
     ResNet,
     Segmenter,
-    Shortcut,
+    ShortcutWord,
     Stage,
     UNet,
 )
@@ -96,9 +96,14 @@ def test_option_b_costs_two_projections_more_at_any_depth() -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "order", "shortcut"), [*itertools.product(BLOCKS, get_args(NormOrder), get_args(Shortcut))], ids=str
+    ("block", "order", "shortcut"),
+    [
+        *itertools.product(BLOCKS, get_args(NormOrder), ["project_on_change"]),
+        *itertools.product([BLOCKS[1]], get_args(NormOrder), get_args(ShortcutWord)),
+    ],
+    ids=str,
 )
-def test_every_combination_builds_in_its_shape(block: object, order: NormOrder, shortcut: Shortcut) -> None:
+def test_every_combination_builds_in_its_shape(block: object, order: NormOrder, shortcut: ShortcutWord) -> None:
     model = reskeras.build(small(block=block, norm_order=order, shortcut=shortcut))
     assert isinstance(model, keras.Model)
     assert model.output_shape == (None, 3)
@@ -193,7 +198,7 @@ def test_dense_layers_add_their_growth_rate_and_transitions_compress() -> None:
     assert model.get_layer("stage1_transition_pool").output.shape == (None, 8, 8, 12)  # floor(25 / 2)
     assert model.get_layer("final_relu").output.shape == (None, 8, 8, 12 + 2 * 5)
     # The new maps stand behind the old ones.
-    assert model.get_layer("stage1_block1_concat").input[0] is model.get_layer("stem_conv").output
+    assert model.get_layer("stage1_block1_concat").input[0] is model.get_layer("stem").output
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.kind)
@@ -245,5 +250,5 @@ def test_the_head_stays_in_float32_under_mixed_precision() -> None:
 
 
 def test_build_refuses_what_is_no_spec() -> None:
-    with pytest.raises(TypeError, match="a spec or a preset's name, not a dict"):
+    with pytest.raises(TypeError, match="a spec or a preset's name is needed, not a dict"):
         reskeras.build({"family": "resnet"})

@@ -33,7 +33,7 @@ from reskeras.spec import (
     Stage,
     TrainSpec,
     UNet,
-    unet_output_size,
+    output_size,
 )
 from reskeras.textio import dump_recipe, load_recipe, schema
 
@@ -128,9 +128,10 @@ train: {epocs: 3, learning_rate: x}
         reskeras.load_spec("net.yaml")
     assert str(error.value).splitlines() == [
         "net.yaml: input_shape.2: input should be a valid integer (got True)",
-        "net.yaml: stem: unknown kind 'cifr'; did you mean 'cifar'? known: cifar, imagenet",
+        "net.yaml: stem: unknown kind 'cifr'; did you mean 'cifar'? known: cifar, imagenet, deep, linear",
         "net.yaml: block: unknown kind 'botleneck'; did you mean 'bottleneck'? known: plain, basic, bottleneck, dense",
-        "net.yaml: shortcut: unknown value; did you mean 'pad'? (got 'padd'); known: pad, project_on_change, none",
+        "net.yaml: shortcut: unknown value; did you mean 'pad'? (got 'padd'); known: pad, project_on_change, project_always, "
+        "avgpool_project, maxpool, conv1x1, none, scaled, gated, dropout",
         "net.yaml: stages.0.blocks: input should be greater than 0 (got 0)",
         "net.yaml: stages.0.width: input should be greater than 0 (got -3)",
         "net.yaml: stages.0.strid: unknown key; did you mean 'stride'? (got 2)",
@@ -190,12 +191,12 @@ def test_combinations_that_make_no_sense_are_refused(changes: dict[str, object],
 
 def test_a_unet_says_which_sizes_it_takes() -> None:
     unet = reskeras.preset("unet")
-    assert unet_output_size(unet, 572) == 388  # Fig. 1 of the paper
+    assert output_size(572, (4,) * 5) == 388  # Fig. 1 of the paper
     with pytest.raises(
         ValidationError, match="570 cannot be halved 4 times with valid padding; the nearest sizes that can: 556 and 572"
     ):
         dataclasses.replace(unet, input_shape=(570, 572, 1))
-    with pytest.raises(ValidationError, match=r"input_shape\.1: 30 cannot be halved 2 times with same padding; .* 28 and 32"):
+    with pytest.raises(ValidationError, match=r"input_shape\.1: 30 cannot be halved 2 times; .* 28 and 32"):
         dataclasses.replace(reskeras.preset("unet_small"), input_shape=(32, 30, 1))
     with pytest.raises(ValidationError, match="padding 'valid' needs block kind 'plain'"):
         dataclasses.replace(unet, block=BasicBlock())

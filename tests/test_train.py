@@ -10,7 +10,7 @@ import pytest
 import reskeras
 from reskeras.data import from_arrays, open_data
 from reskeras.data.augment import augmented
-from reskeras.recalibrate import recalibrate
+from reskeras.recalibration import recalibrate
 from reskeras.spec import CifarStem, Classifier, ResNet, Stage, TrainSpec, fit_to_data
 from reskeras.train import evaluate, train
 
@@ -45,7 +45,7 @@ def test_recalibrated_statistics_are_those_of_the_inputs_in_inference() -> None:
 
 def test_recalibration_in_several_batches_pools_their_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     # The first norm sees the stem's convolution, which has no statistics before it: pooling must be exact there.
-    monkeypatch.setattr("reskeras.recalibrate.ACTIVATION_BYTES", 0)  # batches of 32
+    monkeypatch.setattr("reskeras.recalibration.ACTIVATION_BYTES", 0)  # batches of 32
     model = reskeras.build(small())
     x = np.random.default_rng(0).normal(1.0, 2.0, (75, 8, 8, 1)).astype("float32")
     assert recalibrate(model, x, max_images=70) == 70

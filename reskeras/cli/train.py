@@ -11,7 +11,7 @@ from rich.console import Console
 import reskeras
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import percent
-from reskeras.spec import Recipe, fit_to_data
+from reskeras.spec import Recipe, fit_to_data, image_shape
 from reskeras.textio import dump_recipe, load_recipe
 
 
@@ -37,7 +37,7 @@ def train(network: str, data: str, epochs: int | None, seed: int | None, out: Pa
     from reskeras.data import open_data
 
     with quiet_tensorflow():
-        images = open_data(data, recipe.model.input_shape)
+        images = open_data(data, image_shape(recipe.model))
         recipe = Recipe(model=_fitted(recipe.model, images, console), train=dataclasses.replace(recipe.train, **changes))
         load_keras()
         import keras

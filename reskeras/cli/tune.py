@@ -16,6 +16,7 @@ from rich.table import Table
 import reskeras
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress, compact, percent
+from reskeras.spec import image_shape
 from tuning.events import Listener, Result, Trial
 from tuning.report import title
 from tuning.settings import OBJECTIVES, ORACLES
@@ -84,7 +85,7 @@ def tune(
     from reskeras.data import open_data
 
     with quiet_tensorflow():
-        images = open_data(data, searched.base.model.input_shape if searched is not None else _SIZE_BEFORE_SPACE)
+        images = open_data(data, image_shape(searched.base.model) if searched is not None else _SIZE_BEFORE_SPACE)
         load_keras()
         from tuning.search import tune as run_search
 

@@ -1,9 +1,12 @@
-"""Batch-norm statistics as they are, not as a moving average remembers them."""
+"""Batch-norm statistics as they are, not as a moving average remembers them; and as they were, in frozen layers."""
 
+import fnmatch
 from typing import Any
 
 import keras
 import numpy as np
+
+from reskeras.errors import RequestError, did_you_mean
 
 ACTIVATION_BYTES = 512 << 20
 """Bound on the activations of one forward pass."""
@@ -11,6 +14,8 @@ ACTIVATION_BYTES = 512 << 20
 
 def recalibrate(model: keras.Model, images: Any, max_images: int = 8192) -> int:
     """Sets every batch norm's moving mean and variance to the mean and population variance of its input over the images.
+
+    A frozen batch norm (`trainable` false) keeps its statistics: it uses them in training too.
 
     The images pass in as few and as large batches as memory allows, normalised by their own batch. With one batch (any data
     whose activations fit in 512 MiB) the result is exact and self-consistent: in inference mode every batch norm's output over
@@ -25,7 +30,7 @@ def recalibrate(model: keras.Model, images: Any, max_images: int = 8192) -> int:
     Returns:
         The number of images used; 0 for a model without batch norm.
     """
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
     if not norms:
         return 0
     momenta = [layer.momentum for layer in norms]
@@ -50,6 +55,26 @@ def recalibrate(model: keras.Model, images: Any, max_images: int = 8192) -> int:
         layer.moving_mean.assign(mean / count)
         layer.moving_variance.assign(square / count - (mean / count) ** 2)
     return count
+
+
+def freeze(model: keras.Model, pattern: str) -> int:
+    """Makes the layers whose names match a shell pattern (such as `encoder_*`) untrainable, in place, before `compile`.
+
+    A frozen batch norm normalises by its moving statistics in training too and keeps them, as Keras defines it.
+
+    Returns:
+        The number of layers with weights that are frozen now.
+
+    Raises:
+        RequestError: no layer with weights matches.
+    """
+    layers = [layer for layer in model.layers if layer.weights and fnmatch.fnmatchcase(layer.name, pattern)]
+    if not layers:
+        names = [layer.name for layer in model.layers if layer.weights]
+        raise RequestError(f"no layer with weights is called {pattern!r}{did_you_mean(pattern, names)}; the first is {names[0]!r}")
+    for layer in layers:
+        layer.trainable = False
+    return len(layers)
 
 
 def _batches(images: Any, max_images: int, size: int) -> Any:
