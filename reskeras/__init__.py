@@ -11,7 +11,9 @@ from reskeras.textio import dump_spec, load_spec
 
 if TYPE_CHECKING:
     from reskeras.builder import build
+    from reskeras.growth import grow
     from reskeras.recalibration import freeze, recalibrate
+    from reskeras.transfer import transfer_weights
 
 
 __all__ = [
@@ -22,17 +24,21 @@ __all__ = [
     "cost",
     "dump_spec",
     "freeze",
+    "grow",
     "load_spec",
     "preset",
     "presets",
     "recalibrate",
+    "transfer_weights",
 ]
 
 # What needs Keras is imported on first use, so that reading and writing specs stays instant.
 _LAZY = {
     "build": "reskeras.builder",
     "freeze": "reskeras.recalibration",
+    "grow": "reskeras.growth",
     "recalibrate": "reskeras.recalibration",
+    "transfer_weights": "reskeras.transfer",
 }
 
 

@@ -12,21 +12,25 @@ import keras
 from reskeras.families import as_spec, assemble
 from reskeras.layers import KerasLayers
 from reskeras.spec import AnySpec, Features
+from reskeras.transfer import load_pretrained
 
 
-def build(spec: AnySpec | str, *, features: Sequence[str] | None = None) -> keras.Model:
+def build(spec: AnySpec | str, *, features: Sequence[str] | None = None, weights: str | None = None) -> keras.Model:
     """Builds the network that a spec (or a preset's name) describes.
 
     Args:
         spec: the spec.
         features: names of endpoints (such as `["stem", "stage2"]`) to give, as a dict, in the place of the head's output.
 
+        weights: `imagenet` or a file, for networks that keras.applications has (see `reskeras.transfer.load_pretrained`); None
+            leaves them random.
+
     Returns:
         A Functional `keras.Model`, not compiled, from images [N,H,W,C] (float32) to the head's float32 output. All its layers
         are stock ones (but a learned residual scale). Every endpoint is the output of the layer of its name.
 
     Raises:
-        RequestError: no preset has this name.
+        RequestError: no preset has this name, or there are no such weights for the network.
         ValueError: the parts of the spec do not fit each other, or there is no such endpoint.
         TypeError: not a spec.
     """
@@ -35,4 +39,6 @@ def build(spec: AnySpec | str, *, features: Sequence[str] | None = None) -> kera
         spec = dataclasses.replace(spec, head=Features(endpoints=tuple(features)))
     inputs, outputs = assemble(spec, KerasLayers(len(spec.input_shape) - 1, spec.data_format, spec.init))
     model: Any = keras.Model(inputs, outputs, name=spec.name)
+    if weights is not None:
+        load_pretrained(model, spec, weights)
     return model

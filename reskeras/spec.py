@@ -606,9 +606,11 @@ def fit_to_data(spec: AnySpec, input_shape: tuple[int, ...], classes: int, task:
     shape = (math.prod(input_shape),) if len(spec.input_shape) == 1 else tuple(input_shape)
     if len(spec.input_shape) != len(shape):
         raise ValueError(f"it has images of {len(shape) - 1} dimensions, the network works in {len(spec.input_shape) - 1}")
+    if task == "segmentation" and spec.data_format == "channels_first":
+        raise ValueError("masks are trained with data_format 'channels_last'")
     # One map with a sigmoid tells two classes apart as well as two do.
     binary = isinstance(spec.head, Segmenter) and spec.head.classes == 1 and classes == 2
-    head: Any = spec.head if binary else dataclasses.replace(spec.head, classes=classes)
+    head: Any = spec.head if binary else dataclasses.replace(spec.head, classes=classes)  # type: ignore[arg-type]
     return dataclasses.replace(spec, input_shape=shape, head=head)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from reskeras.data.augment import augmented
 from reskeras.data.images import ImageData
 from reskeras.recalibration import recalibrate
 from reskeras.spec import TrainSpec
+from reskeras.targets import Targets
 
 _SHUFFLED = 50_000
 """Images that the shuffle buffer holds: all of CIFAR."""
@@ -44,7 +44,7 @@ def train(
     the network's and not the lag of its moving averages; the model keeps them. Training itself never reads them.
 
     Args:
-        model: a built network whose last layer is called `head`; it is compiled here.
+        model: a built network with a classifier or segmentation head; it is compiled here.
         data: its splits `train` and `val` are used.
         spec: how to train; `spec.epochs` counts from epoch 0, also when training goes on at `first_epoch`.
         first_epoch: epochs that the model's weights have been trained for already.
@@ -59,11 +59,12 @@ def train(
     keras.utils.set_random_seed(spec.seed)
     size = data.sizes["train"]
     batches = data.split("train").shuffle(min(size, _SHUFFLED), seed=spec.seed)
-    batches = augmented(batches, spec.augment, spec.seed).batch(spec.batch_size).prefetch(2)
+    targets = Targets(model, data)
+    batches = targets.prepared(augmented(batches, spec.augment, spec.seed)).batch(spec.batch_size).prefetch(2)
     steps = math.ceil(size / spec.batch_size)
-    _compile(model, data, spec, steps=steps * (spec.epochs - first_epoch))
-    images = data.split("train").map(lambda image, _: image)
-    validation = _in_batches(data, "val")
+    _compile(model, targets, spec, steps=steps * (spec.epochs - first_epoch))
+    images = data.split("train").map(lambda image, _: targets.image(image))
+    validation = _in_batches(targets, "val")
     watch = _Watch(model, first_epoch, images, validation, on_epoch)
     model.fit(batches, initial_epoch=first_epoch, epochs=spec.epochs, callbacks=[watch], shuffle=False, verbose=0)
     return watch.epochs
@@ -71,18 +72,24 @@ def train(
 
 def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float]:
     """Scores a trained (compiled) model on a split: `loss`, `accuracy`, for masks also `mean_iou`."""
-    return _evaluate(model, _in_batches(data, split))
+    return _evaluate(model, _in_batches(Targets(model, data), split))
 
 
 def _evaluate(model: keras.Model, batches: Any) -> dict[str, float]:
-    return {name: float(value) for name, value in model.evaluate(batches, verbose=0, return_dict=True).items()}
+    return _scores(model.evaluate(batches, verbose=0, return_dict=True))
 
 
-def _in_batches(data: ImageData, split: str) -> Any:
-    return data.split(split).batch(256).prefetch(2)
+def _scores(logs: Mapping[str, Any]) -> dict[str, float]:
+    """The loss and the scores of the last head; of the other heads Keras reports the losses, which are in the loss."""
+    scores = {name.removeprefix("head_"): float(value) for name, value in logs.items() if not name.endswith("_loss")}
+    return {name: scores[name] for name in ("accuracy", "mean_iou", "loss") if name in scores}
 
 
-def _compile(model: keras.Model, data: ImageData, spec: TrainSpec, *, steps: int) -> None:
+def _in_batches(targets: Targets, split: str) -> Any:
+    return targets.prepared(targets.data.split(split)).batch(256).prefetch(2)
+
+
+def _compile(model: keras.Model, targets: Targets, spec: TrainSpec, *, steps: int) -> None:
     rate: Any = spec.learning_rate
     if spec.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(spec.learning_rate, decay_steps=steps)
@@ -94,15 +101,12 @@ def _compile(model: keras.Model, data: ImageData, spec: TrainSpec, *, steps: int
             optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
     if decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    logits = model.get_layer("head").activation is keras.activations.linear
-    metrics: list[Any] = ["accuracy"]
-    if data.task == "segmentation":
-        metrics.append(keras.metrics.MeanIoU(data.classes, sparse_y_pred=False, name="mean_iou"))
-    model.compile(optimizer=optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=logits), metrics=metrics)
+    names = list(targets.outputs)
+    weights = {name: 1 / len(names) for name in names} if len(names) > 1 else None
+    model.compile(optimizer=optimizer, loss=targets.loss(), loss_weights=weights, metrics=targets.metrics())
     # A step that makes variables while it is traced is traced twice, so those of optimizer and metrics are made before.
     optimizer.build(model.trainable_variables)
-    shape = (1, *model.output_shape[1:])
-    model.compute_metrics(None, np.zeros(shape[:-1], "int32"), np.zeros(shape, "float32"))
+    model.compute_metrics(None, *targets.example())
     model.reset_metrics()
 
 
@@ -122,7 +126,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        metrics = {name: float(value) for name, value in logs.items() if name in ("loss", "accuracy")}
+        metrics = {name: value for name, value in _scores(logs).items() if name in ("loss", "accuracy")}
         if not math.isfinite(metrics["loss"]):
             raise FloatingPointError(f"the loss is {metrics['loss']} after epoch {epoch + 1}")
         recalibrate(self.network, self.images)

@@ -11,6 +11,7 @@ from rich.console import Console
 import reskeras
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import percent
+from reskeras.cli.specs import is_file
 from reskeras.spec import Recipe, fit_to_data, image_shape
 from reskeras.textio import dump_recipe, load_recipe
 
@@ -27,8 +28,7 @@ def train(network: str, data: str, epochs: int | None, seed: int | None, out: Pa
     Its input shape and number of classes follow the data. A `train:` section in the file says how it is trained.
     """
     console = Console(stderr=True, markup=False)
-    is_file = Path(network).suffix in (".yaml", ".yml", ".json")
-    recipe = load_recipe(network) if is_file else Recipe(model=reskeras.preset(network))
+    recipe = load_recipe(network) if is_file(network) else Recipe(model=reskeras.preset(network))
     changes: dict[str, Any] = {name: value for name, value in {"epochs": epochs, "seed": seed}.items() if value is not None}
     console.print(f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False)
     folder = out or Path("trained") / recipe.model.name

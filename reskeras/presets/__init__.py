@@ -5,10 +5,10 @@ import fnmatch
 from typing import Any
 
 from reskeras.errors import RequestError, did_you_mean
-from reskeras.presets import densenet, resnet, unet
+from reskeras.presets import densenet, hourglass, resnet, unet
 from reskeras.presets.named import Named
 
-_ALL: dict[str, Named] = {**resnet.PRESETS, **densenet.PRESETS, **unet.PRESETS}
+_ALL: dict[str, Named] = {**resnet.PRESETS, **densenet.PRESETS, **unet.PRESETS, **hourglass.PRESETS}
 
 
 def preset(name: str) -> Any:

@@ -1,0 +1,108 @@
+"""What each output of a network is trained towards, and how images and labels take the form that the network wants."""
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from reskeras.data.images import ImageData
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """A network's outputs as training sees them: the last of its heads, and in deep supervision those before it.
+
+    Args:
+        model: a built network with a classifier or segmentation head.
+        data: what it is trained on.
+    """
+
+    model: keras.Model
+    data: ImageData
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The output tensors by name; that of the last head is called `head`."""
+        output = self.model.output
+        return output if isinstance(output, dict) else {"head": output}
+
+    def prepared(self, dataset: Any) -> Any:
+        """From images [H,W,C] with labels or masks to what the network takes and what its outputs are compared with."""
+        return dataset.map(lambda image, label: (self.image(image), self._target(label)))
+
+    def image(self, image: Any) -> Any:
+        """One image [H,W,C], flat for a fully connected network, channels first for one that works so."""
+        import tensorflow as tf
+
+        shape = tuple(self.model.input.shape[1:])
+        if len(shape) == 1:
+            return tf.reshape(image, [math.prod(self.data.image_shape)])
+        return image if shape == self.data.image_shape else tf.transpose(image, [2, 0, 1])
+
+    def loss(self) -> Any:
+        """Cross-entropy; with several heads the mean of theirs."""
+        losses = {}
+        for name, layer in self._heads().items():
+            logits = layer.activation is keras.activations.linear
+            if self._sigmoid(layer):
+                losses[name] = keras.losses.BinaryCrossentropy(name="loss")
+            else:
+                losses[name] = keras.losses.SparseCategoricalCrossentropy(from_logits=logits, name="loss")
+        return losses if isinstance(self.model.output, dict) else losses["head"]
+
+    def metrics(self) -> Any:
+        """Accuracy, for masks also the mean intersection over union; of the last head alone."""
+        metrics: list[Any] = ["accuracy"]
+        if self.data.task == "segmentation":
+            head = self._heads()["head"]
+            if head.output.shape[-1] == 1:
+                metrics.append(keras.metrics.BinaryIoU(name="mean_iou"))
+            else:
+                sparse = not self._sigmoid(head)
+                metrics.append(keras.metrics.MeanIoU(self.data.classes, sparse_y_true=sparse, sparse_y_pred=False, name="mean_iou"))
+        return {"head": metrics} if isinstance(self.model.output, dict) else metrics
+
+    def example(self) -> tuple[Any, Any]:
+        """Zeros in the form of one target and one output, for what has to be built before training."""
+        label = np.zeros(self.data.image_shape[:2] if self.data.task == "segmentation" else (), "int32")
+        target = keras.tree.map_structure(lambda tensor: keras.ops.convert_to_numpy(tensor)[None], self._target(label))
+        output = keras.tree.map_structure(lambda tensor: np.zeros((1, *tensor.shape[1:]), "float32"), self.model.output)
+        return target, output
+
+    def _target(self, label: Any) -> Any:
+        import tensorflow as tf
+
+        targets: dict[str, Any] = {}
+        for name, layer in self._heads().items():
+            target = label
+            if self.data.task == "segmentation":
+                target = _at_size(tf, targets.get("head", label), layer.output.shape[1:3])
+            targets[name] = target
+        for name, layer in self._heads().items():
+            if self._sigmoid(layer):
+                classes = layer.output.shape[-1]
+                one_hot = tf.one_hot(targets[name], classes) if classes > 1 else tf.cast(targets[name], "float32")[..., None]
+                targets[name] = one_hot
+        return targets if isinstance(self.model.output, dict) else targets["head"]
+
+    def _heads(self) -> dict[str, Any]:
+        made_by = {id(layer.output): layer for layer in self.model.layers}
+        heads = {name: made_by[id(tensor)] for name, tensor in self.outputs.items()}
+        return {"head": heads.pop("head")} | heads
+
+    def _sigmoid(self, layer: Any) -> bool:
+        return bool(layer.activation is keras.activations.sigmoid)
+
+
+def _at_size(tf: Any, mask: Any, sides: tuple[int, int]) -> Any:
+    """A mask cropped at its centre (as valid padding crops the maps), or for a coarser head every n-th pixel of it."""
+    height, width = (int(side) for side in mask.shape)
+    if (height, width) == tuple(sides):
+        return mask
+    if height % sides[0] == 0 and width % sides[1] == 0 and height // sides[0] == width // sides[1]:
+        step = height // sides[0]
+        return mask[step // 2 :: step, step // 2 :: step]
+    top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
+    return mask[top : top + sides[0], left : left + sides[1]]
