@@ -285,15 +285,16 @@ def _widen(layer: Any, twin: Any, old: Channels) -> Channels:
     transposed = "Transpose" in type(layer).__name__
     if transposed:
         ours, theirs = np.swapaxes(ours, -1, -2), np.swapaxes(theirs, -1, -2)
+    grouped = getattr(layer, "groups", 1) > 1
+    if grouped and ours.shape != theirs.shape:
+        raise RequestError("the groups of a grouped convolution cannot grow")
     inputs, outputs = theirs.shape[-2:]
     here = np.flatnonzero(old >= 0)
-    if outputs > ours.shape[-1] or sorted(old[here]) != list(range(inputs if getattr(layer, "groups", 1) == 1 else len(old))):
+    if outputs > ours.shape[-1] or sorted(old[here]) != list(range(len(old) if grouped else inputs)):
         raise RequestError(
             f"its kernel is {list(layer.kernel.shape)}, which does not hold the trained network's {list(twin.kernel.shape)}"
         )
-    if getattr(layer, "groups", 1) > 1:
-        if ours.shape != theirs.shape:
-            raise RequestError("the groups of a grouped convolution cannot grow")
+    if grouped:
         ours[...] = theirs
     else:
         ours[..., :outputs] = 0

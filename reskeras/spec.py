@@ -518,6 +518,17 @@ class UNet(_ResidualOptions):
             raise ValueError("deep_supervision adds heads, but head 'features' has none")
         if self.deep_supervision and isinstance(self.head, Regressor) and self.head.add_input and self.decoder == "plain":
             raise ValueError("deep_supervision in a plain decoder has heads below the input's resolution; they cannot add_input")
+        padded = self.sizes == "pad" and any(fitting_size(side, self._trims()) != side for side in self.input_shape[:-1])
+        if self.deep_supervision and padded and self.decoder == "plain":
+            raise ValueError(
+                "deep_supervision in a plain decoder has heads at half the resolution and less, which padded sizes do not have"
+            )
+        if (
+            len(self.input_shape) == 2
+            and self.data_format == "channels_first"
+            and (self.up == "nearest" or padded or self.padding == "valid")
+        ):
+            raise ValueError("Keras crops and upsamples 1-D sequences in data_format 'channels_last' alone")
         _check_added_input(self.head, self.input_shape)
         if isinstance(self.head, Regressor) and self.head.add_input and self.padding == "valid":
             raise ValueError("head.add_input: padding 'valid' gives maps smaller than the input")
@@ -556,6 +567,8 @@ class Hourglass(_ResidualOptions):
             raise ValueError(f"width: the stem has a quarter of it, so it is a multiple of 4 (got {self.width})")
         if isinstance(self.head, Regressor) and self.head.add_input:
             raise ValueError("head.add_input: an hourglass gives maps of a quarter of the input's size")
+        if len(self.input_shape) == 2 and self.data_format == "channels_first":
+            raise ValueError("Keras upsamples 1-D sequences in data_format 'channels_last' alone")
         check_sizes(self.input_shape, self.depth + 2, (0,) * (self.depth + 3))
 
 
@@ -654,6 +667,11 @@ def _check_block(
     if changed and (not _is_residual(block) or spec.shortcut == "none"):
         without = f"block kind {block.kind!r} has no shortcut" if not _is_residual(block) else "shortcut is 'none'"
         raise ValueError(f"{changed[0]} is about a branch beside a shortcut, but {without}")
+
+    if spec.zero_init_last and spec.norm_order == "relu_before_add" and spec.activation == "relu":
+        raise ValueError(
+            "zero_init_last: under norm_order 'relu_before_add' the branch ends in a ReLU, which at zero passes no gradient"
+        )
 
 
 def _check_fully_connected(spec: ResNet | DenseNet, strides: list[int]) -> None:

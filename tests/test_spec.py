@@ -5,12 +5,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from strategies import specs
 
 import reskeras
 from reskeras.spec import (
@@ -18,68 +18,26 @@ from reskeras.spec import (
     BasicBlock,
     BatchNorm,
     BottleneckBlock,
-    CifarStem,
-    Classifier,
     DenseBlock,
-    DenseNet,
-    DenseStage,
+    Features,
+    GatedShortcut,
+    Hourglass,
     ImagenetStem,
     Level,
-    NoNorm,
-    NormOrder,
+    LinearStem,
     PlainBlock,
-    ResNet,
+    Regressor,
+    ScaledShortcut,
     Segmenter,
     Stage,
     TrainSpec,
     UNet,
+    fit_to_data,
     output_size,
 )
 from reskeras.textio import dump_recipe, load_recipe, schema
 
 counts = st.integers(1, 64)
-norms = st.one_of(st.just(NoNorm()), st.builds(BatchNorm, momentum=st.floats(0, 0.999), epsilon=st.floats(1e-9, 1e-2)))
-orders = st.sampled_from(get_args(NormOrder))
-stems = st.one_of(st.builds(CifarStem, width=counts), st.builds(ImagenetStem, width=counts))
-shapes = st.tuples(st.integers(8, 64), st.integers(8, 64), st.integers(1, 4))
-blocks = st.one_of(
-    st.just(PlainBlock()),
-    st.just(BasicBlock()),
-    st.builds(BottleneckBlock, bottleneck_ratio=st.just(1.0)),
-    st.builds(DenseBlock, growth_rate=counts, bottleneck=st.booleans()),
-)
-specs = st.one_of(
-    st.builds(
-        ResNet,
-        input_shape=shapes,
-        stem=stems,
-        block=blocks,
-        norm_order=orders,
-        norm=norms,
-        shortcut=st.sampled_from(["project_on_change", "none"]),
-        stages=st.lists(st.builds(Stage, blocks=counts, width=counts, stride=st.integers(1, 3)), min_size=1, max_size=4).map(tuple),
-        head=st.builds(Classifier, classes=st.integers(2, 9)),
-    ),
-    st.builds(
-        DenseNet,
-        input_shape=shapes,
-        stem=stems,
-        block=st.builds(DenseBlock, growth_rate=counts, compression=st.none() | st.floats(0.1, 1)),
-        norm_order=orders,
-        norm=norms,
-        stages=st.lists(st.builds(DenseStage, blocks=counts), min_size=1, max_size=4).map(tuple),
-        head=st.builds(Classifier, classes=st.integers(2, 9)),
-    ),
-    st.builds(
-        UNet,
-        input_shape=st.just((32, 48, 1)),
-        block=blocks,
-        norm_order=orders,
-        norm=norms,
-        stages=st.lists(st.builds(Level, blocks=counts, width=counts), min_size=2, max_size=4).map(tuple),
-        head=st.builds(Segmenter, classes=st.integers(2, 9), activation=st.sampled_from(["softmax", "none"])),
-    ),
-)
 
 
 @given(spec=specs, train=st.builds(TrainSpec, epochs=counts, learning_rate=st.floats(1e-6, 10)))
@@ -136,8 +94,8 @@ train: {epocs: 3, learning_rate: x}
         "net.yaml: stages.0.width: input should be greater than 0 (got -3)",
         "net.yaml: stages.0.strid: unknown key; did you mean 'stride'? (got 2)",
         "net.yaml: head.classes: this key is missing",
-        "net.yaml: train.learning_rate: input should be a valid number, unable to parse string as a number (got 'x')",
         "net.yaml: train.epocs: unknown key; did you mean 'epochs'? (got 3)",
+        "net.yaml: train.learning_rate: input should be a valid number, unable to parse string as a number (got 'x')",
     ]
 
 
@@ -176,17 +134,107 @@ def test_a_missing_file_is_named() -> None:
         reskeras.load_spec("none.yaml")
 
 
+FLAT = {"input_shape": (12,), "stem": LinearStem(), "stages": (Stage(blocks=1, width=16),), "shortcut": "project_on_change"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"block": BottleneckBlock(cardinality=3)}, "inner width 4, which must be a multiple of cardinality 3"),
         ({"stages": (Stage(blocks=1, width=8),)}, "stages.0 goes from width 16 to 8"),
         ({"block": DenseBlock(compression=0.5)}, "only the family 'densenet' has transitions"),
+        ({"stride_at": "1x1"}, "stride_at '1x1' is the first convolution of block kind 'bottleneck'; 'basic' has '3x3'"),
+        ({"block": PlainBlock(), "residual_scale": 0.5}, "residual_scale is about a branch .* block kind 'plain' has no shortcut"),
+        ({"block": DenseBlock(), "drop_path_rate": 0.1}, "drop_path_rate is about a branch .* block kind 'dense' has no shortcut"),
+        ({"shortcut": "none", "zero_init_last": True}, "zero_init_last is about a branch .* shortcut is 'none'"),
+        ({"norm_order": "relu_before_add", "zero_init_last": True}, "zero_init_last: .* passes no gradient"),
+        ({"norm": BatchNorm, "residual_scale": float("inf")}, "finite number"),
+        (FLAT | {"stages": (Stage(blocks=1, width=16, stride=2),)}, "no size that a stage's stride could divide"),
+        (FLAT | {"stem": ImagenetStem()}, "'imagenet' divides an image's sides"),
+        (FLAT | {"block": BottleneckBlock(cardinality=2)}, "groups are of convolutions"),
+        ({"head": Regressor(channels=3)}, "maps of the image's size, but the stem or a stage has a stride"),
+        (
+            {"head": Regressor(channels=2), "stages": (Stage(blocks=1, width=16),)},
+            "2 maps cannot be added to an input of 3 channels",
+        ),
     ],
 )
 def test_combinations_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         dataclasses.replace(reskeras.preset("resnet20"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_shape": (32,)}, "has no resolution to halve"),
+        ({"padding": "valid"}, "padding 'valid' needs block kind 'plain'"),
+        ({"padding": "valid", "block": PlainBlock(), "decoder": "nested"}, "trims maps, which a nested decoder"),
+        ({"shortcut": "pad"}, "only adds channels, but a decoder has fewer"),
+        ({"skip": "add", "up": "nearest"}, "skip 'add' needs maps of one width"),
+        ({"encoder": {"preset": "resnet18"}, "decoder": "nested"}, "decoder 'nested' needs an encoder of the same blocks"),
+        ({"encoder": {"preset": "resnet18"}, "down": "stride"}, "the encoder has its own way down"),
+        ({"encoder": {"prset": "resnet18"}}, "an encoder is {preset: NAME}"),
+        ({"deep_supervision": True, "head": Features(endpoints=("bridge",))}, "deep_supervision adds heads"),
+        ({"deep_supervision": True, "sizes": "pad", "input_shape": (30, 32, 1)}, "deep_supervision .* padded"),
+        ({"head": Segmenter(classes=2), "stages": (Level(width=8),)}, "stages: at least 2"),
+        ({"input_shape": (32, 2), "up": "nearest", "data_format": "channels_first"}, "channels_last"),
+    ],
+)
+def test_unets_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        dataclasses.replace(reskeras.preset("unet_small"), **changes)
+
+
+def test_an_encoder_is_checked_when_its_network_is_put_together() -> None:
+    unet = reskeras.preset("unet_resnet34")
+    with pytest.raises(ValueError, match="'resnet20' halves its images 2 times: one level for each, not 5"):
+        reskeras.cost(dataclasses.replace(unet, encoder={"preset": "resnet20"}))
+    with pytest.raises(reskeras.RequestError, match="unknown preset 'resnet43'; did you mean 'resnet"):
+        reskeras.cost(dataclasses.replace(unet, encoder={"preset": "resnet43"}))
+    with pytest.raises(ValueError, match="unet is of the family 'unet'"):
+        reskeras.cost(dataclasses.replace(unet, encoder={"preset": "unet"}))
+    with pytest.raises(ValueError, match=r"input_shape\.0: 100 cannot be halved 5 times; the nearest sizes that can: 96 and 128"):
+        reskeras.cost(dataclasses.replace(unet, input_shape=(100, 96, 3)))
+
+
+def test_hourglasses_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"input_shape\.0: 48 cannot be halved 5 times; .* 32 and 64"):
+        dataclasses.replace(reskeras.preset("hourglass_small"), input_shape=(48, 32, 1), depth=3, stacks=1)
+    with pytest.raises(ValidationError, match="a quarter of the input's size"):
+        Hourglass(input_shape=(64, 64, 3), depth=2, head=Regressor(channels=3))
+
+
+def test_a_word_stands_for_a_shortcut_with_its_usual_values(tmp_path: Path) -> None:
+    spec = dataclasses.replace(reskeras.preset("resnet20"), shortcut="gated")
+    assert spec.shortcut == GatedShortcut()
+    assert dataclasses.replace(spec, shortcut={"kind": "scaled", "factor": 2}).shortcut == ScaledShortcut(factor=2)
+    assert dataclasses.replace(spec, residual_scale="0.5").residual_scale == 0.5  # what PyYAML makes of 5e-1
+    text = reskeras.dump_spec(spec)
+    (tmp_path / "net.yaml").write_text(
+        text.replace("bias: -6.0", "bias: x")
+        .replace("activation: relu", "activation: rleu")
+        .replace("scale: 1.0", "scale: 1/sqrt(deep)")
+    )
+    with pytest.raises(reskeras.RequestError) as error:
+        reskeras.load_spec("net.yaml")
+    assert str(error.value).splitlines() == [
+        "net.yaml: activation: unknown value; did you mean 'relu'? (got 'rleu'); known: relu, leaky_relu, elu, gelu, silu",
+        "net.yaml: shortcut.bias: input should be a valid number, unable to parse string as a number (got 'x')",
+        "net.yaml: residual_scale: unknown value; did you mean '1/sqrt(depth)'? (got '1/sqrt(deep)'); "
+        "known: 1/sqrt(2), 1/sqrt(depth), learned",
+    ]
+
+
+def test_a_network_is_fitted_to_data_in_its_own_dimensions() -> None:
+    flat = fit_to_data(reskeras.preset("mlp_res"), (8, 8, 1), 7, "classification")
+    assert (flat.input_shape, flat.head.classes) == ((64,), 7)
+    with pytest.raises(ValueError, match="images of 2 dimensions, the network works in 1"):
+        fit_to_data(reskeras.preset("mnist1d_res"), (8, 8, 1), 7, "classification")
+    with pytest.raises(ValueError, match="it has labels, not masks"):
+        fit_to_data(reskeras.preset("hourglass_small"), (32, 32, 1), 7, "classification")
+    binary = dataclasses.replace(reskeras.preset("unet_small"), head=Segmenter(classes=1, activation="sigmoid"))
+    assert fit_to_data(binary, (32, 32, 1), 2, "segmentation").head.classes == 1
 
 
 def test_a_unet_says_which_sizes_it_takes() -> None:
@@ -228,7 +276,17 @@ def test_the_schema_knows_every_kind_and_forbids_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["presets"], ["show", "resnet50"], ["schema"], ["tune", "--help"], ["train", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["presets"],
+        ["show", "resnet50"],
+        ["schema"],
+        ["cost", "resnet50"],
+        ["tune", "--help"],
+        ["train", "--help"],
+    ],
 )
 def test_commands_on_specs_import_no_framework(arguments: list[str]) -> None:
     code = (
