@@ -1,6 +1,7 @@
 """Residual networks in Keras: declarative block specs, exact builders, and the search over them."""
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from reskeras._version import __version__
@@ -11,7 +12,10 @@ from reskeras.textio import dump_spec, load_spec
 
 if TYPE_CHECKING:
     from reskeras.builder import build
+    from reskeras.folding import fold_batch_norm
     from reskeras.growth import grow
+    from reskeras.inference import predictor
+    from reskeras.onnx_export import export_onnx
     from reskeras.recalibration import freeze, recalibrate
     from reskeras.transfer import transfer_weights
 
@@ -23,9 +27,12 @@ __all__ = [
     "build",
     "cost",
     "dump_spec",
+    "export_onnx",
+    "fold_batch_norm",
     "freeze",
     "grow",
     "load_spec",
+    "predictor",
     "preset",
     "presets",
     "recalibrate",
@@ -35,11 +42,18 @@ __all__ = [
 # What needs Keras is imported on first use, so that reading and writing specs stays instant.
 _LAZY = {
     "build": "reskeras.builder",
+    "export_onnx": "reskeras.onnx_export",
+    "fold_batch_norm": "reskeras.folding",
     "freeze": "reskeras.recalibration",
     "grow": "reskeras.growth",
+    "predictor": "reskeras.inference",
     "recalibrate": "reskeras.recalibration",
     "transfer_weights": "reskeras.transfer",
 }
+
+# Keras loads a model with a layer of ours (a learned residual scale) only once that layer's module is imported.
+if "keras" in sys.modules:
+    importlib.import_module("reskeras.layers")
 
 
 def __getattr__(name: str) -> Any:
