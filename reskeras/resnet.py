@@ -57,7 +57,7 @@ def stem(x: Any, spec: Stem, *, primitives: Primitives, activated: bool = False)
                 x = primitives.conv(x, max(1, spec.width // 2), 3, stride=stride, normed=True, name=f"stem_conv{number}")
                 x = primitives.norm(x, name=f"stem_norm{number}")
                 x = primitives.activate(x, name="stem", number=number)
-            x = primitives.conv(x, spec.width, 3, normed=normed, name="stem_conv3")
+            x = primitives.conv(x, spec.width, 3, normed=normed, name="stem_conv")
     x = primitives.endpoint(primitives.after_stem(x, name="stem", activated=activated), "stem")
     # A rim of zeros, as the authors and keras.applications have it: on signed maps it is not the same as ignoring the rim.
     return primitives.layers.pool(x, "max", 3, 2, rim=1, name=f"{primitives.prefix}stem_pool")

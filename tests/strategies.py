@@ -69,6 +69,7 @@ options: dict[str, Any] = {
     "conv_bias": st.sampled_from(get_args(ConvBias)),
     "dropout": st.sampled_from([0.0, 0.3]),
     "squeeze_excite": st.sampled_from([None, 2, 16]),
+    "data_format": st.sampled_from(["channels_last", "channels_first"]),
     "layer_prefix": st.sampled_from(["", "a_"]),
 }
 residual_options: dict[str, Any] = options | {
@@ -86,7 +87,7 @@ def _valid(draw: Any, make: Any, **fields: Any) -> Any:
     for dropped in (
         (),
         ("residual_scale", "zero_init_last", "drop_path_rate"),
-        ("residual_scale", "zero_init_last", "drop_path_rate", "shortcut", "stride_at", "skip", "decoder", "down"),
+        ("residual_scale", "zero_init_last", "drop_path_rate", "shortcut", "stride_at", "skip", "decoder", "down", "data_format"),
     ):
         try:
             return make(**{name: value for name, value in chosen.items() if name not in dropped})
