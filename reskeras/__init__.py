@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reskeras.growth import grow
     from reskeras.inference import predictor
     from reskeras.onnx_export import export_onnx
+    from reskeras.plotting import plot
     from reskeras.recalibration import freeze, recalibrate
     from reskeras.transfer import transfer_weights
 
@@ -32,6 +33,7 @@ __all__ = [
     "freeze",
     "grow",
     "load_spec",
+    "plot",
     "predictor",
     "preset",
     "presets",
@@ -39,13 +41,14 @@ __all__ = [
     "transfer_weights",
 ]
 
-# What needs Keras is imported on first use, so that reading and writing specs stays instant.
+# What needs Keras or matplotlib is imported on first use, so that reading and writing specs stays instant.
 _LAZY = {
     "build": "reskeras.builder",
     "export_onnx": "reskeras.onnx_export",
     "fold_batch_norm": "reskeras.folding",
     "freeze": "reskeras.recalibration",
     "grow": "reskeras.growth",
+    "plot": "reskeras.plotting",
     "predictor": "reskeras.inference",
     "recalibrate": "reskeras.recalibration",
     "transfer_weights": "reskeras.transfer",

@@ -11,6 +11,7 @@ _COMMANDS = {
     "presets": ("reskeras.cli.specs", "List the named networks."),
     "show": ("reskeras.cli.specs", "Print a network's spec as YAML."),
     "cost": ("reskeras.cli.specs", "Say what a network costs, by arithmetic."),
+    "plot": ("reskeras.cli.plot", "Draw a network as a paper would."),
     "schema": ("reskeras.cli.specs", "Print the JSON Schema of a spec file."),
     "train": ("reskeras.cli.train", "Train one network."),
     "tune": ("reskeras.cli.tune", "Search for the best network."),

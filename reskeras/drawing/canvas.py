@@ -1,0 +1,275 @@
+"""Shapes and words on a page, as data; `figure` hands them to matplotlib, of which nothing else here knows.
+
+One unit is a hundredth of an inch, about a pixel of a README. x grows to the right and y downwards.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+Point = tuple[float, float]
+
+UNITS_PER_INCH = 100
+POINT = UNITS_PER_INCH / 72
+"""Units in a typographer's point."""
+
+BODY, SMALL, TITLE = 8.0, 7.0, 12.0
+"""Sizes of type, in points."""
+
+INK, GREY, FAINT, PAPER = "#1f2933", "#66717d", "#c3cad1", "#ffffff"
+
+# matplotlib brings this font along, so that words are as wide on every machine; where an SVG's reader does not have it, those
+# that follow in matplotlib's list of sans-serif fonts are no wider.
+FONT = ("DejaVu Sans", "sans-serif")
+
+
+class Paint(NamedTuple):
+    """The colours of a solid: what faces the reader, what faces up, what faces right, and its edges."""
+
+    front: str
+    top: str
+    side: str
+    edge: str
+
+
+BLUE = Paint("#cfe0f3", "#e6effa", "#b1cbe8", "#3a6796")
+GREEN = Paint("#cde7d9", "#e3f2ea", "#aed5c1", "#36795a")
+SAND = Paint("#f4e7cb", "#faf3e4", "#e6d2a8", "#8f6d2b")
+STEEL = Paint("#e3e6ea", "#f0f2f4", "#cfd4da", "#66717d")
+ROSE = Paint("#f3d5d0", "#f9e8e5", "#e5b7b0", "#a1564b")
+VIOLET = Paint("#ded5ee", "#ece6f6", "#c7b9e1", "#65508f")
+
+
+class Box(NamedTuple):
+    """A rectangle on the page."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        """From left to right."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        """From top to bottom."""
+        return self.bottom - self.top
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A line or an area; with `smooth` the points after the first are those of cubic Bezier curves, three for each."""
+
+    points: tuple[Point, ...]
+    fill: str | None = None
+    edge: str | None = INK
+    thick: float = 0.8
+    dashed: bool = False
+    closed: bool = False
+    smooth: bool = False
+    name: str | None = None
+    """The element's id in an SVG; a page has it once."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Words:
+    """One line of text."""
+
+    point: Point
+    text: str
+    size: float = BODY
+    bold: bool = False
+    colour: str = INK
+    align: Literal["left", "center", "right"] = "center"
+
+    @property
+    def box(self) -> Box:
+        """The room that the line takes; its point is in the middle of its height."""
+        wide, tall = text_width(self.text, self.size, self.bold), line_height(self.size)
+        left = self.point[0] - {"left": 0.0, "center": wide / 2, "right": wide}[self.align]
+        return Box(left, self.point[1] - tall / 2, left + wide, self.point[1] + tall / 2)
+
+
+class Canvas:
+    """Shapes and words in the order in which they are drawn."""
+
+    def __init__(self) -> None:
+        self.items: list[Shape | Words] = []
+
+    def area(
+        self, points: Iterable[Point], fill: str | None, edge: str | None = INK, *, thick: float = 0.7, name: str | None = None
+    ) -> None:
+        """A polygon."""
+        self.items.append(Shape(points=tuple(points), fill=fill, edge=edge, thick=thick, closed=True, name=name))
+
+    def line(
+        self, points: Iterable[Point], colour: str = INK, *, thick: float = 0.9, dashed: bool = False, name: str | None = None
+    ) -> None:
+        """A line through the points."""
+        self.items.append(Shape(points=tuple(points), edge=colour, thick=thick, dashed=dashed, name=name))
+
+    def arrow(
+        self, points: Sequence[Point], colour: str = INK, *, thick: float = 0.9, dashed: bool = False, name: str | None = None
+    ) -> None:
+        """A line through the points with a head at the last."""
+        (x0, y0), (x1, y1) = points[-2:]
+        angle, size = math.atan2(y1 - y0, x1 - x0), 5.5
+        back = (x1 - size * math.cos(angle), y1 - size * math.sin(angle))
+        self.line([*points[:-1], back], colour, thick=thick, dashed=dashed, name=name)
+        self._head((x1, y1), angle, size, colour)
+
+    def arc(
+        self,
+        start: Point,
+        end: Point,
+        rise: float,
+        *,
+        colour: str = INK,
+        dashed: bool = False,
+        thick: float = 0.9,
+        head: bool = True,
+        name: str | None = None,
+    ) -> None:
+        """A bow from one point over to another, its crown so far above the higher (with a negative rise below the lower)."""
+        crown = (min if rise > 0 else max)(start[1], end[1]) - 4 / 3 * rise
+        lean = 0.12 * (end[0] - start[0])
+        handles = (start[0] + lean, crown), (end[0] - lean, crown)
+        size = 3.6 if head else 0.0
+        angle = math.atan2(end[1] - handles[1][1], end[0] - handles[1][0])
+        stop = (end[0] - size * math.cos(angle), end[1] - size * math.sin(angle))
+        points = (start, *handles, stop)
+        self.items.append(Shape(points=points, edge=colour, thick=thick, dashed=dashed, smooth=True, name=name))
+        if head:
+            self._head(end, angle, size, colour)
+
+    def pill(self, box: Box, fill: str, edge: str | None, *, radius: float = 4, thick: float = 0.7) -> None:
+        """A rectangle with round corners; as round as can be, a circle."""
+        left, top, right, bottom = box
+        r = min(radius, box.width / 2, box.height / 2)
+        k = 0.4477 * r  # what is left of the radius behind a Bezier handle of a quarter circle
+        points: list[Point] = [(left + r, top)]
+        for (x0, y0), (hx0, hy0), (hx1, hy1), (x1, y1) in (
+            ((right - r, top), (right - k, top), (right, top + k), (right, top + r)),
+            ((right, bottom - r), (right, bottom - k), (right - k, bottom), (right - r, bottom)),
+            ((left + r, bottom), (left + k, bottom), (left, bottom - k), (left, bottom - r)),
+            ((left, top + r), (left, top + k), (left + k, top), (left + r, top)),
+        ):
+            points += [points[-1], (x0, y0), (x0, y0), (hx0, hy0), (hx1, hy1), (x1, y1)]
+        self.items.append(Shape(points=tuple(points), fill=fill, edge=edge, thick=thick, closed=True, smooth=True))
+
+    def dot(self, centre: Point, radius: float, fill: str, edge: str | None = None, *, thick: float = 0.9) -> None:
+        """A disc."""
+        x, y = centre
+        self.pill(Box(x - radius, y - radius, x + radius, y + radius), fill, edge, radius=radius, thick=thick)
+
+    def text(
+        self,
+        point: Point,
+        text: str,
+        *,
+        size: float = BODY,
+        bold: bool = False,
+        colour: str = INK,
+        align: Literal["left", "center", "right"] = "center",
+    ) -> Box:
+        """A line of text; returns the room it takes."""
+        words = Words(point=point, text=text, size=size, bold=bold, colour=colour, align=align)
+        self.items.append(words)
+        return words.box
+
+    def put(self, other: "Canvas", right: float, down: float) -> None:
+        """All that is on another canvas, moved."""
+        for item in other.items:
+            if isinstance(item, Words):
+                self.items.append(dataclasses.replace(item, point=(item.point[0] + right, item.point[1] + down)))
+            else:
+                self.items.append(dataclasses.replace(item, points=tuple((x + right, y + down) for x, y in item.points)))
+
+    @property
+    def box(self) -> Box:
+        """The least rectangle around everything."""
+        boxes = [item.box if isinstance(item, Words) else _around(item.points) for item in self.items]
+        lefts, tops, rights, bottoms = zip(*boxes, strict=True) if boxes else ((0.0,),) * 4
+        return Box(min(lefts), min(tops), max(rights), max(bottoms))
+
+    def _head(self, tip: Point, angle: float, size: float, colour: str) -> None:
+        back = [
+            (tip[0] - size * 1.15 * math.cos(angle + turn), tip[1] - size * 1.15 * math.sin(angle + turn)) for turn in (0.42, -0.42)
+        ]
+        self.area([tip, *back], colour, None)
+
+
+def figure(canvas: Canvas, margin: float = 18) -> Any:
+    """The canvas as a matplotlib figure, with a margin all around."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
+
+    left, top, right, bottom = canvas.box
+    left, top, right, bottom = left - margin, top - margin, right + margin, bottom + margin
+    page = Figure(figsize=((right - left) / UNITS_PER_INCH, (bottom - top) / UNITS_PER_INCH), dpi=UNITS_PER_INCH, facecolor=PAPER)
+    axes = page.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    for order, item in enumerate(canvas.items):
+        if isinstance(item, Words):
+            axes.text(
+                *item.point,
+                item.text,
+                fontsize=item.size,
+                fontfamily=list(FONT),
+                fontweight="bold" if item.bold else "normal",
+                color=item.colour,
+                ha=item.align,
+                va="center",
+                zorder=order,
+                parse_math=False,
+            )
+            continue
+        codes = [Outline.MOVETO] + [Outline.CURVE4 if item.smooth else Outline.LINETO] * (len(item.points) - 1)
+        points = list(item.points)
+        if item.closed:
+            codes.append(Outline.CLOSEPOLY)
+            points.append(item.points[0])
+        patch = PathPatch(
+            Outline(points, codes),
+            facecolor=item.fill or "none",
+            edgecolor=item.edge or "none",
+            linewidth=item.thick,
+            linestyle=(0, (2.6, 1.9)) if item.dashed else "solid",
+            joinstyle="round",
+            capstyle="butt",
+            zorder=order,
+            clip_on=False,
+        )
+        patch.set_gid(item.name)
+        axes.add_artist(patch)  # not add_patch, which would measure it
+    return page
+
+
+@cache
+def text_width(text: str, size: float = BODY, bold: bool = False) -> float:
+    """How wide a line of text is."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    font = FontProperties(family=list(FONT), weight="bold" if bold else "normal", size=size)
+    width: float = TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]
+    return width * POINT
+
+
+def line_height(size: float = BODY) -> float:
+    """From one line of text to the next."""
+    return 1.32 * size * POINT
+
+
+def _around(points: Sequence[Point]) -> Box:
+    # Of a curve's handles too: they lie outside of it, which is safe.
+    xs, ys = zip(*points, strict=True)
+    return Box(min(xs), min(ys), max(xs), max(ys))

@@ -1,0 +1,183 @@
+"""One block, layer by layer: the branch in a row, what is beside it above, squeeze-and-excitation below.
+
+The layers and lines are those of the network itself (`Trace`), so the picture cannot differ from what is built.
+"""
+
+from collections.abc import Iterable
+
+from reskeras.costs import Maps
+from reskeras.drawing.canvas import BLUE, GREY, INK, ROSE, SAND, SMALL, STEEL, VIOLET, Box, Canvas, Paint, line_height, text_width
+from reskeras.drawing.page import symbol
+from reskeras.drawing.solids import HIGHLIGHT, arc_of
+from reskeras.drawing.tracing import Note, Role, Trace, times
+
+_PAINTS: dict[Role, Paint] = {"conv": BLUE, "norm": SAND, "activation": ROSE, "pool": VIOLET, "other": STEEL}
+_CIRCLES: tuple[Role, ...] = ("add", "concat", "multiply")
+
+GAP, RADIUS, PITCH = 16.0, 9.0, 46.0
+
+
+def pick(trace: Trace, units: Iterable[str]) -> str:
+    """The block to show: the first whose shortcut is the identity, else the first."""
+    units = list(units)
+    return next((unit for unit in units if arc_of(trace, unit) == "identity"), units[0])
+
+
+def inset(trace: Trace, unit: str, title: str) -> Canvas:
+    """The layers of the block of this name."""
+    nodes = {maps.name: trace.notes[maps.name] for maps in trace.within(unit) if maps.name in trace.notes}
+    gated = any(name.startswith(f"{unit}_shortcut_gate") for name in nodes)
+    lanes = {name: _lane(name.removeprefix(f"{unit}_"), gated) for name in nodes}
+    sources = {name: [_visible(one, nodes) for one in trace[name].inputs] for name in nodes}
+    places = _places(nodes, lanes, sources)
+
+    canvas = Canvas()
+    start = -30.0
+    for name, needed in sources.items():
+        for source in dict.fromkeys(needed):
+            _connect(canvas, source, name, lanes, places, start, _detour(source, name, nodes, lanes))
+    end = max(place.right for place in places.values())
+    canvas.arrow([(end, 0), (end + 30, 0)])
+    for name, note in nodes.items():
+        _node(canvas, places[name], note)
+    shape_in = _outside(trace, unit)
+    last = trace.within(unit)[-1]
+    sizes = f"{times(shape_in.sides, shape_in.channels)} → {times(last.sides, last.channels)}"
+
+    panel = Canvas()
+    room = canvas.box
+    words = text_width(title, SMALL, True) + 10 + text_width(sizes, SMALL)
+    wide = max(room.width + 28, words + 28)
+    frame = Box(room.left - 14 - (wide - 28 - room.width) / 2, room.top - 32, 0, room.bottom + 14)
+    frame = frame._replace(right=frame.left + wide)
+    panel.pill(frame, "#f6f7f9", "#e1e5e9", radius=7)
+    y = frame.top + 14
+    box = panel.text((frame.left + 12, y), title, size=SMALL, bold=True, colour=HIGHLIGHT, align="left")
+    panel.text((box.right + 10, y), sizes, size=SMALL, colour=GREY, align="left")
+    panel.put(canvas, 0, 0)
+    return panel
+
+
+def _lane(suffix: str, gated: bool) -> int:
+    """0 is the branch; above it what stands on the shortcut, and between them its gate; below it squeeze-and-excitation."""
+    if suffix.startswith("shortcut_gate"):
+        return 2 if suffix.startswith("shortcut_gate_rest") else 1
+    if suffix.startswith(("shortcut", "gated_shortcut")):
+        return 3 if gated else 1
+    return -1 if suffix.startswith("se_") else 0
+
+
+def _visible(maps: Maps, nodes: dict[str, Note]) -> str | None:
+    """The nearest layer before this one that is drawn; None is the block's input."""
+    while maps.name not in nodes:
+        if not maps.inputs:
+            return None
+        maps = maps.inputs[0]
+    return maps.name
+
+
+def _outside(trace: Trace, unit: str) -> Maps:
+    within = {maps.name for maps in trace.within(unit)}
+    maps = trace.within(unit)[0]
+    while maps.name in within:
+        maps = maps.inputs[0]
+    return maps
+
+
+def _size(note: Note) -> tuple[float, float]:
+    if note.role in _CIRCLES:
+        return 2 * RADIUS, 2 * RADIUS
+    wide = max(text_width(line, SMALL) for line in note.lines) + 11
+    return max(wide, 27.0), max(len(note.lines) * line_height(SMALL) * 0.93 + 7, 28.0)
+
+
+def _places(nodes: dict[str, Note], lanes: dict[str, int], sources: dict[str, list[str | None]]) -> dict[str, Box]:
+    places: dict[str, Box] = {}
+
+    def put(name: str, left: float) -> float:
+        wide, tall = _size(nodes[name])
+        y = -PITCH * lanes[name]
+        places[name] = Box(left, y - tall / 2, left + wide, y + tall / 2)
+        return left + wide
+
+    x = 0.0
+    for name in (name for name in nodes if lanes[name] == 0):
+        below = [other for other in nodes if lanes[other] == -1] if name.endswith("_se") else []
+        if below:
+            at = x + GAP
+            for other in below:
+                at = put(other, at) + GAP
+            x = at + RADIUS
+            places[name] = Box(x, -RADIUS, x + 2 * RADIUS, RADIUS)
+            x += 2 * RADIUS + GAP
+            continue
+        x = put(name, x) + GAP
+    total = x - GAP
+    for lane in (1, 2, 3):
+        row = [name for name in nodes if lanes[name] == lane]
+        if not row:
+            continue
+        wide = sum(_size(nodes[name])[0] for name in row) + GAP * (len(row) - 1)
+        # Below the shortcut itself a gate is asked early and the rest of it taken late, so that no lines cross.
+        first = sources[row[0]][0]
+        fork = places[first].right if first and lanes[first] == 0 else 0.0
+        at = {1: fork + 0.5 * (total - fork - wide), 2: total - wide - 70, 3: total - wide - 70}[lane]
+        if lane == 1 and any(value == 3 for value in lanes.values()):
+            at = fork + 0.25 * (total - fork - wide)
+        for name in row:
+            at = put(name, at) + GAP
+    if any(value == 3 for value in lanes.values()):
+        # The shortcut and the rest of its gate meet one above the other.
+        rest = next(name for name in nodes if lanes[name] == 2)
+        meet = next(name for name in reversed(nodes) if lanes[name] == 3)
+        move = (places[rest].left + places[rest].right - places[meet].left - places[meet].right) / 2
+        places[meet] = places[meet]._replace(left=places[meet].left + move, right=places[meet].right + move)
+    return places
+
+
+def _detour(source: str | None, name: str, nodes: dict[str, Note], lanes: dict[str, int]) -> bool:
+    """Whether a line between two layers of the branch, or from the input, has to go around what lies between them."""
+    if lanes[name] != 0 or (source is not None and lanes[source] != 0):
+        return False
+    row = [other for other in nodes if lanes[other] == 0]
+    return row.index(name) != (row.index(source) + 1 if source else 0)
+
+
+def _connect(
+    canvas: Canvas, source: str | None, name: str, lanes: dict[str, int], places: dict[str, Box], start: float, detour: bool
+) -> None:
+    end = places[name]
+    begin = places[source] if source else Box(start, 0, start, 0)
+    x, y = begin.right, -PITCH * (lanes[source] if source else 0)
+    middle_x, middle_y = (end.left + end.right) / 2, -PITCH * lanes[name]
+    fork = x + 0.45 * GAP
+    if detour:
+        above = -PITCH * (0.85 + (2 if 3 in lanes.values() else 0)) - 2
+        canvas.dot((fork, y), 1.7, INK)
+        canvas.arrow([(x, y), (fork, y), (fork, above), (middle_x, above), (middle_x, end.top)])
+    elif y == middle_y:
+        canvas.arrow([(x, y), (end.left, y)])
+    elif source and lanes[source] == 1 and lanes[name] == 2:
+        up = (begin.left + begin.right) / 2
+        canvas.arrow([(up, begin.top), (up, middle_y), (end.left, middle_y)])
+    elif source and lanes[source] == 2:
+        canvas.arrow([(middle_x, begin.top), (middle_x, end.bottom)])
+    elif lanes[name] == 0:  # back to the branch
+        canvas.arrow([(x, y), (middle_x, y), (middle_x, end.top if y < 0 else end.bottom)])
+    else:
+        canvas.dot((fork, y), 1.7, INK)
+        canvas.arrow([(x, y), (fork, y), (fork, middle_y), (end.left, middle_y)])
+
+
+def _node(canvas: Canvas, place: Box, note: Note) -> None:
+    x, y = (place.left + place.right) / 2, (place.top + place.bottom) / 2
+    match note.role:
+        case "add" | "concat" | "multiply" as sign:
+            symbol(canvas, (x, y), sign, radius=RADIUS)
+            return
+        case role:
+            paint = _PAINTS[role]
+    canvas.pill(place, paint.front, paint.edge)
+    pitch = line_height(SMALL) * 0.93
+    for number, line in enumerate(note.lines):
+        canvas.text((x, y + (number - (len(note.lines) - 1) / 2) * pitch), line, size=SMALL)

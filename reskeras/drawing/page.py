@@ -1,0 +1,133 @@
+"""Parts of a page that several drawings have: lines of text, text in boxes, sums and concatenations, a row of columns."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from reskeras.drawing.canvas import (
+    BODY,
+    GREY,
+    INK,
+    PAPER,
+    ROSE,
+    SAND,
+    SMALL,
+    Box,
+    Canvas,
+    Paint,
+    Point,
+    line_height,
+    text_width,
+)
+from reskeras.drawing.solids import Drawn, Group, Scale, draw_group, slabs_of
+
+Align = Literal["left", "center", "right"]
+
+
+class Line(NamedTuple):
+    """A line of text below or beside a solid."""
+
+    text: str
+    bold: bool = False
+
+    @property
+    def width(self) -> float:
+        """How wide it is."""
+        return text_width(self.text, BODY, self.bold)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+    """One part of a network, between arrows."""
+
+    title: str
+    groups: tuple[Group, ...]
+    lines: tuple[Line, ...]
+    joined: bool = False
+    """Whether its groups touch each other."""
+
+    @property
+    def text_width(self) -> float:
+        """How wide its text is."""
+        return max([text_width(self.title, SMALL), *(line.width for line in self.lines)])
+
+
+def draw_row(canvas: Canvas, columns: Sequence[Column], *, wide: float, shown: str) -> None:
+    """Columns from left to right joined by arrows, about so wide if their text lets them; their middle is y = 0."""
+    slabs = slabs_of([group for column in columns for group in column.groups])
+    scale, between = Scale(slabs), 26.0
+    if sum(_rooms(columns, scale, between)) > wide:
+        scale, between = Scale(slabs, thick=(10, 17)), 21.0
+    rooms = _rooms(columns, scale, between)
+    spare = min(max(wide - sum(rooms), 0) / len(columns), 44)
+    down = max(map(scale.height, slabs)) / 2 + 16
+    x, arrow_from = 0.0, None
+    for column, room in zip(columns, rooms, strict=True):
+        left = x + (room + spare - _solid_width(column, scale)) / 2
+        drawn: list[Drawn] = []
+        for group in column.groups:
+            drawn.append(draw_group(canvas, group, scale, left, 0, shown))
+            left = drawn[-1].front.right + (0 if column.joined else drawn[-1].lean[0] + 5)
+        if arrow_from is not None:
+            canvas.arrow([(arrow_from, 0), (drawn[0].front.left - 2, 0)], GREY)
+        arrow_from = drawn[-1].right + 2
+        draw_lines(canvas, column.title, column.lines, ((drawn[0].front.left + drawn[-1].right) / 2, down))
+        x += room + spare
+
+
+def draw_lines(canvas: Canvas, title: str, lines: Sequence[Line], point: Point) -> None:
+    """A grey title at this point, and lines below it."""
+    x, y = point
+    canvas.text((x, y), title, size=SMALL, colour=GREY)
+    for line in lines:
+        y += line_height(BODY)
+        canvas.text((x, y), line.text, bold=line.bold)
+
+
+def draw_beside(canvas: Canvas, lines: Sequence[Line], point: Point, align: Align) -> Box:
+    """Lines of text around this height; returns the room they take."""
+    pitch = line_height(BODY)
+    boxes = [
+        canvas.text((point[0], point[1] + (number - (len(lines) - 1) / 2) * pitch), line.text, bold=line.bold, align=align)
+        for number, line in enumerate(lines)
+    ]
+    return Box(min(box.left for box in boxes), boxes[0].top, max(box.right for box in boxes), boxes[-1].bottom)
+
+
+def pill(
+    canvas: Canvas, lines: Sequence[str], *, at: float, bottom: float | None = None, left: float | None = None, paint: Paint = SAND
+) -> Box:
+    """Small text in a box: it ends at the height `bottom` with its middle at x = `at`, or begins at `left` around y = `at`."""
+    pitch = line_height(SMALL) * 0.95
+    wide, tall = max(text_width(line, SMALL) for line in lines) + 14, pitch * len(lines) + 8
+    if left is None:
+        low = bottom or 0.0
+        box = Box(at - wide / 2, low - tall, at + wide / 2, low)
+    else:
+        box = Box(left, at - tall / 2, left + wide, at + tall / 2)
+    canvas.pill(box, paint.front, paint.edge)
+    for number, line in enumerate(lines):
+        canvas.text(((box.left + box.right) / 2, box.top + 4 + (number + 0.5) * pitch), line, size=SMALL)
+    return box
+
+
+def symbol(canvas: Canvas, centre: Point, kind: Literal["add", "concat", "multiply", "gate"], *, radius: float = 9) -> None:
+    """A circle where maps meet: added, concatenated, multiplied; a gate is a coloured multiplication."""
+    x, y = centre
+    canvas.dot(centre, radius, ROSE.front if kind == "gate" else PAPER, ROSE.edge if kind == "gate" else INK)
+    if kind == "concat":
+        canvas.text(centre, "C", size=SMALL, bold=True)
+        return
+    arm = 0.52 * radius if kind == "add" else 0.4 * radius
+    for dx, dy in ((arm, 0.0), (0.0, arm)) if kind == "add" else ((arm, arm), (arm, -arm)):
+        canvas.line([(x - dx, y - dy), (x + dx, y + dy)], thick=1.2)
+
+
+def _solid_width(column: Column, scale: Scale) -> float:
+    leans = [scale.lean(slabs_of([group])[-1])[0] for group in column.groups]
+    gaps = 0.0 if column.joined else sum(leans[:-1]) + 5 * (len(leans) - 1)
+    return sum(scale.width(group) for group in column.groups) + gaps + leans[-1]
+
+
+def _rooms(columns: Sequence[Column], scale: Scale, between: float) -> list[float]:
+    return [max(_solid_width(column, scale) + between, column.text_width + 0.55 * between) for column in columns]

@@ -1,0 +1,212 @@
+"""Stages as solids: as tall as their resolution and as deep as their width is large, both on a logarithmic scale."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from reskeras.drawing.canvas import BLUE, GREEN, GREY, STEEL, Box, Canvas, Paint, Point
+from reskeras.drawing.tracing import Trace
+from reskeras.spec import Block, DenseBlock, PlainBlock
+
+HIGHLIGHT = "#b4430f"
+"""Edges of the block that is shown layer by layer."""
+
+DOTS_WIDTH = 20.0
+
+Arc = Literal["identity", "changed"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slab:
+    """One block, or one layer that stands by itself."""
+
+    name: str
+    sides: tuple[int, ...]
+    channels: int
+    paint: Paint
+    arc: Arc | None = None
+    """Its shortcut: the bare identity, one with layers on it, or none."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """What stands side by side: the blocks of a stage; None is where some of them are left out."""
+
+    slabs: tuple[Slab | None, ...]
+    dense: bool = False
+    """Whether every slab's input goes to all later ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """Where a group came to lie."""
+
+    front: Box
+    """All faces to the reader."""
+    lean: Point
+    """From the last front's edges to the back's."""
+
+    @property
+    def right(self) -> float:
+        """The right edge of the last side."""
+        return self.front.right + self.lean[0]
+
+
+class Scale:
+    """Logarithmic scales for all solids of a drawing."""
+
+    def __init__(
+        self,
+        slabs: Iterable[Slab],
+        *,
+        tall: tuple[float, float] = (46, 132),
+        thick: tuple[float, float] = (15, 27),
+        lean: float = 0.15,
+    ) -> None:
+        known = list(slabs)
+        sides = [max(slab.sides) for slab in known if slab.sides]
+        self._sides = (min(sides), max(sides)) if sides else (1, 1)
+        self._widths = min(slab.channels for slab in known), max(slab.channels for slab in known)
+        # Vectors, which have no resolution, are as tall as they are long; beside maps they must not look like large ones.
+        self._vectors = (26, 0.55 * tall[1]) if sides else tall
+        self._tall, self._thick, self._lean = tall, thick, lean
+
+    def height(self, slab: Slab) -> float:
+        """From top to bottom of the front."""
+        if not slab.sides:
+            return _between(self._vectors, slab.channels, self._widths)
+        return _between(self._tall, max(slab.sides), self._sides)
+
+    def thickness(self, slab: Slab) -> float:
+        """From left to right."""
+        return _between(self._thick, slab.channels, self._widths) if slab.sides else 0.75 * self._thick[0]
+
+    def lean(self, slab: Slab) -> Point:
+        """From the front to the back: nothing for sequences and vectors, which are flat."""
+        height = self.height(slab)
+        return (self._lean * height, -self._lean * height * 2 / 3) if len(slab.sides) > 1 else (0.0, 0.0)
+
+    def width(self, group: Group) -> float:
+        """Of a group's fronts."""
+        gap = DOTS_WIDTH + self.lean(slabs_of([group])[0])[0]
+        return sum(self.thickness(slab) if slab else gap for slab in group.slabs)
+
+
+def _between(ends: tuple[float, float], number: int, numbers: tuple[int, int]) -> float:
+    low, high = ends
+    least, most = numbers
+    return low + (high - low) * (math.log2(number / least) / math.log2(most / least) if most > least else 1.0)
+
+
+def draw_group(
+    canvas: Canvas, group: Group, scale: Scale, left: float, middle: float, highlighted: str | None = None, *, below: bool = False
+) -> Drawn:
+    """Draws a group from this left edge on, around this middle line, its arcs above or below."""
+    x, fronts = left, []
+    solids = slabs_of([group])
+    for slab in group.slabs:
+        if slab is None:
+            # Between the side of the solid before and the front of the next.
+            lean = scale.lean(solids[0])[0]
+            for place in (-5.5, 0.0, 5.5):
+                canvas.dot((x + lean + DOTS_WIDTH / 2 + place, middle), 1.5, GREY)
+            x += DOTS_WIDTH + lean
+            continue
+        height, thickness = scale.height(slab), scale.thickness(slab)
+        front = Box(x, middle - height / 2, x + thickness, middle + height / 2)
+        solid(canvas, front, scale.lean(slab), slab.paint)
+        fronts.append(front)
+        x += thickness
+    for slab, front in zip(solids, fronts, strict=True):
+        if slab.name == highlighted:
+            canvas.area(_corners(front), None, HIGHLIGHT, thick=1.6)
+    lean_right, lean_up = scale.lean(solids[-1])
+    whole = Box(left, min(front.top for front in fronts), x, max(front.bottom for front in fronts))
+    # Arcs stand on the back edge of the top, or hang from the front edge of the bottom.
+    right, level, way = (0.0, whole.bottom, -1) if below else (lean_right, whole.top + lean_up, 1)
+    for slab, front in zip(solids, fronts, strict=True):
+        if slab.arc:
+            y = level if below else front.top + scale.lean(slab)[1]
+            rise = way * (0.5 * front.width + 3)
+            canvas.arc(
+                (front.left + right, y),
+                (front.right + right, y),
+                rise,
+                dashed=slab.arc == "changed",
+                name=f"arc-{slab.name}-{slab.arc}",
+            )
+    if group.dense:
+        edges = [front.left for front in fronts] + [fronts[-1].right]
+        for (start, x0), (end, x1) in itertools.combinations(enumerate(edges), 2):
+            if end - start > 1:
+                name = f"arc-{solids[0].name}-{start}-{end}-dense"
+                canvas.arc((x0 + right, level), (x1 + right, level), way * 0.27 * (x1 - x0), head=False, thick=0.7, name=name)
+    return Drawn(whole, (lean_right, lean_up))
+
+
+def solid(canvas: Canvas, front: Box, lean: Point, paint: Paint) -> None:
+    """A box seen from the front, from above and from the right."""
+    left, top, right, bottom = front
+    dx, dy = lean
+    if dx:
+        canvas.area([(left, top), (left + dx, top + dy), (right + dx, top + dy), (right, top)], paint.top, paint.edge)
+        canvas.area([(right, top), (right + dx, top + dy), (right + dx, bottom + dy), (right, bottom)], paint.side, paint.edge)
+    canvas.area(_corners(front), paint.front, paint.edge)
+
+
+def shown(blocks: int, most: int) -> list[int | None]:
+    """The blocks of a stage that are drawn, by number; where there are too many, the first ones and the last."""
+    if blocks <= most:
+        return list(range(1, blocks + 1))
+    return [*range(1, most - 1), None, blocks]
+
+
+def stage_group(trace: Trace, name: str, block: Block, blocks: int, *, most: int = 5, paint: Paint | None = None) -> Group:
+    """The blocks of the stage of this name."""
+    slabs: list[Slab | None] = []
+    for number in shown(blocks, most):
+        if number is None:
+            slabs.append(None)
+            continue
+        unit = f"{name}_block{number}"
+        last = trace.within(unit)[-1]
+        slabs.append(
+            Slab(
+                name=unit,
+                sides=last.sides,
+                channels=last.channels,
+                paint=paint or paint_of(block),
+                arc=arc_of(trace, unit),
+            )
+        )
+    return Group(slabs=tuple(slabs), dense=isinstance(block, DenseBlock))
+
+
+def one(name: str, trace: Trace, paint: Paint) -> Group:
+    """A single layer's output."""
+    maps = trace[name]
+    return Group(slabs=(Slab(name=name, sides=maps.sides, channels=maps.channels, paint=paint),))
+
+
+def arc_of(trace: Trace, unit: str) -> Arc | None:
+    """The shortcut of a block, by its layers."""
+    if f"{unit}_add" not in trace.maps:
+        return None
+    changed = any(maps.name.startswith((f"{unit}_shortcut", f"{unit}_gated_shortcut")) for maps in trace.within(unit))
+    return "changed" if changed else "identity"
+
+
+def paint_of(block: Block) -> Paint:
+    """Residual blocks are blue, dense ones green and plain ones grey."""
+    return GREEN if isinstance(block, DenseBlock) else STEEL if isinstance(block, PlainBlock) else BLUE
+
+
+def slabs_of(groups: Sequence[Group]) -> list[Slab]:
+    """All slabs of the groups."""
+    return [slab for group in groups for slab in group.slabs if slab]
+
+
+def _corners(box: Box) -> list[Point]:
+    return [(box.left, box.top), (box.right, box.top), (box.right, box.bottom), (box.left, box.bottom)]

@@ -1,0 +1,146 @@
+"""What a drawing says about blocks, heads, stems and sizes."""
+
+from typing import Any
+
+from reskeras.drawing.tracing import NORMS, Trace, conv_words, times
+from reskeras.spec import (
+    BasicBlock,
+    Block,
+    BottleneckBlock,
+    CifarStem,
+    Classifier,
+    DeepStem,
+    DenseBlock,
+    Features,
+    GatedShortcut,
+    Heatmaps,
+    ImagenetStem,
+    LinearStem,
+    NoNorm,
+    Regressor,
+    Segmenter,
+    Stem,
+)
+
+
+def block_words(block: Block) -> str:
+    """A kind of block, as short as can be."""
+    match block:
+        case BottleneckBlock(cardinality=groups) if groups > 1:
+            return "ResNeXt"
+        case DenseBlock():
+            return "dense"
+        case _:
+            return str(block.kind)
+
+
+def stem_lines(stem: Stem, dims: int) -> list[str]:
+    """The stem's layers."""
+    match stem:
+        case ImagenetStem():
+            return [f"{conv_words(7, dims)} /2", "max pool /2"]
+        case DeepStem():
+            return [f"three {conv_words(3, dims)}s, /2", "max pool /2"]
+        case CifarStem():
+            return [conv_words(3, dims)]
+        case LinearStem():
+            return [conv_words(1, dims)]
+
+
+def head_lines(head: Any, dims: int) -> list[str]:
+    """The head's layers, in two or three lines."""
+    conv = conv_words(1, dims)
+    match head:
+        case Classifier():
+            pool = ["global avg pool"] if dims else []
+            return [*pool, f"dense {head.classes}", *([] if head.activation == "none" else [head.activation])]
+        case Segmenter():
+            end = "" if head.activation == "none" else f", {head.activation}"
+            return [f"{conv}{end}", f"{head.classes} class{'es' if head.classes > 1 else ''}"]
+        case Heatmaps():
+            return [conv, f"{head.keypoints} heatmaps"]
+        case Regressor():
+            return [f"{conv}, {head.channels}", *(["+ the input"] if head.add_input else [])]
+        case Features():
+            first = list(head.endpoints[:3])
+            return ["features:", *first, *(["…"] if len(head.endpoints) > 3 else [])]
+        case _:
+            raise TypeError(f"no head: {head!r}")
+
+
+def final_lines(trace: Trace) -> list[str]:
+    """The norm and activation that a pre-activation net has between its last block and its head."""
+    words = [" ".join(trace.notes[maps.name].lines) for maps in trace.within("final") if maps.name in trace.notes]
+    return [", ".join(words)] if words else []
+
+
+def arc_words(shortcut: Any) -> str:
+    """What a dashed arc stands for."""
+    match shortcut:
+        case "pad":
+            return "subsampled, with zero channels (option A)"
+        case "maxpool":
+            return "pooled or projected"
+        case "avgpool_project":
+            return "pooled and projected (ResNet-D)"
+        case "conv1x1":
+            return "1×1 convolution"
+        case GatedShortcut():
+            return "gated"
+        case str():
+            return "projection"
+        case _:
+            return "dropout on it" if shortcut.kind == "dropout" else shortcut.kind
+
+
+def options(spec: Any) -> list[str]:
+    """What all blocks of a net share: the place of the norm and what else there is."""
+    block = spec.block
+    norm = "no norm" if isinstance(spec.norm, NoNorm) else NORMS[spec.norm.kind]
+    words = [f"{norm}, {spec.norm_order.replace('_', ' ')} order"]
+    encoder = getattr(spec, "encoder", None)
+    words += [f"encoder {encoder.name}"] if encoder else []
+    words += [f"{spec.stacks} stacks"] if getattr(spec, "stacks", 1) > 1 else []
+    if isinstance(block, BottleneckBlock) and block.cardinality > 1:
+        words.append(f"cardinality {block.cardinality}")
+    if isinstance(block, DenseBlock):
+        words.append(f"growth rate {block.growth_rate}")
+        words += [f"compression {block.compression:g}"] if block.compression else []
+    words += [f"squeeze-excite 1/{spec.squeeze_excite}"] if spec.squeeze_excite else []
+    words += [f"dropout {spec.dropout:g}"] if spec.dropout else []
+    words += [f"drop path to {spec.drop_path_rate:g}"] if getattr(spec, "drop_path_rate", 0) else []
+    return words
+
+
+def size_lines(trace: Trace, name: str, after: str | None = None) -> list[str]:
+    """Width and resolution of a layer, and the resolution after its pooling."""
+    maps = trace[name]
+    lines = [f"width {maps.channels}"]
+    if maps.sides:
+        pooled = trace.maps.get(after or "")
+        lines.append(sides_words(maps.sides) + (f" → {times(pooled.sides)}" if pooled else ""))
+    return lines
+
+
+def sides_words(sides: tuple[int, ...]) -> str:
+    """A resolution."""
+    return times(sides) if len(sides) > 1 else f"length {times(sides)}"
+
+
+def size_words(shape: tuple[int, ...]) -> str:
+    """An image's shape."""
+    return times(shape)
+
+
+def compact(number: float) -> str:
+    """A count in three digits: 25.6 M."""
+    for power, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= 0.9995 * power:
+            digits = number / power
+            return f"{digits:.{2 if digits < 9.995 else 1 if digits < 99.95 else 0}f} {letter}"
+    return f"{number:.0f}"
+
+
+def is_residual(spec: Any) -> bool:
+    """Whether a network's blocks have shortcuts."""
+    return isinstance(spec.block, BasicBlock | BottleneckBlock) and spec.shortcut != "none"
