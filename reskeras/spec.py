@@ -350,7 +350,8 @@ class _Options:
     norm: Norm = BatchNorm()
     activation: Activation = "relu"
     init: Init = "he_normal"
-    """Of kernels (he: arXiv 1502.01852; glorot: AISTATS 2010; lecun: 1998; orthogonal: arXiv 1312.6120)."""
+    """Of kernels (he: arXiv 1502.01852; glorot: AISTATS 2010; lecun: 1998; orthogonal: arXiv 1312.6120). The normal ones are
+    not truncated."""
     conv_bias: ConvBias = "without_norm"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """In every block: before its last convolution (arXiv 1605.07146), in dense layers after each (arXiv 1608.06993)."""
@@ -591,6 +592,9 @@ class TrainSpec:
     """Decoupled (arXiv 1711.05101), on kernels only."""
     augment: Augment = "none"
     """`shift_flip` is the usual choice for photographs, `shift` for what has a left and a right, such as digits."""
+    recompute: Flag = False
+    """Whether the backward pass computes activations anew instead of keeping them: less than half the memory for a DenseNet, about
+    a fifth more time (arXiv 1604.06174; benchmarks/memory.py)."""
     seed: Whole = 0
     """Of initial weights and data order."""
 

@@ -11,6 +11,7 @@ import keras
 from reskeras.data.augment import augmented
 from reskeras.data.images import ImageData
 from reskeras.recalibration import recalibrate
+from reskeras.segments import training_twin
 from reskeras.spec import TrainSpec
 from reskeras.targets import Targets
 
@@ -55,6 +56,7 @@ def train(
 
     Raises:
         FloatingPointError: the loss is not finite any more.
+        RequestError: `spec.recompute` on another backend than TensorFlow, or under a distribution strategy.
     """
     keras.utils.set_random_seed(spec.seed)
     size = data.sizes["train"]
@@ -62,17 +64,34 @@ def train(
     targets = Targets(model, data)
     batches = targets.prepared(augmented(batches, spec.augment, spec.seed)).batch(spec.batch_size).prefetch(2)
     steps = math.ceil(size / spec.batch_size)
-    _compile(model, targets, spec, steps=steps * (spec.epochs - first_epoch))
+    runner = _runner(model, spec)
+    options = _options(targets, spec, steps=steps * (spec.epochs - first_epoch))
+    runner.compile(**options)
+    # A step that makes variables while it is traced is traced twice, so those of optimizer and metrics are made before.
+    runner.optimizer.build(runner.trainable_variables)
+    runner.compute_metrics(None, *targets.example())
+    runner.reset_metrics()
     images = data.split("train").map(lambda image, _: targets.image(image))
     validation = _in_batches(targets, "val")
     watch = _Watch(model, first_epoch, images, validation, on_epoch)
-    model.fit(batches, initial_epoch=first_epoch, epochs=spec.epochs, callbacks=[watch], shuffle=False, verbose=0)
+    runner.fit(batches, initial_epoch=first_epoch, epochs=spec.epochs, callbacks=[watch], shuffle=False, verbose=0)
+    if runner is not model:
+        model.compile(**options | {"optimizer": runner.optimizer})
     return watch.epochs
 
 
 def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float]:
     """Scores a trained (compiled) model on a split: `loss`, `accuracy`, for masks also `mean_iou`."""
     return _evaluate(model, _in_batches(Targets(model, data), split))
+
+
+def _runner(model: keras.Model, spec: TrainSpec) -> Any:
+    """What is fitted: the model, or on TensorFlow a twin of it that starts sooner and can recompute activations."""
+    import tensorflow as tf
+
+    if spec.recompute or (keras.backend.backend() == "tensorflow" and not tf.distribute.has_strategy()):
+        return training_twin(model, recompute=spec.recompute)
+    return model
 
 
 def _evaluate(model: keras.Model, batches: Any) -> dict[str, float]:
@@ -89,7 +108,8 @@ def _in_batches(targets: Targets, split: str) -> Any:
     return targets.prepared(targets.data.split(split)).batch(256).prefetch(2)
 
 
-def _compile(model: keras.Model, targets: Targets, spec: TrainSpec, *, steps: int) -> None:
+def _options(targets: Targets, spec: TrainSpec, *, steps: int) -> dict[str, Any]:
+    """Of `compile`."""
     rate: Any = spec.learning_rate
     if spec.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(spec.learning_rate, decay_steps=steps)
@@ -103,11 +123,7 @@ def _compile(model: keras.Model, targets: Targets, spec: TrainSpec, *, steps: in
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     names = list(targets.outputs)
     weights = {name: 1 / len(names) for name in names} if len(names) > 1 else None
-    model.compile(optimizer=optimizer, loss=targets.loss(), loss_weights=weights, metrics=targets.metrics())
-    # A step that makes variables while it is traced is traced twice, so those of optimizer and metrics are made before.
-    optimizer.build(model.trainable_variables)
-    model.compute_metrics(None, *targets.example())
-    model.reset_metrics()
+    return {"optimizer": optimizer, "loss": targets.loss(), "loss_weights": weights, "metrics": targets.metrics()}
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -130,7 +146,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         if not math.isfinite(metrics["loss"]):
             raise FloatingPointError(f"the loss is {metrics['loss']} after epoch {epoch + 1}")
         recalibrate(self.network, self.images)
-        metrics |= {f"val_{name}": value for name, value in _evaluate(self.network, self.validation).items()}
+        metrics |= {f"val_{name}": value for name, value in _evaluate(self.model, self.validation).items()}
         seconds = time.perf_counter() - self._start
         self.epochs.append(Epoch(number=epoch + 1, metrics=metrics, seconds=seconds))
         if self.on_epoch is not None:

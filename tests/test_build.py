@@ -416,10 +416,25 @@ def test_a_regressor_learns_the_residual_to_its_input() -> None:
     np.testing.assert_array_equal(numpy(model(x)), x)
 
 
-@pytest.mark.parametrize("init", ["he_normal", "glorot_uniform", "orthogonal"])
-def test_initialisers_are_the_named_ones(init: str) -> None:
-    model = reskeras.build(small(init=init))
-    assert type(model.get_layer("stage1_block1_conv1").kernel_initializer) is type(keras.initializers.get(init))
+@pytest.mark.parametrize(
+    ("init", "deviation"),
+    [
+        ("he_normal", np.sqrt(2 / (9 * 64))),
+        ("lecun_normal", np.sqrt(1 / (9 * 64))),
+        ("glorot_normal", np.sqrt(2 / (9 * 64 + 9 * 64))),
+        ("he_uniform", np.sqrt(2 / (9 * 64))),
+        ("glorot_uniform", np.sqrt(2 / (9 * 64 + 9 * 64))),
+    ],
+)
+def test_initial_weights_have_the_variance_of_their_paper(init: str, deviation: float) -> None:
+    keras.utils.set_random_seed(0)
+    model = reskeras.build(small(init=init, stem=CifarStem(width=64), stages=(Stage(blocks=2, width=64),)))
+    kernels = [numpy(model.get_layer(f"stage1_block{block}_conv1").kernel) for block in (1, 2)]
+    assert not np.array_equal(*kernels)
+    for kernel in kernels:
+        assert kernel.std() == pytest.approx(deviation, rel=0.02)
+        # A uniform distribution ends at sqrt(3) deviations, a normal one does not end.
+        assert (np.abs(kernel).max() > 3.5 * deviation) == init.endswith("normal")
 
 
 def test_freezing_an_encoder_freezes_its_statistics() -> None:
