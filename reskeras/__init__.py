@@ -1,7 +1,6 @@
 """Residual networks in Keras: declarative block specs, exact builders, and the search over them."""
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 from reskeras._version import __version__
@@ -53,10 +52,6 @@ _LAZY = {
     "recalibrate": "reskeras.recalibration",
     "transfer_weights": "reskeras.transfer",
 }
-
-# Keras loads a model with a layer of ours (a learned residual scale) only once that layer's module is imported.
-if "keras" in sys.modules:
-    importlib.import_module("reskeras.layers")
 
 
 def __getattr__(name: str) -> Any:

@@ -47,7 +47,7 @@ def stage(
             stride=stride if number == strided else 1,
             stride_at=stride_at,
             # In pre-activation nets the first block of a stage activates its input before the fork, so that a projection
-            # sees it too (arXiv 1603.05027, Section 4.1; `both_preact` in fb.resnet.torch).
+            # sees it too (arXiv 1603.05027, Appendix; `both_preact` in fb.resnet.torch).
             shares_activation=number == 1,
             primitives=primitives,
             name=f"{name}_block{number}",
@@ -119,7 +119,13 @@ def dense_stage(x: Any, block: DenseBlock, *, blocks: int, primitives: Primitive
 
 def transition_conv(x: Any, width: int, *, primitives: Primitives, name: str) -> Any:
     """The 1x1 convolution between dense stages, with norm and activation where the norm order has them."""
-    return _branch(x, [Conv(width, 1)], primitives=primitives, name=name, bare=True)
+    if primitives.pre_activation:
+        x = _pre_activation(x, primitives=primitives, name=name, number=1)
+    normed = primitives.order not in ("full_preact", "norm_after_add")
+    x = primitives.conv(x, width, 1, normed=normed, name=f"{name}_conv1")
+    if normed:
+        x = primitives.norm(x, name=f"{name}_norm1")
+    return primitives.activate(x, name=name, number=1) if primitives.order == "relu_before_add" else x
 
 
 def _branch_convs(block: PlainBlock | BasicBlock | BottleneckBlock, width: int, stride: int, stride_at: StrideAt) -> list[Conv]:
@@ -141,14 +147,13 @@ def _branch(
     activated: bool = False,
     zero: bool = False,
     dropout_after_each: bool = False,
-    bare: bool = False,
 ) -> Any:
     order = primitives.order
     for number, (width, kernel, stride, groups) in enumerate(convs, start=1):
         last = number == len(convs)
         if primitives.pre_activation and not (number == 1 and activated):
             x = _pre_activation(x, primitives=primitives, name=name, number=number)
-        if last and not dropout_after_each and not bare:
+        if last and not dropout_after_each:
             x = primitives.dropout(x, name=f"{name}_dropout")
         norm_here = not (order == "full_preact" or (order == "norm_after_add" and last))
         x = primitives.conv(
@@ -167,7 +172,7 @@ def _branch(
             x = primitives.norm(x, name=f"{name}_norm{number}", zero=zero and last)
         if order == "relu_before_add" or (norm_here and not primitives.pre_activation and not last):
             x = primitives.activate(x, name=name, number=number)
-    return x if bare else _squeeze_excite(x, primitives=primitives, name=f"{name}_se")
+    return _squeeze_excite(x, primitives=primitives, name=f"{name}_se")
 
 
 def _squeeze_excite(x: Any, *, primitives: Primitives, name: str) -> Any:
@@ -185,7 +190,10 @@ def _squeeze_excite(x: Any, *, primitives: Primitives, name: str) -> Any:
 def _pre_activation(x: Any, *, primitives: Primitives, name: str, number: int) -> Any:
     if primitives.order == "full_preact":
         x = primitives.norm(x, name=f"{name}_norm{number}")
-    return primitives.activate(x, name=name, number=number)
+    x = primitives.activate(x, name=name, number=number)
+    if number == 1:
+        primitives.remember(x)
+    return x
 
 
 def _after_merge(x: Any, *, primitives: Primitives, name: str) -> Any:

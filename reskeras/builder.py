@@ -27,11 +27,11 @@ def build(spec: AnySpec | str, *, features: Sequence[str] | None = None, weights
 
     Returns:
         A Functional `keras.Model`, not compiled, from images [N,H,W,C] (float32) to the head's float32 output. All its layers
-        are stock ones (but a learned residual scale). Every endpoint is the output of the layer of its name.
+        are stock ones. Every endpoint is the output of the layer of its name.
 
     Raises:
-        RequestError: no preset has this name, or there are no such weights for the network.
-        ValueError: the parts of the spec do not fit each other, or there is no such endpoint.
+        RequestError: no preset has this name, the parts of the spec do not fit each other, or there is no such endpoint or no
+            such weights for the network.
         TypeError: not a spec.
     """
     spec = as_spec(spec)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from reskeras.families import as_spec, assemble
 from reskeras.primitives import Padding
-from reskeras.spec import Activation, AnySpec, BatchNorm, Norm
+from reskeras.spec import Activation, AnySpec, BatchNorm, Init, Norm
 
 FLOAT32 = 4
 """Bytes of a number."""
@@ -27,7 +27,8 @@ class Cost:
     macs: int
     """Multiply-adds of convolutions and dense layers in one forward pass; nothing else is counted."""
     activation_bytes: int
-    """Memory of one image's activations in training, in float32: the output of every layer, kept for the backward pass."""
+    """Memory of one image's activations in training, in float32: the output of every layer that makes new numbers, as the backward
+    pass may need it. A framework that fuses layers keeps less."""
     inference_bytes: int
     """The most memory in bytes that the activations of one image need at once in inference, each freed after its last use."""
     receptive_field: int
@@ -42,24 +43,40 @@ def cost(spec: AnySpec | str) -> Cost:
     """The cost of a spec (or a preset's name), by arithmetic.
 
     Raises:
-        RequestError: no preset has this name.
-        ValueError: the parts of the spec do not fit each other.
+        RequestError: no preset has this name, or the parts of the spec do not fit each other.
         TypeError: not a spec.
     """
-    layers = Arithmetic()
-    _, outputs = assemble(as_spec(spec), layers)
-    ends = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
-    made = layers.made[1:]
+    made, ends = trace(spec)
+    image, *made = made
     return Cost(
         params=sum(maps.params + maps.statistics for maps in made),
         trainable_params=sum(maps.params for maps in made),
         macs=sum(maps.macs for maps in made),
-        activation_bytes=FLOAT32 * sum(maps.elements for maps in made),
-        inference_bytes=FLOAT32 * _peak(layers.made, ends),
+        activation_bytes=FLOAT32 * sum(maps.elements for maps in made if not maps.alias),
+        inference_bytes=FLOAT32 * _peak([image, *made], ends),
         receptive_field=max(end.field for end in ends),
         depth=max(end.depth for end in ends),
         layers=len(made),
     )
+
+
+def trace(spec: AnySpec | str) -> tuple[list["Maps"], list["Maps"]]:
+    """All that the layers of a network give, beginning with its input, in the order in which they run; and its outputs.
+
+    Raises:
+        As `cost`.
+    """
+    layers = Arithmetic()
+    _, outputs = assemble(as_spec(spec), layers)
+    ends = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+    # Behind the last endpoint that a features head asks for nothing is needed.
+    needed, open_ends = set(), list(ends)
+    while open_ends:
+        maps = open_ends.pop()
+        if id(maps) not in needed:
+            needed.add(id(maps))
+            open_ends += maps.inputs
+    return [maps for maps in layers.made if id(maps) in needed], ends
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,6 +94,8 @@ class Maps:
     step: float = 1.0
     """Pixels of the image between neighbouring positions."""
     depth: int = 0
+    alias: bool = False
+    """Whether these are the numbers of the input in another shape or under another name."""
 
     @property
     def elements(self) -> int:
@@ -114,6 +133,7 @@ class Arithmetic:
         activation: str | None = None,
         bias_start: float = 0.0,
         float32: bool = False,
+        init: Init | None = None,
     ) -> Maps:
         if kernel > 1 and stride > 1 and padding == "same" and x.sides:
             x = self.pad(x, [(kernel // 2, kernel // 2)] * len(x.sides), name=f"{name}_pad")
@@ -165,7 +185,9 @@ class Arithmetic:
         return self._make(name, (x,))
 
     def learned_scale(self, x: Maps, *, name: str) -> Maps:
-        return self._make(name, (x,), params=1)
+        x = self._make(f"{name}_split", (x,), alias=True)
+        x = self._make(name, (x,), params=1)
+        return self._make(f"{name}_join", (x,), alias=True)
 
     def pool(
         self, x: Maps, kind: Literal["max", "average"], size: int, stride: int, *, name: str, rim: int = 0, ceil: bool = False
@@ -193,15 +215,15 @@ class Arithmetic:
         return self._make(name, (x,), sides=tuple(side - sum(pair) for side, pair in zip(x.sides, amounts, strict=True)))
 
     def pad_channels(self, x: Maps, width: int, *, name: str) -> Maps:
-        x = self._make(f"{name}_split", (x,))
+        x = self._make(f"{name}_split", (x,), alias=True)
         x = self._make(name, (x,), channels=width)
-        return self._make(f"{name}_join", (x,))
+        return self._make(f"{name}_join", (x,), alias=True)
 
     def dropout(self, x: Maps, rate: float, *, name: str, whole: bool = False) -> Maps:
         return self._make(name, (x,))
 
     def endpoint(self, x: Maps, *, name: str) -> Maps:
-        return self._make(name, (x,))
+        return self._make(name, (x,), alias=True)
 
     def _make(self, name: str, inputs: Iterable[Maps], **changes: Any) -> Maps:
         inputs = tuple(inputs)
@@ -222,14 +244,21 @@ class Arithmetic:
 
 def _peak(made: Sequence[Maps], ends: Sequence[Maps]) -> int:
     """The most numbers alive at once when the layers run in this order."""
-    last_use = {id(x): place for place, maps in enumerate(made) for x in (*maps.inputs, maps)}
-    last_use |= {id(end): len(made) for end in ends}
+    last_use = {id(_origin(x)): place for place, maps in enumerate(made) for x in (*maps.inputs, maps)}
+    last_use |= {id(_origin(end)): len(made) for end in ends}
     dying: dict[int, list[Maps]] = {}
     for maps in made:
-        dying.setdefault(last_use[id(maps)], []).append(maps)
+        if not maps.alias:
+            dying.setdefault(last_use[id(maps)], []).append(maps)
     alive = peak = 0
     for place, maps in enumerate(made):
-        alive += maps.elements
+        alive += 0 if maps.alias else maps.elements
         peak = max(peak, alive)
         alive -= sum(dead.elements for dead in dying.get(place, ()))
     return peak
+
+
+def _origin(maps: Maps) -> Maps:
+    while maps.alias:
+        (maps,) = maps.inputs
+    return maps

@@ -15,7 +15,7 @@ def assemble(spec: AnySpec, layers: Layers) -> tuple[Any, Any]:
     """The network's input and its output (a dict where it has several), made of these layers.
 
     Raises:
-        ValueError: the parts of the spec do not fit each other.
+        RequestError: the parts of the spec do not fit each other.
     """
     match spec:
         case ResNet():

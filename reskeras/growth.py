@@ -15,7 +15,6 @@ import numpy as np
 from reskeras.builder import build
 from reskeras.errors import RequestError
 from reskeras.families import as_spec
-from reskeras.layers import LearnedScale
 from reskeras.spec import (
     PRE_ACTIVATION,
     AnySpec,
@@ -45,7 +44,8 @@ def grow(model: keras.Model, spec: AnySpec | str) -> keras.Model:
     """Builds the network of a spec so that it computes what a trained, shallower or narrower one computes.
 
     Blocks are added at the end of a stage (before its last block where that one has the stride). The outputs are equal to float
-    rounding, in training mode and in inference mode, and the new weights receive gradients. Widths can grow where the channels
+    rounding, in inference mode and (but for dropout and drop path, which are random there) in training mode, and the new
+    weights receive gradients. Widths can grow where the channels
     stay separate: not under layer or group norm, in grouped convolutions, or past a shortcut that pads channels.
 
     Args:
@@ -137,6 +137,8 @@ class _Growth:
                 self._multiply_before(layer, twin.scale / layer.scale)
             case keras.layers.ZeroPadding2D() if layer.name.endswith("_shortcut_pad"):
                 return _padded(layer, twin, inputs[0])
+            case keras.layers.Dense(units=1) if layer.name.endswith("_scale"):
+                layer.set_weights(twin.get_weights())  # of all channels alike
             case keras.layers.Layer(kernel=_):
                 return _widen(layer, twin, inputs[0])
             case _:
@@ -156,7 +158,7 @@ class _Growth:
                 return np.concatenate(inputs)
             case keras.layers.Layer(kernel=kernel):
                 plain = not {"add", "concat"} & self.new_blocks[block].keys()
-                carries = plain or layer.name.endswith("_shortcut_conv")
+                carries = plain or layer.name.endswith(("_shortcut_conv", "_scale"))
                 return inputs[0] if carries else np.full(kernel.shape[-1], -1)
             case _:
                 return inputs[0]
@@ -206,8 +208,8 @@ class _Growth:
             return
         if "shortcut_conv" in layers:
             _set_identity(layers["shortcut_conv"])
-        if isinstance(layers.get("scale"), LearnedScale):
-            return  # starts at zero
+        if isinstance(layers.get("scale"), keras.layers.Dense):
+            return  # learned from zero
         last = layers.get(f"norm{len(convs)}") if options.norm_order != "full_preact" else None
         silent = last or convs[-1]
         for weight in (silent.gamma, silent.beta) if last else silent.weights:

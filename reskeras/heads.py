@@ -2,15 +2,16 @@
 
 from typing import Any
 
+from reskeras.errors import RequestError
 from reskeras.primitives import Primitives
-from reskeras.spec import Classifier, Features, Heatmaps, Regressor, Segmenter
+from reskeras.spec import Classifier, Features, Heatmaps, MapHead, Regressor, Segmenter
 
 
-def head(x: Any, spec: Any, *, inputs: Any, primitives: Primitives, name: str = "head") -> Any:
+def head(x: Any, spec: Classifier | MapHead, *, inputs: Any, primitives: Primitives, name: str = "head") -> Any:
     """[N,H,W,C] -> [N,classes] for a classifier, [N,H,W,K] for maps, a dict of endpoints for features.
 
     Raises:
-        ValueError: a features head names an endpoint that the network does not have.
+        RequestError: a features head names an endpoint that the network does not have.
     """
     layers, prefixed = primitives.layers, primitives.prefix + name
     match spec:
@@ -29,10 +30,10 @@ def head(x: Any, spec: Any, *, inputs: Any, primitives: Primitives, name: str = 
         case Features():
             missing = [name for name in spec.endpoints if name not in primitives.endpoints]
             if missing:
-                raise ValueError(f"head.endpoints: no endpoint {missing[0]!r}; this network has {', '.join(primitives.endpoints)}")
+                raise RequestError(
+                    f"head.endpoints: no endpoint {missing[0]!r}; this network has {', '.join(primitives.endpoints)}"
+                )
             return {name: primitives.endpoints[name] for name in spec.endpoints}
-        case _:
-            raise TypeError(f"no head: {spec!r}")
 
 
 def _activation(name: str) -> str | None:

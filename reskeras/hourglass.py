@@ -35,21 +35,21 @@ def hourglass(spec: Hourglass, layers: Layers) -> tuple[Any, Any]:
         if last and isinstance(spec.head, Features):
             return inputs, head(y, spec.head, inputs=inputs, primitives=primitives)
         if isinstance(spec.head, Features):
-            x = _remap(y, spec, primitives, f"{name}_remap", x)
+            x = _remap(x, y, None, spec, primitives=primitives, name=f"{name}_remap")
             continue
         key = "head" if last else f"{name}_head"
         outputs[key] = head(y, spec.head, inputs=inputs, primitives=primitives, name=key)
         if not last:
             guess = primitives.conv(outputs[key], spec.width, 1, normed=False, name=f"{name}_remap_head")
-            x = _remap(y, spec, primitives, f"{name}_remap", x, guess)
+            x = _remap(x, y, guess, spec, primitives=primitives, name=f"{name}_remap")
     return inputs, outputs if spec.stacks > 1 else outputs["head"]
 
 
-def _remap(y: Any, spec: Hourglass, primitives: Primitives, name: str, *others: Any) -> Any:
-    """What the next stack sees: its predecessor's input, its features, and its guess."""
-    features = primitives.conv(y, spec.width, 1, normed=False, name=f"{name}_features")
-    x, *guess = others
-    return primitives.layers.add([x, features, *guess], name=f"{primitives.prefix}{name}_add")
+def _remap(x: Any, features: Any, guess: Any | None, spec: Hourglass, *, primitives: Primitives, name: str) -> Any:
+    """What the next stack sees: its predecessor's input, its features, and its guess where it makes one."""
+    features = primitives.conv(features, spec.width, 1, normed=False, name=f"{name}_features")
+    terms = [x, features] if guess is None else [x, features, guess]
+    return primitives.layers.add(terms, name=f"{primitives.prefix}{name}_add")
 
 
 def _level(x: Any, spec: Hourglass, number: int, *, primitives: Primitives, name: str) -> Any:

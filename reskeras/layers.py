@@ -1,6 +1,6 @@
 """Every layer of every network, as Keras has it: the one place where layers are made, named and initialised.
 
-All are stock Keras layers but one, so that a saved model reloads with plain Keras; `LearnedScale` needs `import reskeras`.
+All are stock Keras layers, so that a saved model reloads with plain Keras.
 """
 
 import math
@@ -14,20 +14,6 @@ from reskeras.spec import Activation, BatchNorm, GroupNorm, Init, LayerNorm, Nor
 
 _NORMAL = {"he_normal": (2.0, "fan_in"), "glorot_normal": (1.0, "fan_avg"), "lecun_normal": (1.0, "fan_in")}
 """Scale and mode of the normal initialisers: the variance is scale / fan."""
-
-
-@keras.saving.register_keras_serializable(package="reskeras")
-class LearnedScale(keras.layers.Layer):  # type: ignore[misc]
-    """A scalar times the input, learned from zero (SkipInit, arXiv 2002.10444; ReZero, arXiv 2003.04887)."""
-
-    def build(self, input_shape: Any) -> None:
-        self.scale = self.add_weight(name="scale", shape=(), initializer="zeros")
-
-    def call(self, x: Any) -> Any:
-        return x * keras.ops.cast(self.scale, x.dtype)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
 
 
 class KerasLayers:
@@ -70,10 +56,11 @@ class KerasLayers:
         activation: str | None = None,
         bias_start: float = 0.0,
         float32: bool = False,
+        init: Init | None = None,
     ) -> Any:
         options = {
             "use_bias": bias,
-            "kernel_initializer": "zeros" if zero else self._initializer(),
+            "kernel_initializer": "zeros" if zero else self._initializer(init or self.init),
             "bias_initializer": keras.initializers.Constant(bias_start) if bias_start else "zeros",
             "activation": activation,
             "dtype": "float32" if float32 else None,
@@ -90,7 +77,7 @@ class KerasLayers:
 
     def conv_transpose(self, x: Any, width: int, *, name: str) -> Any:
         layer = self._named("Conv{}DTranspose")
-        return layer(width, 2, strides=2, kernel_initializer=self._initializer(), name=name, **self.format)(x)
+        return layer(width, 2, strides=2, kernel_initializer=self._initializer(self.init), name=name, **self.format)(x)
 
     def dense(self, x: Any, width: int, *, name: str, activation: str | None) -> Any:
         return keras.layers.Dense(width, activation=activation, dtype="float32", name=name)(x)
@@ -124,7 +111,11 @@ class KerasLayers:
         return keras.layers.Rescaling(factor, offset, name=name)(x)
 
     def learned_scale(self, x: Any, *, name: str) -> Any:
-        return LearnedScale(name=name)(x)
+        # A dense layer from one number to one is a product with a scalar, and a stock layer.
+        shape = tuple(x.shape[1:])
+        x = keras.layers.Reshape((math.prod(shape), 1), name=f"{name}_split")(x)
+        x = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name=name)(x)
+        return keras.layers.Reshape(shape, name=f"{name}_join")(x)
 
     def pool(
         self, x: Any, kind: Literal["max", "average"], size: int, stride: int, *, name: str, rim: int = 0, ceil: bool = False
@@ -167,12 +158,12 @@ class KerasLayers:
     def endpoint(self, x: Any, *, name: str) -> Any:
         return keras.layers.Identity(name=name)(x)
 
-    def _initializer(self) -> Any:
+    def _initializer(self, init: Init) -> Any:
         # Keras truncates its normal initialisers, which the papers do not and which takes a third of the time to build ResNet-50.
         # A new one for each layer: one alone would give equal layers equal weights.
-        if self.init not in _NORMAL:
-            return self.init
-        scale, mode = _NORMAL[self.init]
+        if init not in _NORMAL:
+            return init
+        scale, mode = _NORMAL[init]
         return keras.initializers.VarianceScaling(scale, mode, "untruncated_normal")
 
     def _layer(self, kind: str) -> Any:

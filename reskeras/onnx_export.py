@@ -26,8 +26,11 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
         ValueError: the file did not load or gave other outputs, and was removed. So it is with what tf2onnx 1.17 cannot convert:
             grouped 3-D convolutions, exact GELU, and bfloat16.
     """
-    import onnxruntime
-
+    try:
+        import onnxruntime
+        import tf2onnx  # noqa: F401 - Keras imports it
+    except ImportError as error:
+        raise ImportError(f"export_onnx needs `pip install 'reskeras[onnx]'` ({error})") from error
     (given,) = model.inputs
     image = np.random.default_rng(0).normal(size=(1, *given.shape[1:])).astype(given.dtype)
     expected = keras.tree.flatten(model(image, training=False))
@@ -42,7 +45,7 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
             wanted = keras.ops.convert_to_numpy(tensor)
             tolerance = 1e-2 if "float16" in model.dtype_policy.name else 1e-4
             np.testing.assert_allclose(output, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
-    except ImportError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # onnxruntime's errors have no base class of their own
         path.unlink(missing_ok=True)

@@ -1,14 +1,15 @@
 """What every architecture is made of, without saying by what.
 
 The families and blocks call a `Layers`, and do not import Keras: `reskeras.layers` makes Keras layers of the calls,
-`reskeras.costs` arithmetic. So an architecture is written down once, and its cost cannot drift from it.
+`reskeras.costs` arithmetic. So an architecture is written down once; that both make the same of a call, layer by layer, is a
+property that tests/test_costs.py checks on random specs.
 """
 
 import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
-from reskeras.spec import PRE_ACTIVATION, Activation, NoNorm, Norm, NormOrder, ResidualScale, Shortcut, residual_scale
+from reskeras.spec import PRE_ACTIVATION, Activation, Init, NoNorm, Norm, NormOrder, ResidualScale, Shortcut, residual_scale
 
 Padding = Literal["same", "valid"]
 
@@ -43,10 +44,12 @@ class Layers(Protocol):
         activation: str | None = None,
         bias_start: float = 0.0,
         float32: bool = False,
+        init: Init | None = None,
     ) -> Any:
         """A convolution; sides become ceil(side / stride) with padding `same`, which pads alike on both edges.
 
-        `zero` starts the kernel at zero, `float32` computes in it under every precision policy.
+        `zero` starts the kernel at zero, `float32` computes in it under every precision policy, `init` is another initialiser
+        than the network's.
         """
 
     def conv_transpose(self, x: Any, width: int, *, name: str) -> Any:
@@ -122,6 +125,8 @@ class Primitives:
         self.blocks = blocks
         self.prefix = prefix + options.layer_prefix
         self.endpoints: dict[str, Any] = {}
+        self.last_at: dict[tuple[int, ...], Any] = {}
+        """Of each resolution the last maps, activated where the network activates them: what a U-Net's skips take."""
         self._number = itertools.count(1)
 
     def conv(
@@ -147,7 +152,16 @@ class Primitives:
                 bias = fixed == "always"
         padding = padding or (self.padding if kernel > 1 else "same")
         return self.layers.conv(
-            x, width, kernel, stride=stride, groups=groups, padding=padding, bias=bias, zero=zero, name=self.prefix + name
+            x,
+            width,
+            kernel,
+            stride=stride,
+            groups=groups,
+            padding=padding,
+            bias=bias,
+            zero=zero,
+            init=self.options.init,
+            name=self.prefix + name,
         )
 
     def norm(self, x: Any, *, name: str, zero: bool = False) -> Any:
@@ -173,7 +187,7 @@ class Primitives:
         return x
 
     def after_blocks(self, x: Any, *, name: str = "final") -> Any:
-        """The activation that a pre-activation network still owes after its last block (arXiv 1603.05027, Section 4.1)."""
+        """The activation that a pre-activation network still owes after its last block (arXiv 1603.05027, Appendix)."""
         if self.order == "full_preact":
             x = self.norm(x, name=f"{name}_norm")
         if self.pre_activation:
@@ -183,7 +197,12 @@ class Primitives:
     def endpoint(self, x: Any, name: str) -> Any:
         """Makes x an endpoint: the output of the layer of this name, and what a features head can ask for."""
         self.endpoints[name] = x = self.layers.endpoint(x, name=self.prefix + name)
+        self.remember(x)
         return x
+
+    def remember(self, x: Any) -> None:
+        """Makes x the last maps of its resolution."""
+        self.last_at[self.layers.size(x)] = x
 
     def next_drop_path_rate(self) -> float:
         """The next residual block's probability of losing its branch: linear in its place (arXiv 1603.09382, Eq. 4)."""

@@ -9,7 +9,7 @@ import numpy as np
 from reskeras.errors import RequestError, did_you_mean
 
 ACTIVATION_BYTES = 512 << 20
-"""Bound on the activations of one forward pass."""
+"""Aim for the activations of one forward pass; 32 images pass together at least."""
 
 
 def recalibrate(model: keras.Model, images: Any, max_images: int = 8192) -> int:
@@ -17,7 +17,8 @@ def recalibrate(model: keras.Model, images: Any, max_images: int = 8192) -> int:
 
     A frozen batch norm (`trainable` false) keeps its statistics: it uses them in training too.
 
-    The images pass in as few and as large batches as memory allows, normalised by their own batch. With one batch (any data
+    The images pass in as few and as large batches as 512 MiB of activations allow (but at least 32 images),
+    normalised by their own batch. With one batch (any data
     whose activations fit in 512 MiB) the result is exact and self-consistent: in inference mode every batch norm's output over
     these images has the mean beta and the variance gamma^2 v / (v + epsilon). With more batches, moments are pooled over all of
     them (mean of means; mean of variances plus variance of means), which is "precise batch norm" of arXiv 2105.07576.
@@ -29,6 +30,9 @@ def recalibrate(model: keras.Model, images: Any, max_images: int = 8192) -> int:
 
     Returns:
         The number of images used; 0 for a model without batch norm.
+
+    Raises:
+        RequestError: there are no images; nothing is changed.
     """
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
     if not norms:
@@ -51,6 +55,8 @@ def recalibrate(model: keras.Model, images: Any, max_images: int = 8192) -> int:
     finally:
         for layer, momentum in zip(norms, momenta, strict=True):
             layer.momentum = momentum
+    if count == 0:
+        raise RequestError("there are no images to compute batch-norm statistics from")
     for layer, mean, square in zip(norms, means, squares, strict=True):
         layer.moving_mean.assign(mean / count)
         layer.moving_variance.assign(square / count - (mean / count) ** 2)

@@ -69,7 +69,7 @@ class BatchNorm:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class LayerNorm:
-    """Normalisation over the channels of each position (arXiv 1607.06450)."""
+    """Layer normalisation (arXiv 1607.06450) in its channel-wise form: over the channels of each position."""
 
     kind: Literal["layer"] = "layer"
     epsilon: Annotated[Finite, Field(gt=0)] = 1e-5
@@ -350,9 +350,10 @@ class _Options:
     norm: Norm = BatchNorm()
     activation: Activation = "relu"
     init: Init = "he_normal"
-    """Of kernels (he: arXiv 1502.01852; glorot: AISTATS 2010; lecun: 1998; orthogonal: arXiv 1312.6120). The normal ones are
-    not truncated."""
+    """Of the kernels of all convolutions (he: arXiv 1502.01852; glorot: AISTATS 2010; lecun: 1998; orthogonal: arXiv 1312.6120).
+    The normal ones are not truncated. A classifier's dense layer has glorot_uniform always."""
     conv_bias: ConvBias = "without_norm"
+    """Of stem, blocks, projections and transitions; upsampling convolutions, gates, `conv1x1` shortcuts and heads have a bias."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """In every block: before its last convolution (arXiv 1605.07146), in dense layers after each (arXiv 1608.06993)."""
     squeeze_excite: Count | None = None
@@ -389,11 +390,12 @@ class ResNet(_ResidualOptions):
     stem: Stem
     block: Block
     stride_at: StrideAt = "3x3"
+    """A stage of dense layers is pooled where it begins, whatever this says."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     head: Annotated[Classifier | Regressor | Features, Field(discriminator="kind")]
 
     def __post_init__(self) -> None:
-        _check_block(self, self.block, [stage.width for stage in self.stages])
+        _check_block(self, self.block, {f"stages.{place}": stage.width for place, stage in enumerate(self.stages)})
         if self.stride_at == "1x1" and isinstance(self.block, PlainBlock | BasicBlock):
             raise ValueError(f"stride_at '1x1' is the first convolution of block kind 'bottleneck'; {self.block.kind!r} has '3x3'")
         if not self.input_shape[:-1]:
@@ -443,12 +445,12 @@ class PresetEncoder:
 
 def _encoder_tag(value: Any) -> str:
     if isinstance(value, dict):
-        return "preset" if "preset" in value else str(value.get("family"))
-    return "preset" if isinstance(value, PresetEncoder) else getattr(value, "family", "")
+        return "by_preset" if "preset" in value else str(value.get("family"))
+    return "by_preset" if isinstance(value, PresetEncoder) else getattr(value, "family", "")
 
 
 Encoder = Annotated[
-    Annotated[PresetEncoder, Tag("preset")] | Annotated[ResNet, Tag("resnet")] | Annotated[DenseNet, Tag("densenet")],
+    Annotated[PresetEncoder, Tag("by_preset")] | Annotated[ResNet, Tag("resnet")] | Annotated[DenseNet, Tag("densenet")],
     Discriminator(
         _encoder_tag,
         custom_error_type="encoder",
@@ -469,7 +471,8 @@ class UNet(_ResidualOptions):
     name: Name = "unet"
     input_shape: InputShape
     encoder: Encoder | None = None
-    """None: one stage for each level, of the same blocks as the decoder's."""
+    """None: one stage for each level, of the same blocks as the decoder's. Of an encoder its stem, stages and options count; its
+    images are those of the U-Net, its head and name are not used."""
     block: Block = PlainBlock()
     padding: Literal["same", "valid"] = "same"
     """`valid` is the paper's: every 3x3 convolution trims a pixel from each edge, and skips are cropped."""
@@ -494,7 +497,7 @@ class UNet(_ResidualOptions):
         least = 2 if self.encoder is None else 1
         if len(self.stages) < least:
             raise ValueError(f"stages: at least {least} (got {len(self.stages)})")
-        _check_block(self, self.block, [level.width for level in self.stages])
+        _check_block(self, self.block, {f"stages.{place}": level.width for place, level in enumerate(self.stages)})
         if not self.input_shape[:-1]:
             raise ValueError("input_shape: a U-Net works on images; [C] alone has no resolution to halve")
         if self.padding == "valid" and not isinstance(self.block, PlainBlock):
@@ -509,17 +512,19 @@ class UNet(_ResidualOptions):
             raise ValueError(
                 "skip 'add' needs maps of one width on both sides: up 'transpose', a plain decoder and no encoder of its own kind"
             )
-        if self.down == "stride" and isinstance(self.block, PlainBlock) and self.padding == "valid":
-            raise ValueError("down 'stride' needs padding 'same'")
         if self.down == "stride" and self.encoder is not None:
             raise ValueError("down: the encoder has its own way down; leave it at 'maxpool'")
         if self.decoder == "nested" and self.encoder is not None:
             raise ValueError("decoder 'nested' needs an encoder of the same blocks: leave out `encoder`")
+        if self.deep_supervision and self.padding == "valid":
+            raise ValueError(
+                "deep_supervision compares every level with the mask, but padding 'valid' trims each by another margin"
+            )
         if self.deep_supervision and isinstance(self.head, Features):
             raise ValueError("deep_supervision adds heads, but head 'features' has none")
         if self.deep_supervision and isinstance(self.head, Regressor) and self.head.add_input and self.decoder == "plain":
             raise ValueError("deep_supervision in a plain decoder has heads below the input's resolution; they cannot add_input")
-        padded = self.sizes == "pad" and any(fitting_size(side, self._trims()) != side for side in self.input_shape[:-1])
+        padded = self.sizes == "pad" and any(fitting_size(side, self.trims()) != side for side in self.input_shape[:-1])
         if self.deep_supervision and padded and self.decoder == "plain":
             raise ValueError(
                 "deep_supervision in a plain decoder has heads at half the resolution and less, which padded sizes do not have"
@@ -534,10 +539,12 @@ class UNet(_ResidualOptions):
         if isinstance(self.head, Regressor) and self.head.add_input and self.padding == "valid":
             raise ValueError("head.add_input: padding 'valid' gives maps smaller than the input")
         if self.encoder is None and self.sizes == "refuse":
-            check_sizes(self.input_shape, len(self.stages) - 1, self._trims())
+            check_sizes(self.input_shape, self.trims())
 
-    def _trims(self) -> tuple[int, ...]:
-        return tuple(4 * level.blocks if self.padding == "valid" else 0 for level in self.stages)
+    def trims(self) -> tuple[int, ...]:
+        """Pixels that the blocks of each level take away from a side, from the full resolution down to the bridge."""
+        levels = tuple(4 * level.blocks if self.padding == "valid" else 0 for level in self.stages)
+        return levels if self.encoder is None else (*levels, 0)
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -561,7 +568,7 @@ class Hourglass(_ResidualOptions):
     head: MapHead
 
     def __post_init__(self) -> None:
-        _check_block(self, self.block, [self.width, max(1, self.width // 2)])
+        _check_block(self, self.block, {"width": self.width, "width / 2": max(1, self.width // 2)})
         if not self.input_shape[:-1]:
             raise ValueError("input_shape: an hourglass works on images; [C] alone has no resolution to halve")
         if self.shortcut == "pad" and self.width % 4:
@@ -570,7 +577,7 @@ class Hourglass(_ResidualOptions):
             raise ValueError("head.add_input: an hourglass gives maps of a quarter of the input's size")
         if len(self.input_shape) == 2 and self.data_format == "channels_first":
             raise ValueError("Keras upsamples 1-D sequences in data_format 'channels_last' alone")
-        check_sizes(self.input_shape, self.depth + 2, (0,) * (self.depth + 3))
+        check_sizes(self.input_shape, (0,) * (self.depth + 3))
 
 
 Spec = Annotated[ResNet | DenseNet | UNet | Hourglass, Field(discriminator="family")]
@@ -651,14 +658,14 @@ def _is_residual(block: PlainBlock | BasicBlock | BottleneckBlock | DenseBlock) 
 
 
 def _check_block(
-    spec: ResNet | UNet | Hourglass, block: PlainBlock | BasicBlock | BottleneckBlock | DenseBlock, widths: list[int]
+    spec: ResNet | UNet | Hourglass, block: PlainBlock | BasicBlock | BottleneckBlock | DenseBlock, widths: dict[str, int]
 ) -> None:
     if isinstance(block, BottleneckBlock):
-        for number, width in enumerate(widths):
+        for place, width in widths.items():
             inner = block.inner_width(width)
             if inner < 1 or inner % block.cardinality:
                 raise ValueError(
-                    f"stages.{number}: width {width} with bottleneck_ratio {block.bottleneck_ratio:g} gives inner width "
+                    f"{place}: width {width} with bottleneck_ratio {block.bottleneck_ratio:g} gives inner width "
                     f"{inner}, which must be a multiple of cardinality {block.cardinality}"
                 )
     if isinstance(block, DenseBlock) and block.compression is not None:
@@ -698,11 +705,11 @@ def _check_added_input(head: Any, input_shape: tuple[int, ...]) -> None:
 _LARGEST_IMAGE = 1 << 14
 
 
-def check_sizes(input_shape: tuple[int, ...], halvings: int, trims: tuple[int, ...]) -> None:
-    """Refuses an image that cannot be halved so often.
+def check_sizes(input_shape: tuple[int, ...], trims: tuple[int, ...]) -> None:
+    """Refuses an image that cannot be halved between the levels, which trim so many pixels.
 
     Raises:
-        ValueError: names the side, its size and the nearest sizes that can.
+        RequestError: names the side, its size and the nearest sizes that can.
     """
     for axis, size in enumerate(input_shape[:-1]):
         if output_size(size, trims) is None:
@@ -710,8 +717,8 @@ def check_sizes(input_shape: tuple[int, ...], halvings: int, trims: tuple[int, .
             down = next((s for s in range(size - 1, 0, -1) if output_size(s, trims)), None)
             up = fitting_size(size, trims)
             nearest = " and ".join(str(s) for s in (down, up) if s) or f"none up to {_LARGEST_IMAGE}"
-            raise ValueError(
-                f"input_shape.{axis}: {size} cannot be halved {halvings} times"
+            raise RequestError(
+                f"input_shape.{axis}: {size} cannot be halved {len(trims) - 1} times"
                 f"{' with valid padding' if any(trims) else ''}; the nearest sizes that can: {nearest}"
             )
 

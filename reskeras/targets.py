@@ -46,8 +46,8 @@ class Targets:
         losses = {}
         for name, layer in self._heads().items():
             logits = layer.activation is keras.activations.linear
-            if self._sigmoid(layer):
-                losses[name] = keras.losses.BinaryCrossentropy(name="loss")
+            if self._binary(layer):
+                losses[name] = keras.losses.BinaryCrossentropy(from_logits=logits, name="loss")
             else:
                 losses[name] = keras.losses.SparseCategoricalCrossentropy(from_logits=logits, name="loss")
         return losses if isinstance(self.model.output, dict) else losses["head"]
@@ -58,9 +58,13 @@ class Targets:
         if self.data.task == "segmentation":
             head = self._heads()["head"]
             if head.output.shape[-1] == 1:
-                metrics.append(keras.metrics.BinaryIoU(name="mean_iou"))
+                threshold = 0.5 if head.activation is keras.activations.sigmoid else 0.0
+                metrics = [
+                    keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold),
+                    keras.metrics.BinaryIoU(name="mean_iou", threshold=threshold),
+                ]
             else:
-                sparse = not self._sigmoid(head)
+                sparse = not self._binary(head)
                 metrics.append(keras.metrics.MeanIoU(self.data.classes, sparse_y_true=sparse, sparse_y_pred=False, name="mean_iou"))
         return {"head": metrics} if isinstance(self.model.output, dict) else metrics
 
@@ -76,12 +80,13 @@ class Targets:
 
         targets: dict[str, Any] = {}
         for name, layer in self._heads().items():
-            target = label
+            target = targets.get("head", label)
             if self.data.task == "segmentation":
-                target = _at_size(tf, targets.get("head", label), layer.output.shape[1:3])
+                sides = layer.output.shape[1:3]
+                target = _cropped(target, sides) if name == "head" else _coarser(target, sides)
             targets[name] = target
         for name, layer in self._heads().items():
-            if self._sigmoid(layer):
+            if self._binary(layer):
                 classes = layer.output.shape[-1]
                 one_hot = tf.one_hot(targets[name], classes) if classes > 1 else tf.cast(targets[name], "float32")[..., None]
                 targets[name] = one_hot
@@ -92,17 +97,18 @@ class Targets:
         heads = {name: made_by[id(tensor)] for name, tensor in self.outputs.items()}
         return {"head": heads.pop("head")} | heads
 
-    def _sigmoid(self, layer: Any) -> bool:
-        return bool(layer.activation is keras.activations.sigmoid)
+    def _binary(self, layer: Any) -> bool:
+        """Whether each channel of a head says yes or no for itself."""
+        return bool(layer.activation is keras.activations.sigmoid or layer.output.shape[-1] == 1)
 
 
-def _at_size(tf: Any, mask: Any, sides: tuple[int, int]) -> Any:
-    """A mask cropped at its centre (as valid padding crops the maps), or for a coarser head every n-th pixel of it."""
-    height, width = (int(side) for side in mask.shape)
-    if (height, width) == tuple(sides):
-        return mask
-    if height % sides[0] == 0 and width % sides[1] == 0 and height // sides[0] == width // sides[1]:
-        step = height // sides[0]
-        return mask[step // 2 :: step, step // 2 :: step]
-    top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
+def _cropped(mask: Any, sides: tuple[int, int]) -> Any:
+    """The middle of a mask, as valid padding crops the maps."""
+    top, left = ((whole - part) // 2 for whole, part in zip(mask.shape, sides, strict=True))
     return mask[top : top + sides[0], left : left + sides[1]]
+
+
+def _coarser(mask: Any, sides: tuple[int, int]) -> Any:
+    """Every n-th pixel of a mask, for a head at 1/n of its resolution."""
+    step = mask.shape[0] // sides[0]
+    return mask[step // 2 :: step, step // 2 :: step]

@@ -172,6 +172,8 @@ def _path_in_document(loc: tuple[int | str, ...], document: Any) -> list[str]:
     # pydantic puts the tag of a union into the path (`block.dense.growth_rate`); the file has no such key.
     path: list[str] = []
     for part in loc:
+        if part == "by_preset":
+            continue
         if path and not isinstance(document, dict | list | tuple) and document is not None:
             break
         if isinstance(document, dict) and part not in document and part in (document.get("kind"), document.get("family")):

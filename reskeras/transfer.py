@@ -9,7 +9,7 @@ import numpy as np
 
 from reskeras.errors import RequestError
 from reskeras.presets import preset
-from reskeras.spec import AnySpec, UNet
+from reskeras.spec import AnySpec, Classifier, UNet
 from reskeras.unet import encoder_of
 
 # From keras.applications' layer names (3.12 to 3.15) to ours. `{s}` counts stages from 2 there, from 1 here.
@@ -44,7 +44,9 @@ def transfer_weights(source: keras.Model, target: keras.Model, *, prefix: str = 
 
     Layers are matched by name; those of keras.applications' ResNets (V1, V2) and DenseNets are understood on both sides. A
     convolution's bias that the target has no place for goes into the moving mean of the batch norm behind it, and another
-    epsilon into its moving variance, which is exact in inference mode. Everything is checked before anything is written.
+    epsilon of a batch norm into its moving variance (and gamma), which is exact in inference mode. Names, types, shapes, strides
+    and groups of the layers with weights are checked before anything is written; what has no weights, such as activations and
+    constant scales, is not compared.
 
     Args:
         source: a built model, such as `keras.applications.ResNet50()`.
@@ -119,7 +121,7 @@ def load_pretrained(model: keras.Model, spec: AnySpec, weights: str) -> None:
             f"weights {weights!r}: there are none for {body.name!r}, only for networks that differ from {', '.join(_APPLICATIONS)} "
             "in nothing but images, classes and name"
         )
-    head = not prefix and body.head == known.head
+    head = not prefix and isinstance(body.head, Classifier) and body.head.classes == known.head.classes
     source = getattr(keras.applications, _APPLICATIONS[name])(include_top=head, weights=weights)
     prefix += body.layer_prefix
     transfer_weights(source, model, prefix=prefix, head=head)
@@ -153,7 +155,8 @@ def _moves(source: Any, target: Any) -> list[tuple[Any, np.ndarray[Any, Any]]]:
     """What to assign to the target's variables; a bias that only one of the two has is not among them."""
     if type(source) is not type(target):
         raise ValueError(f"a {type(source).__name__} there, a {type(target).__name__} here")
-    for setting in ("strides", "groups", "dilation_rate"):
+    batch_norm = isinstance(source, keras.layers.BatchNormalization)
+    for setting in ("strides", "groups", "dilation_rate", *(() if batch_norm else ("epsilon",))):
         theirs, ours = (getattr(layer, setting, None) for layer in (source, target))
         if theirs != ours:
             raise ValueError(f"{setting} {theirs} there, {ours} here")
@@ -168,8 +171,12 @@ def _moves(source: Any, target: Any) -> list[tuple[Any, np.ndarray[Any, Any]]]:
             value = keras.ops.convert_to_numpy(theirs[name])
         if value.shape != tuple(variable.shape):
             raise ValueError(f"{name} {list(value.shape)} there, {list(variable.shape)} here")
-        if name == "moving_variance":
-            value = np.maximum(value + (source.epsilon - target.epsilon), 0.0)
+        if batch_norm and name in ("gamma", "moving_variance"):
+            variance = keras.ops.convert_to_numpy(source.moving_variance)
+            shifted = np.maximum(variance + (source.epsilon - target.epsilon), 0.0)
+            # Where the variance cannot take the difference, because it would be negative, gamma takes the rest.
+            rest = np.sqrt((shifted + target.epsilon) / (variance + source.epsilon))
+            value = shifted if name == "moving_variance" else value * rest
         moves.append((variable, value))
     if unknown := theirs.keys() - ours.keys() - {"bias"}:
         raise ValueError(f"no {min(unknown)} here")

@@ -4,6 +4,7 @@ from typing import Any
 
 from reskeras.blocks import stage
 from reskeras.densenet import densenet_body
+from reskeras.errors import RequestError
 from reskeras.heads import head
 from reskeras.presets import preset
 from reskeras.primitives import Layers, Primitives
@@ -28,17 +29,15 @@ def unet(spec: UNet, layers: Layers) -> tuple[Any, Any]:
     `final_*`, `head`. Endpoints: `encoder{i}`, `bridge`, `decoder{i}`.
 
     Raises:
-        RequestError: the encoder is a preset that does not exist.
-        ValueError: the encoder halves its images another number of times than there are levels, or cannot halve them.
+        RequestError: the encoder is a preset that does not exist, works in other dimensions than the decoder, halves its images
+            another number of times than there are levels, or cannot halve them.
     """
     encoder = encoder_of(spec)
-    halvings = len(spec.stages) - 1 if encoder is None else len(spec.stages)
-    trims = tuple(4 * level.blocks if spec.padding == "valid" else 0 for level in spec.stages[: halvings + 1])
-    trims += (0,) * (halvings + 1 - len(trims))
+    trims = spec.trims()
     if encoder is not None:
-        _check_encoder(encoder, halvings)
+        _check_encoder(encoder, spec)
         if spec.sizes == "refuse":
-            check_sizes(spec.input_shape, halvings, trims)
+            check_sizes(spec.input_shape, trims)
     primitives = Primitives(layers, spec, padding=spec.padding, blocks=_count_blocks(spec))
     inputs = layers.input(spec.input_shape, name=f"{primitives.prefix}image")
     rims = [_rim(size, trims, axis) for axis, size in enumerate(layers.size(inputs))]
@@ -63,29 +62,34 @@ def encoder_of(spec: UNet) -> ResNet | DenseNet | None:
     """The encoder of its own kind as a spec, None where the U-Net has none.
 
     Raises:
-        RequestError: it is a preset that does not exist.
-        ValueError: it is a preset of another family.
+        RequestError: it is a preset that does not exist, or of another family.
     """
     if not isinstance(spec.encoder, PresetEncoder):
         return spec.encoder
     encoder = preset(spec.encoder.preset)
     if not isinstance(encoder, ResNet | DenseNet):
-        raise ValueError(
+        raise RequestError(
             f"encoder.preset: {spec.encoder.preset} is of the family {encoder.family!r}; an encoder is a resnet or densenet"
         )
     return encoder
 
 
-def _check_encoder(encoder: ResNet | DenseNet, levels: int) -> None:
+def _check_encoder(encoder: ResNet | DenseNet, spec: UNet) -> None:
+    if len(encoder.input_shape) != len(spec.input_shape):
+        dimensions = f"{len(encoder.input_shape) - 1} dimensions, the U-Net in {len(spec.input_shape) - 1}"
+        raise RequestError(f"encoder: {encoder.name!r} works in {dimensions}")
+    if encoder.data_format != spec.data_format:
+        raise RequestError(f"encoder.data_format: {encoder.data_format!r}, but the U-Net's is {spec.data_format!r}")
     halvings = 2 if isinstance(encoder.stem, ImagenetStem | DeepStem) else 0
     if isinstance(encoder, ResNet):
         if strange := [stage.stride for stage in encoder.stages if stage.stride > 2]:
-            raise ValueError(f"encoder: a stage has stride {strange[0]}; the decoder doubles sizes")
+            raise RequestError(f"encoder: a stage has stride {strange[0]}; the decoder doubles sizes")
         halvings += sum(stage.stride == 2 for stage in encoder.stages)
     else:
         halvings += len(encoder.stages) - 1
+    levels = len(spec.stages)
     if halvings != levels:
-        raise ValueError(
+        raise RequestError(
             f"stages: the encoder {encoder.name!r} halves its images {halvings} times: one level for each, not {levels}"
         )
 
@@ -102,7 +106,7 @@ def _count_blocks(spec: UNet) -> int:
 def _rim(size: int, trims: tuple[int, ...], axis: int) -> tuple[int, int]:
     fit = fitting_size(size, trims)
     if fit is None:
-        raise ValueError(f"input_shape.{axis}: no size from {size} on can be halved {len(trims) - 1} times")
+        raise RequestError(f"input_shape.{axis}: no size from {size} on can be halved {len(trims) - 1} times")
     return (fit - size) // 2, fit - size - (fit - size) // 2
 
 
@@ -126,17 +130,17 @@ def _own_encoder(x: Any, spec: UNet, primitives: Primitives) -> tuple[list[Any],
 def _other_encoder(x: Any, spec: UNet, encoder: ResNet | DenseNet, primitives: Primitives) -> tuple[list[Any], Any]:
     blocks = sum(part.blocks for part in encoder.stages)
     inner = Primitives(primitives.layers, encoder, blocks=blocks, prefix=f"{primitives.prefix}encoder_")
-    body = resnet_body if isinstance(encoder, ResNet) else densenet_body
-    bridge = body(x, encoder, primitives=inner)  # type: ignore[arg-type]
-    at_size = {primitives.layers.size(end): end for end in inner.endpoints.values()}  # the last at each resolution
     sides = primitives.layers.size(x)
-    # At the resolutions where the encoder has no maps (the full one, behind the 7x7 stem) the decoder has no skip.
-    skips = [at_size.get(tuple(side // 2**number for side in sides)) for number in range(len(spec.stages))]
-    for number, skip in enumerate(skips, start=1):
-        if skip is not None:
-            primitives.endpoints[f"encoder{number}"] = skip
-    primitives.endpoints["bridge"] = bridge
-    return skips, bridge
+    if isinstance(encoder, ResNet):
+        bridge = resnet_body(x, encoder, primitives=inner)
+    else:
+        bridge = densenet_body(x, encoder, primitives=inner)
+    skips = []
+    for number in range(len(spec.stages)):
+        # At the resolutions where the encoder has no maps (the full one, behind the 7x7 stem) the decoder has no skip.
+        skip = inner.last_at.get(tuple(side // 2**number for side in sides))
+        skips.append(skip if skip is None else primitives.endpoint(skip, f"encoder{number + 1}"))
+    return skips, primitives.endpoint(bridge, "bridge")
 
 
 def _plain_decoder(skips: list[Any], x: Any, spec: UNet, primitives: Primitives) -> list[Any]:

@@ -18,6 +18,7 @@ from reskeras.spec import (
     DenseNet,
     DenseStage,
     DropoutShortcut,
+    Features,
     GatedShortcut,
     GroupNorm,
     Heatmaps,
@@ -98,7 +99,10 @@ def _valid(draw: Any, make: Any, **fields: Any) -> Any:
 
 shapes_2d = st.tuples(st.integers(8, 24), st.integers(8, 24), st.integers(1, 3))
 shapes = st.one_of(shapes_2d, st.tuples(st.integers(8, 24), st.integers(1, 3)), st.just((8, 9, 10, 1)))
-classifiers = st.builds(Classifier, classes=st.integers(2, 9), activation=st.sampled_from(["softmax", "sigmoid", "none"]))
+classifiers = st.one_of(
+    st.builds(Classifier, classes=st.integers(2, 9), activation=st.sampled_from(["softmax", "sigmoid", "none"])),
+    st.just(Features(endpoints=("stem", "stage1"))),
+)
 segmenters = st.builds(Segmenter, classes=st.integers(2, 9), activation=st.sampled_from(["softmax", "sigmoid", "none"]))
 resnets = _valid(
     ResNet,
@@ -130,7 +134,7 @@ densenets = _valid(
 )
 unets = _valid(
     UNet,
-    input_shape=shapes_2d,
+    input_shape=st.one_of(shapes_2d, st.just((17, 2)), st.just((8, 9, 10, 1))),
     block=blocks,
     sizes=st.just("pad"),
     down=st.sampled_from(["maxpool", "stride"]),
@@ -154,7 +158,7 @@ supervised_unets = _valid(
 encoder_unets = _valid(
     UNet,
     input_shape=st.just((32, 64, 3)),
-    encoder=st.sampled_from(["resnet18", "resnet18d"]).map(lambda name: PresetEncoder(preset=name)),
+    encoder=st.sampled_from(["resnet18", "resnet18d", "resnet50v2", "densenet121"]).map(lambda name: PresetEncoder(preset=name)),
     block=blocks,
     up=st.sampled_from(["transpose", "nearest"]),
     stages=st.lists(st.builds(Level, blocks=few, width=widths), min_size=5, max_size=5).map(tuple),

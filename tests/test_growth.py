@@ -40,10 +40,6 @@ NORMS = {norm.kind: norm for norm in (BatchNorm(), LayerNorm(), GroupNorm(groups
 replace = dataclasses.replace
 
 
-def first(output: Any) -> np.ndarray:
-    return numpy(output["head"] if isinstance(output, dict) else output)
-
-
 def grown(shallow: Any, deep: Any) -> tuple[keras.Model, keras.Model]:
     model = reskeras.build(shallow)
     randomise(model)
@@ -57,8 +53,9 @@ def grown(shallow: Any, deep: Any) -> tuple[keras.Model, keras.Model]:
 def assert_same_function(model: keras.Model, deeper: keras.Model) -> None:
     x = images(*model.input.shape[1:])
     for training in (False, True):
-        before, after = first(model(x, training=training)), first(deeper(x, training=training))
-        np.testing.assert_allclose(after, before, rtol=1e-5, atol=2e-6 * np.abs(before).max())
+        outputs = (keras.tree.flatten(net(x, training=training)) for net in (model, deeper))
+        for old, new in zip(*outputs, strict=True):
+            np.testing.assert_allclose(numpy(new), numpy(old), rtol=1e-5, atol=2e-6 * np.abs(numpy(old)).max())
 
 
 def assert_new_weights_learn(model: keras.Model, deeper: keras.Model) -> None:

@@ -45,7 +45,7 @@ def test_layer_names_are_those_of_the_golden_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", reskeras.presets())
-def test_no_name_is_there_twice_and_every_endpoint_is_a_layer(name: str) -> None:
+def test_no_name_is_there_twice_and_all_have_the_prefix(name: str) -> None:
     layers = Arithmetic()
     assemble(dataclasses.replace(reskeras.preset(name), layer_prefix="a_"), layers)
     names = [maps.name for maps in layers.made]
@@ -85,11 +85,11 @@ def test_features_are_the_outputs_of_the_layers_of_their_names() -> None:
 def test_every_family_has_endpoints(name: str, endpoints: list[str]) -> None:
     layers = Arithmetic()
     _, outputs = assemble(dataclasses.replace(reskeras.preset(name), head=Features(endpoints=tuple(endpoints))), layers)
-    assert list(outputs) == endpoints
+    assert [(name, maps.name) for name, maps in outputs.items()] == [(name, name) for name in endpoints]
 
 
 def test_an_unknown_endpoint_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no endpoint 'stage9'; this network has stem, stage1, stage2"):
+    with pytest.raises(reskeras.RequestError, match="no endpoint 'stage9'; this network has stem, stage1, stage2"):
         reskeras.build(small(), features=["stage9"])
 
 

@@ -95,7 +95,7 @@ SPECS = {
 MODELS = [*SPECS, "folded"]
 IMAGES = np.random.default_rng(3).normal(size=(4, 8, 8, 1)).astype("float32")
 
-# Nothing of reskeras: these networks are stock layers, but for a learned residual scale.
+# Nothing of reskeras: these networks are stock layers.
 LOAD_AND_PREDICT = """
 import sys
 import keras, numpy as np
@@ -103,11 +103,8 @@ images = np.load("images.npy")
 def load(name):
     np.save(f"{name}.npy", keras.saving.load_model(f"{name}.keras").predict(images, verbose=0))
 for name in sys.argv[1:]:
-    if name != "learned":
-        load(name)
+    load(name)
 assert "reskeras" not in sys.modules
-import reskeras  # for the one layer that is not Keras' own
-load("learned")
 """
 
 

@@ -177,6 +177,10 @@ def test_combinations_that_make_no_sense_are_refused(changes: dict[str, object],
         ({"encoder": {"prset": "resnet18"}}, "an encoder is {preset: NAME}"),
         ({"deep_supervision": True, "head": Features(endpoints=("bridge",))}, "deep_supervision adds heads"),
         ({"deep_supervision": True, "sizes": "pad", "input_shape": (30, 32, 1)}, "deep_supervision .* padded"),
+        (
+            {"deep_supervision": True, "padding": "valid", "block": PlainBlock(), "input_shape": (44, 44, 1)},
+            "padding 'valid' trims each by another margin",
+        ),
         ({"head": Segmenter(classes=2), "stages": (Level(width=8),)}, "stages: at least 2"),
         ({"input_shape": (32, 2), "up": "nearest", "data_format": "channels_first"}, "channels_last"),
     ],
@@ -188,12 +192,18 @@ def test_unets_that_make_no_sense_are_refused(changes: dict[str, object], messag
 
 def test_an_encoder_is_checked_when_its_network_is_put_together() -> None:
     unet = reskeras.preset("unet_resnet34")
-    with pytest.raises(ValueError, match="'resnet20' halves its images 2 times: one level for each, not 5"):
+    with pytest.raises(reskeras.RequestError, match="'resnet20' halves its images 2 times: one level for each, not 5"):
         reskeras.cost(dataclasses.replace(unet, encoder={"preset": "resnet20"}))
     with pytest.raises(reskeras.RequestError, match="unknown preset 'resnet43'; did you mean 'resnet"):
         reskeras.cost(dataclasses.replace(unet, encoder={"preset": "resnet43"}))
-    with pytest.raises(ValueError, match="unet is of the family 'unet'"):
+    with pytest.raises(reskeras.RequestError, match="unet is of the family 'unet'"):
         reskeras.cost(dataclasses.replace(unet, encoder={"preset": "unet"}))
+    for encoder, message in (
+        (dataclasses.replace(reskeras.preset("resnet18"), input_shape=(224, 3)), "works in 1 dimensions, the U-Net in 2"),
+        (dataclasses.replace(reskeras.preset("resnet18"), data_format="channels_first"), "but the U-Net's is 'channels_last'"),
+    ):
+        with pytest.raises(reskeras.RequestError, match=message):
+            reskeras.cost(dataclasses.replace(unet, encoder=encoder))
     with pytest.raises(ValueError, match=r"input_shape\.0: 100 cannot be halved 5 times; the nearest sizes that can: 96 and 128"):
         reskeras.cost(dataclasses.replace(unet, input_shape=(100, 96, 3)))
 

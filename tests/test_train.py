@@ -11,7 +11,8 @@ import reskeras
 from reskeras.data import from_arrays, open_data
 from reskeras.data.augment import augmented
 from reskeras.recalibration import recalibrate
-from reskeras.spec import CifarStem, Classifier, ResNet, Stage, TrainSpec, fit_to_data
+from reskeras.spec import CifarStem, Classifier, Level, ResNet, Segmenter, Stage, TrainSpec, UNet, fit_to_data
+from reskeras.targets import Targets
 from reskeras.train import evaluate, train
 
 
@@ -151,3 +152,71 @@ def test_shifted_images_keep_their_pixels_and_masks_move_along() -> None:
         moved.add(math.floor(image[8, 8, 0]))
     assert len(moved) > 5
     assert augmented(data, "none", seed=1) is data
+
+
+def test_masks_are_cropped_for_valid_padding_and_thinned_for_coarser_heads() -> None:
+    x = np.random.default_rng(0).normal(size=(4, 32, 32, 1)).astype("float32")
+    masks = (np.arange(4 * 32 * 32).reshape(4, 32, 32) % 7 % 2).astype("int64")
+    data = from_arrays({"x_train": x, "y_train": masks, "x_val": x, "y_val": masks})
+    valid = UNet(input_shape=(32, 32, 1), padding="valid", stages=[Level(width=4)] * 2, head=Segmenter(classes=2))
+    ((_, found),) = Targets(reskeras.build(valid), data).prepared(data.split("train").take(1)).as_numpy_iterator()
+    np.testing.assert_array_equal(found, masks[0, 8:24, 8:24])  # 32 -> 28 -> 14 -> 10 -> 20 -> 16
+    deep = UNet(input_shape=(32, 32, 1), deep_supervision=True, stages=[Level(width=4)] * 4, head=Segmenter(classes=2))
+    ((_, found),) = Targets(reskeras.build(deep), data).prepared(data.split("train").take(1)).as_numpy_iterator()
+    np.testing.assert_array_equal(found["head"], masks[0])
+    np.testing.assert_array_equal(found["head2"], masks[0, 1::2, 1::2])
+    np.testing.assert_array_equal(found["head3"], masks[0, 2::4, 2::4])
+
+
+@pytest.mark.parametrize(
+    ("head", "options"),
+    [
+        (Segmenter(classes=2), {"deep_supervision": True}),
+        (Segmenter(classes=2), {"deep_supervision": True, "decoder": "nested"}),
+        (Segmenter(classes=2, activation="sigmoid"), {"layer_prefix": "a_"}),
+        (Segmenter(classes=1, activation="sigmoid"), {}),
+        (Segmenter(classes=1, activation="none"), {}),
+        (Segmenter(classes=2, activation="none"), {}),
+    ],
+)
+def test_every_head_learns_masks(head: Segmenter, options: dict[str, object]) -> None:
+    x = np.random.default_rng(0).normal(size=(24, 8, 8, 1)).astype("float32")
+    y = (x[..., 0] > 0).astype("int64")
+    data = from_arrays({"x_train": x, "y_train": y, "x_val": x, "y_val": y})
+    spec = UNet(input_shape=(8, 8, 1), block={"kind": "basic"}, stages=[Level(width=8)] * 3, head=head, **options)
+    epochs = train(reskeras.build(spec), data, TrainSpec(epochs=6, batch_size=4, learning_rate=1e-2))
+    assert list(epochs[-1].metrics) == ["accuracy", "loss", "val_accuracy", "val_mean_iou", "val_loss"]
+    assert epochs[-1].metrics["val_accuracy"] > 0.85
+    assert epochs[-1].metrics["val_mean_iou"] > 0.7
+
+
+def test_a_flat_network_and_one_with_sigmoids_learn_labels(blobs: dict[str, np.ndarray]) -> None:
+    data = from_arrays(blobs)
+    flat = fit_to_data(reskeras.preset("mlp_res"), data.image_shape, data.classes, data.task)
+    for spec in (flat, dataclasses.replace(small(), head=Classifier(classes=3, activation="sigmoid"))):
+        model = reskeras.build(spec)
+        epochs = train(model, data, TrainSpec(epochs=4, batch_size=16))
+        assert epochs[-1].metrics["val_accuracy"] > 0.9
+        assert evaluate(model, data, "test")["accuracy"] > 0.9
+
+
+def test_recomputed_activations_train_to_the_same_weights(blobs: dict[str, np.ndarray]) -> None:
+    weights = []
+    for recompute in (False, True):
+        keras.utils.set_random_seed(0)
+        model = reskeras.build(small())
+        train(
+            model, from_arrays(blobs), TrainSpec(epochs=2, batch_size=32, optimizer="sgd", learning_rate=0.01, recompute=recompute)
+        )
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
+
+
+def test_no_images_leave_the_statistics_as_they_are() -> None:
+    model = reskeras.build(small())
+    before = model.get_weights()
+    with pytest.raises(reskeras.RequestError, match="no images"):
+        reskeras.recalibrate(model, np.zeros((0, 8, 8, 1), "float32"))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -49,10 +49,7 @@ def show(network: str) -> None:
 def cost(network: str, as_json: bool) -> None:
     """Say what NETWORK, a preset's name or a spec file, costs: parameters, multiply-adds, memory. Nothing is built."""
     spec = reskeras.load_spec(network) if is_file(network) else reskeras.preset(network)
-    try:
-        found = reskeras.cost(spec)
-    except ValueError as error:
-        raise reskeras.RequestError(f"{network}: {error}") from error
+    found = reskeras.cost(spec)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found), indent=2))
         return

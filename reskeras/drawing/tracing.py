@@ -8,7 +8,7 @@ from typing import Any, Literal
 from reskeras.costs import Arithmetic, Maps
 from reskeras.families import assemble
 from reskeras.primitives import Padding
-from reskeras.spec import Activation, AnySpec, Norm, PresetEncoder, UNet
+from reskeras.spec import Activation, AnySpec, Init, Norm, PresetEncoder, UNet
 from reskeras.unet import encoder_of
 
 Role = Literal["conv", "norm", "activation", "add", "concat", "multiply", "pool", "other"]
@@ -57,6 +57,7 @@ class Trace(Arithmetic):
         activation: str | None = None,
         bias_start: float = 0.0,
         float32: bool = False,
+        init: Init | None = None,
     ) -> Maps:
         words = conv_words(kernel, len(x.sides))
         more = [f"/{stride}"] if stride > 1 else []

@@ -23,7 +23,7 @@ def preset(name: str) -> Any:
 
 
 def presets(pattern: str = "*") -> list[str]:
-    """The names of the presets that match a shell pattern, in the order of their papers."""
+    """The names of the presets that match a shell pattern, as `reskeras presets` lists them."""
     return [name for name in _ALL if fnmatch.fnmatchcase(name, pattern)]
 
 

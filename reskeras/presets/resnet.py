@@ -68,7 +68,8 @@ def resnet_v2(blocks: Blocks) -> ResNet:
 def cifar_resnet(depth: int, block: Block | None = None, norm_order: NormOrder = "original", widen_factor: int = 1) -> ResNet:
     """Three stages on 32x32 images; `block` is `basic` unless given.
 
-    Depth is 6n + 2, with bottlenecks 9n + 2; Wide ResNets also count a projection: 6n + 4. Option A, but projections where the
+    Depth is 6n + 2, with bottlenecks 9n + 2; Wide ResNets count the three projections and not the dense layer: 6n + 4.
+    Option A, but projections where the
     first stage is wider than the stem already. Bottlenecks have their stride on the first 1x1, as in the authors' Lua code:
     on the 3x3, ResNet-1001 would have 1.491 GMAC instead of its 1.488.
     """
@@ -88,7 +89,7 @@ def cifar_resnet(depth: int, block: Block | None = None, norm_order: NormOrder =
 
 
 def resnext29(cardinality: int, group_width: int) -> ResNet:
-    """Three stages of three bottlenecks, widths 256 to 1024 (arXiv 1611.05431, Section 5.1 and Table 7)."""
+    """Three stages of three bottlenecks, widths 256 to 1024 (arXiv 1611.05431, Section 5.3 and Table 7)."""
     return ResNet(
         input_shape=(32, 32, 3),
         stem=CifarStem(width=64),
@@ -197,6 +198,6 @@ PRESETS: dict[str, Named] = {
     "wide_resnet101_2": Named(partial(imagenet_resnet, DEPTHS[101], BottleneckBlock(bottleneck_ratio=0.5)), _WRN),
     "resnext50_32x4d": Named(partial(imagenet_resnet, DEPTHS[50], _resnext(32, 4)), f"{_RESNEXT}, Table 1"),
     "resnext101_32x8d": Named(partial(imagenet_resnet, DEPTHS[101], _resnext(32, 8)), f"{_RESNEXT}, after Table 1"),
-    "resnext101_64x4d": Named(partial(imagenet_resnet, DEPTHS[101], _resnext(64, 4)), f"{_RESNEXT}, Section 5.2"),
-    "resnext29_8x64d": Named(partial(resnext29, cardinality=8, group_width=64), f"{_RESNEXT}, Section 5.1"),
+    "resnext101_64x4d": Named(partial(imagenet_resnet, DEPTHS[101], _resnext(64, 4)), f"{_RESNEXT}, Section 5.1"),
+    "resnext29_8x64d": Named(partial(resnext29, cardinality=8, group_width=64), f"{_RESNEXT}, Section 5.3"),
 }
