@@ -117,6 +117,7 @@ SHORTCUTS = {
 }
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_shortcuts_that_are_the_identity_grow(shortcut: str) -> None:
     shallow = small(shortcut=shortcut)
@@ -141,6 +142,7 @@ def test_a_scale_that_falls_with_depth_is_made_up_for(order: NormOrder) -> None:
     assert deeper.get_layer("stage1_block1_scale").scale == pytest.approx(1 / np.sqrt(6))
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("order", ["original", "relu_before_add", "full_preact"])
 def test_wider_is_the_same_function(order: NormOrder) -> None:
     shallow = small(norm_order=order, block=BottleneckBlock(bottleneck_ratio=0.5), squeeze_excite=4)
@@ -201,6 +203,7 @@ NETS |= {
 }
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("name", NETS)
 def test_every_family_grows(name: str) -> None:
     spec, changes = NETS[name]

@@ -54,6 +54,7 @@ def test_no_name_is_there_twice_and_all_have_the_prefix(name: str) -> None:
     assert names[0] == "a_image"
 
 
+@pytest.mark.backend
 def test_features_are_the_outputs_of_the_layers_of_their_names() -> None:
     model = reskeras.build(small())
     randomise(model)

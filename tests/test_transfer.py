@@ -50,6 +50,7 @@ def test_the_preset_computes_what_keras_applications_does(name: str, size: int) 
     keras.backend.clear_session()
 
 
+@pytest.mark.backend
 def test_a_bias_that_the_target_lacks_goes_into_the_batch_norm_behind_it() -> None:
     biased, plain = reskeras.build(small(conv_bias="always")), reskeras.build(small())
     randomise(biased)
@@ -70,6 +71,7 @@ def test_another_epsilon_goes_into_the_variance_or_into_gamma(before: float, aft
     np.testing.assert_allclose(other.predict(images(), verbose=0), one.predict(images(), verbose=0), rtol=1e-4)
 
 
+@pytest.mark.backend
 def test_an_encoder_takes_the_weights_of_its_classifier() -> None:
     spec = UNet(
         input_shape=(64, 64, 3),
@@ -83,7 +85,8 @@ def test_an_encoder_takes_the_weights_of_its_classifier() -> None:
     reskeras.transfer_weights(theirs, ours, prefix="encoder_")
     bridge = keras.Model(ours.input, ours.get_layer("encoder_stage4").output)
     x = images(64, 64, 3, n=1)
-    np.testing.assert_allclose(numpy(bridge(x)), numpy(theirs(x)), rtol=1e-4, atol=1e-4)
+    expected = numpy(theirs(x))
+    np.testing.assert_allclose(numpy(bridge(x)), expected, rtol=1e-4, atol=1e-5 * expected.max())
 
 
 def test_pretrained_weights_are_those_of_keras_applications(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +115,12 @@ def test_pretrained_weights_are_those_of_keras_applications(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        (small(), small(block=BottleneckBlock()), r"stage1_block1_conv1 .*kernel \[3, 3, 8, 8\] there, \[1, 1, 8, 2\] here"),
+        (small(), small(block=BottleneckBlock()), r"the source has no stage1_block1_conv3 \(kernel \[1, 1, 2, 8\] in the target\)"),
+        (
+            small(),
+            small(stages=[{"blocks": 2, "width": 8}, {"blocks": 1, "width": 12, "stride": 2}]),
+            r"stage2_block1_conv1 .*: kernel \[3, 3, 8, 16\] there, \[3, 3, 8, 12\] here",
+        ),
         (
             small(stages=[{"blocks": 1, "width": 8}]),
             small(),

@@ -1,0 +1,87 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Networks
+#
+# What a network costs, where weights come from, and how a trained network becomes a deeper one without forgetting anything.
+
+# %%
+import dataclasses
+
+import keras
+import numpy as np
+
+import reskeras
+from reskeras.data import open_data
+from reskeras.spec import Stage, TrainSpec
+from reskeras.train import evaluate, train
+
+# %% [markdown]
+# The cost of a network is arithmetic on its spec: no Keras model is built. ResNet-50 in its two forms has one number of parameters and two of
+# multiply-adds.
+
+# %%
+for name in ("resnet50", "resnet50_v1_5", "preact1001", "unet"):
+    cost = reskeras.cost(name)
+    print(f"{name:14} {cost.trainable_params:>12,} parameters  {cost.macs / 1e9:7.2f} GMAC  {cost.depth:5} layers deep")
+
+# %% [markdown]
+# A picture, as a paper would draw it.
+
+# %%
+reskeras.plot("resnet20", "resnet20.svg")
+
+# %% [markdown]
+# keras.applications' weights fit, because the network is the same: equal outputs show it. (With a network, `weights="imagenet"`.)
+
+# %%
+theirs = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3))
+ours = reskeras.build(dataclasses.replace(reskeras.preset("resnet50v2"), input_shape=(64, 64, 3)))
+reskeras.transfer_weights(theirs, ours)
+image = np.random.default_rng(0).normal(size=(1, 64, 64, 3))
+print("largest difference:", np.abs(theirs.predict(image, verbose=0) - ours.predict(image, verbose=0)).max())
+
+# %% [markdown]
+# **Growing.** A residual block whose branch gives zero is the identity, so a deeper network can start as the trained shallower one. Train one
+# block per stage, grow to three, and the score is the same before any further training.
+
+# %%
+data = open_data("digits", (8, 8, 1))
+spec = reskeras.preset("digits_basic")
+shallow = dataclasses.replace(spec, stages=[Stage(blocks=1, width=16), Stage(blocks=1, width=32, stride=2)])
+deep = dataclasses.replace(spec, stages=[Stage(blocks=3, width=16), Stage(blocks=3, width=32, stride=2)])
+model = reskeras.build(shallow)
+train(model, data, TrainSpec(epochs=3, learning_rate=1e-2))
+before = evaluate(model, data, "val")
+grown = reskeras.grow(model, deep)
+grown.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+print("before:", before, "\ngrown: ", evaluate(grown, data, "val"))
+
+# %%
+for epoch in train(grown, data, TrainSpec(epochs=2, learning_rate=3e-3)):
+    print(epoch.number, f"{epoch.metrics['val_accuracy']:.3f}")
+
+# %% [markdown]
+# Where no weights make a new block the identity, the reason is said.
+
+# %%
+try:
+    reskeras.grow(model, dataclasses.replace(deep, norm_order="norm_after_add"))
+except reskeras.RequestError as error:
+    print(error)
+
+# %% [markdown]
+# For use, batch norm is folded into the convolutions where it follows them, and the network is traced once.
+
+# %%
+answer = reskeras.predictor(grown)
+images = np.random.default_rng(1).random((5, 8, 8, 1))
+print(np.abs(answer(images) - grown.predict(images, verbose=0)).max())
