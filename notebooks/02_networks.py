@@ -25,8 +25,8 @@ from reskeras.spec import Stage, TrainSpec
 from reskeras.train import evaluate, train
 
 # %% [markdown]
-# The cost of a network is arithmetic on its spec: no Keras model is built. ResNet-50 in its two forms has one number of parameters and two of
-# multiply-adds.
+# The cost of a network is arithmetic on its spec: no Keras model is built. ResNet-50 in its two forms has one number of parameters
+# and two of multiply-adds.
 
 # %%
 for name in ("resnet50", "resnet50_v1_5", "preact1001", "unet"):
@@ -50,8 +50,8 @@ image = np.random.default_rng(0).normal(size=(1, 64, 64, 3))
 print("largest difference:", np.abs(theirs.predict(image, verbose=0) - ours.predict(image, verbose=0)).max())
 
 # %% [markdown]
-# **Growing.** A residual block whose branch gives zero is the identity, so a deeper network can start as the trained shallower one. Train one
-# block per stage, grow to three, and the score is the same before any further training.
+# **Growing.** A residual block whose branch gives zero is the identity, so a deeper network can start as the trained shallower one.
+# Train one block per stage, grow to three, and the score is the same before any further training.
 
 # %%
 data = open_data("digits", (8, 8, 1))
