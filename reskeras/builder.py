@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from reskeras.errors import RequestError
 from reskeras.families import as_spec, assemble
 from reskeras.layers import KerasLayers
 from reskeras.spec import AnySpec, Features
@@ -36,6 +37,8 @@ def build(spec: AnySpec | str, *, features: Sequence[str] | None = None, weights
     """
     spec = as_spec(spec)
     if features is not None:
+        if isinstance(features, str) or not features:
+            raise RequestError(f"features is a list of endpoints' names, such as ['stage1'] (got {features!r})")
         spec = dataclasses.replace(spec, head=Features(endpoints=tuple(features)))
     inputs, outputs = assemble(spec, KerasLayers(len(spec.input_shape) - 1, spec.data_format, spec.init))
     model: Any = keras.Model(inputs, outputs, name=spec.name)

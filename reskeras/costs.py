@@ -32,7 +32,8 @@ class Cost:
     inference_bytes: int
     """The most memory in bytes that the activations of one image need at once in inference, each freed after its last use."""
     receptive_field: int
-    """Side in pixels of the part of the image that one position of the last maps depends on (before a global pooling)."""
+    """Side in pixels of the part of the image that one position of the last maps depends on (before a global pooling). Where ways
+    meet whose parts lie beside each other, as in hourglasses and behind averaged shortcuts, the larger part alone counts."""
     depth: int
     """Convolutions and dense layers on the longest way from image to output: the number in a net's name. Gates are left out."""
     layers: int

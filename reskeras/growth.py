@@ -57,7 +57,10 @@ def grow(model: keras.Model, spec: AnySpec | str) -> keras.Model:
 
     Raises:
         RequestError: this cannot be done; one line says where and why.
+        TypeError: not a model.
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"grow takes a built model, not a {type(model).__name__}; reskeras.build makes one")
     spec = as_spec(spec)
     target = build(spec)
     _Growth(model, target, spec).run()
@@ -174,6 +177,8 @@ class _Growth:
             return repeats
         if "concat" in layers:
             return None
+        if "transition_conv1" in layers:
+            return "dense layers outside the family 'densenet' end in a convolution to a width, which everything passes"
         if "add" not in layers:
             if isinstance(options, UNet) and options.padding == "valid":
                 return "padding 'valid' trims the maps"
@@ -183,9 +188,14 @@ class _Growth:
                 return "without a shortcut everything passes a norm, by statistics that no weights undo"
             if options.norm_order in PRE_ACTIVATION:
                 return "without a shortcut everything passes an activation, which cuts off what is negative"
+            if options.dropout:
+                return "without a shortcut everything passes dropout in training"
             if options.squeeze_excite:
                 return "without a shortcut everything passes squeeze-and-excitation, whose gate is less than one"
             return repeats if options.activation != "relu" else None
+        if options.norm_order == "relu_before_add" and options.activation == "relu" and options.residual_scale != "learned":
+            # At zero a ReLU passes no gradient, and a little above it most channels close for good in the first steps.
+            return "its branch ends in a ReLU, which gives nothing only where it learns nothing; residual_scale 'learned' can"
         match options.shortcut:
             case ScaledShortcut():
                 return "shortcut 'scaled' multiplies what passes"
@@ -211,14 +221,8 @@ class _Growth:
         if isinstance(layers.get("scale"), keras.layers.Dense):
             return  # learned from zero
         last = layers.get(f"norm{len(convs)}") if options.norm_order != "full_preact" else None
-        silent = last or convs[-1]
-        for weight in (silent.gamma, silent.beta) if last else silent.weights:
+        for weight in (last.gamma, last.beta) if last else convs[-1].weights:
             weight.assign(np.zeros(weight.shape))
-        if options.norm_order == "relu_before_add" and options.activation == "relu":
-            # A ReLU at exactly zero passes no gradient, so the branch gives a number that vanishes in any sum.
-            shift = silent.beta if last else silent.bias
-            tiny = 1e-7 if keras.backend.standardize_dtype(silent.compute_dtype) == "float16" else 1e-20
-            shift.assign(np.full(shift.shape, tiny))
 
     def _multiply_before(self, layer: Any, ratio: float) -> None:
         before = self.producer[id(layer.input)]

@@ -76,7 +76,7 @@ def freeze(model: keras.Model, pattern: str) -> int:
     """
     layers = [layer for layer in model.layers if layer.weights and fnmatch.fnmatchcase(layer.name, pattern)]
     if not layers:
-        names = [layer.name for layer in model.layers if layer.weights]
+        names = [layer.name for layer in model.layers if layer.weights] or ["(none)"]
         raise RequestError(f"no layer with weights is called {pattern!r}{did_you_mean(pattern, names)}; the first is {names[0]!r}")
     for layer in layers:
         layer.trainable = False

@@ -14,7 +14,7 @@ import itertools
 import math
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Strict, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Strict, Tag, ValidationError
 from pydantic.dataclasses import dataclass
 
 from reskeras.errors import RequestError
@@ -23,6 +23,7 @@ _CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 # Counts are strict: `True` is not 1 and "16" is not 16. Floats are not, because PyYAML reads `1e-3` as a string.
 Count = Annotated[int, Strict(), Field(gt=0)]
+Repeats = Annotated[int, Strict(), Field(gt=0, le=10_000)]
 Whole = Annotated[int, Strict(), Field(ge=0)]
 Flag = Annotated[bool, Strict()]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -266,7 +267,7 @@ Stem = Annotated[CifarStem | ImagenetStem | DeepStem | LinearStem, Field(discrim
 class Stage:
     """Blocks at one resolution."""
 
-    blocks: Count
+    blocks: Repeats
     width: Count
     """Output channels of every block of the stage."""
     stride: Count = 1
@@ -277,14 +278,14 @@ class Stage:
 class DenseStage:
     """Dense layers at one resolution; their width follows from the growth rate."""
 
-    blocks: Count
+    blocks: Repeats
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Level:
     """One resolution of a U-Net: the encoder has this stage on the way down, the decoder on the way up."""
 
-    blocks: Count = 1
+    blocks: Repeats = 1
     width: Count
 
 
@@ -360,7 +361,7 @@ class _Options:
     """Reduction ratio of squeeze-and-excitation on every branch (arXiv 1709.01507; 16 in the paper); None for none."""
     data_format: Literal["channels_last", "channels_first"] = "channels_last"
     """Of the model's images and tensors. `input_shape` is always written channels last; with `channels_first` the model takes
-    [N,C,H,W] (and on TensorFlow runs on a GPU alone)."""
+    [N,C,H,W] (for which TensorFlow has only some of its kernels on a CPU)."""
     layer_prefix: Annotated[str, Field(pattern=r"^([A-Za-z][A-Za-z0-9_]*)?$")] = ""
     """Begins the name of every layer."""
 
@@ -559,10 +560,10 @@ class Hourglass(_ResidualOptions):
     input_shape: InputShape
     block: Block = BottleneckBlock(bottleneck_ratio=0.5)
     norm_order: NormOrder = "full_preact"
-    stacks: Count = 1
+    stacks: Repeats = 1
     depth: Annotated[int, Strict(), Field(ge=1, le=8)] = 4
     """Halvings within one hourglass."""
-    blocks: Count = 1
+    blocks: Repeats = 1
     """Blocks at each place of an hourglass (nModules)."""
     width: Count = 256
     head: MapHead
@@ -622,11 +623,10 @@ def fit_to_data(spec: AnySpec, input_shape: tuple[int, ...], classes: int, task:
     """
     wanted: type = Segmenter if task == "segmentation" else Classifier
     if not isinstance(spec.head, wanted):
+        found = f"(the network is of the family {spec.family!r} with head {spec.head.kind!r})"
         if task == "segmentation":
-            raise ValueError(
-                f"masks need a network of the family 'unet' with a segmentation head (the network's family is {spec.family!r})"
-            )
-        raise ValueError(f"it has labels, not masks, and needs a classifier (the network's family is {spec.family!r})")
+            raise ValueError(f"masks need a segmentation head, which a network of the family 'unet' has {found}")
+        raise ValueError(f"it has labels, not masks, and needs a classifier {found}")
     shape = (math.prod(input_shape),) if len(spec.input_shape) == 1 else tuple(input_shape)
     if len(spec.input_shape) != len(shape):
         raise ValueError(f"it has images of {len(shape) - 1} dimensions, the network works in {len(spec.input_shape) - 1}")
@@ -635,7 +635,10 @@ def fit_to_data(spec: AnySpec, input_shape: tuple[int, ...], classes: int, task:
     # One map with a sigmoid tells two classes apart as well as two do.
     binary = isinstance(spec.head, Segmenter) and spec.head.classes == 1 and classes == 2
     head: Any = spec.head if binary else dataclasses.replace(spec.head, classes=classes)  # type: ignore[arg-type]
-    return dataclasses.replace(spec, input_shape=shape, head=head)
+    try:
+        return dataclasses.replace(spec, input_shape=shape, head=head)
+    except ValidationError as error:
+        raise ValueError("; ".join(mistake["msg"].removeprefix("Value error, ") for mistake in error.errors())) from error
 
 
 def image_shape(spec: AnySpec) -> ImageShape:
@@ -679,6 +682,10 @@ def _check_block(
         without = f"block kind {block.kind!r} has no shortcut" if not _is_residual(block) else "shortcut is 'none'"
         raise ValueError(f"{changed[0]} is about a branch beside a shortcut, but {without}")
 
+    if spec.zero_init_last and spec.residual_scale == "learned":
+        raise ValueError(
+            "zero_init_last: a learned residual_scale starts at zero too, and behind two zeros nothing gets a gradient"
+        )
     if spec.zero_init_last and spec.norm_order == "relu_before_add" and spec.activation == "relu":
         raise ValueError(
             "zero_init_last: under norm_order 'relu_before_add' the branch ends in a ReLU, which at zero passes no gradient"
@@ -713,7 +720,6 @@ def check_sizes(input_shape: tuple[int, ...], trims: tuple[int, ...]) -> None:
     """
     for axis, size in enumerate(input_shape[:-1]):
         if output_size(size, trims) is None:
-            # Sizes that can come once in every 2^halvings; none up to the limit means blocks that trim all pixels away.
             down = next((s for s in range(size - 1, 0, -1) if output_size(s, trims)), None)
             up = fitting_size(size, trims)
             nearest = " and ".join(str(s) for s in (down, up) if s) or f"none up to {_LARGEST_IMAGE}"
@@ -725,7 +731,8 @@ def check_sizes(input_shape: tuple[int, ...], trims: tuple[int, ...]) -> None:
 
 def fitting_size(size: int, trims: tuple[int, ...]) -> int | None:
     """The least size from this one on that can be halved between the levels; None where there is none."""
-    return next((s for s in range(size, _LARGEST_IMAGE) if output_size(s, trims)), None)
+    # Sizes that can come once in every 2^halvings; further on than the largest image there are none because blocks trim all away.
+    return next((s for s in range(size, max(_LARGEST_IMAGE, size + 2 ** len(trims))) if output_size(s, trims)), None)
 
 
 def output_size(size: int, trims: tuple[int, ...]) -> int | None:

@@ -172,7 +172,7 @@ def _path_in_document(loc: tuple[int | str, ...], document: Any) -> list[str]:
     # pydantic puts the tag of a union into the path (`block.dense.growth_rate`); the file has no such key.
     path: list[str] = []
     for part in loc:
-        if part == "by_preset":
+        if part in ("by_preset", "number", "word"):
             continue
         if path and not isinstance(document, dict | list | tuple) and document is not None:
             break

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -57,7 +58,11 @@ def transfer_weights(source: keras.Model, target: keras.Model, *, prefix: str = 
 
     Raises:
         RequestError: one line for every layer that one of the two lacks, and for every pair whose shapes or strides differ.
+        TypeError: not models.
     """
+    for model in (source, target):
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"transfer_weights takes built models, not a {type(model).__name__}; reskeras.build makes one")
     there = _layers(source, "")
     here = _layers(target, prefix)
     if not head:
@@ -106,8 +111,10 @@ def load_pretrained(model: keras.Model, spec: AnySpec, weights: str) -> None:
         weights: `imagenet` (downloaded and cached by Keras), or a file that keras.applications takes.
 
     Raises:
-        RequestError: keras.applications has no such network.
+        RequestError: keras.applications has no such network, or there is no such file.
     """
+    if weights != "imagenet" and not Path(weights).is_file():
+        raise RequestError(f"weights {weights!r}: neither `imagenet` nor a file")
     prefix, body = "", spec
     if isinstance(spec, UNet):
         prefix, body = f"{spec.layer_prefix}encoder_", encoder_of(spec) or spec

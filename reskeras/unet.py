@@ -40,7 +40,8 @@ def unet(spec: UNet, layers: Layers) -> tuple[Any, Any]:
             check_sizes(spec.input_shape, trims)
     primitives = Primitives(layers, spec, padding=spec.padding, blocks=_count_blocks(spec))
     inputs = layers.input(spec.input_shape, name=f"{primitives.prefix}image")
-    rims = [_rim(size, trims, axis) for axis, size in enumerate(layers.size(inputs))]
+    padded = spec.sizes == "pad"
+    rims = [_rim(size, trims, axis) if padded else (0, 0) for axis, size in enumerate(layers.size(inputs))]
     x = layers.pad(inputs, rims, name=f"{primitives.prefix}image_pad") if any(map(any, rims)) else inputs
     if encoder is None:
         skips, bridge = _own_encoder(x, spec, primitives)

@@ -90,6 +90,9 @@ def test_every_family_has_endpoints(name: str, endpoints: list[str]) -> None:
 
 
 def test_an_unknown_endpoint_is_refused_with_those_there_are() -> None:
+    for wrong in ("stage1", []):
+        with pytest.raises(reskeras.RequestError, match="features is a list of endpoints' names"):
+            reskeras.build(small(), features=wrong)
     with pytest.raises(reskeras.RequestError, match="no endpoint 'stage9'; this network has stem, stage1, stage2"):
         reskeras.build(small(), features=["stage9"])
 

@@ -293,7 +293,7 @@ def test_a_fresh_search_keeps_the_old_one_and_a_refused_one_changes_nothing(data
 def test_labels_need_a_classifier_and_masks_a_unet(data: ImageData) -> None:
     masks = {"x_train": np.zeros((4, 8, 8)), "x_val": np.zeros((4, 8, 8))}
     masks |= {f"y_{split}": np.arange(4 * 64).reshape(4, 8, 8) % 2 for split in ("train", "val")}
-    with pytest.raises(reskeras.RequestError, match="masks need a network of the family 'unet'"):
+    with pytest.raises(reskeras.RequestError, match="masks need a segmentation head"):
         tune(tiny(), from_arrays(masks), directory="s", trials=1)
     unet = Space(reskeras.preset("unet_small"), {"stages.*.blocks": [1, 2]})
     with pytest.raises(reskeras.RequestError, match="it has labels, not masks"):

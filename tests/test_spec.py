@@ -148,6 +148,8 @@ FLAT = {"input_shape": (12,), "stem": LinearStem(), "stages": (Stage(blocks=1, w
         ({"block": DenseBlock(), "drop_path_rate": 0.1}, "drop_path_rate is about a branch .* block kind 'dense' has no shortcut"),
         ({"shortcut": "none", "zero_init_last": True}, "zero_init_last is about a branch .* shortcut is 'none'"),
         ({"norm_order": "relu_before_add", "zero_init_last": True}, "zero_init_last: .* passes no gradient"),
+        ({"zero_init_last": True, "residual_scale": "learned"}, "behind two zeros nothing gets a gradient"),
+        ({"stages": (Stage(blocks=10_000, width=16), {"blocks": 10_001, "width": 16})}, "less than or equal to 10000"),
         ({"norm": BatchNorm, "residual_scale": float("inf")}, "finite number"),
         (FLAT | {"stages": (Stage(blocks=1, width=16, stride=2),)}, "no size that a stage's stride could divide"),
         (FLAT | {"stem": ImagenetStem()}, "'imagenet' divides an image's sides"),
@@ -309,3 +311,12 @@ def test_commands_on_specs_import_no_framework(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_long_signals_are_no_problem_for_a_unet() -> None:
+    spec = UNet(input_shape=(1 << 17, 1), stages=(Level(width=4), Level(width=8)), head=Segmenter(classes=2))
+    assert reskeras.cost(spec).macs > 0
+    padded = dataclasses.replace(spec, input_shape=(44_101, 1), sizes="pad")
+    assert reskeras.cost(padded).params == reskeras.cost(spec).params
+    with pytest.raises(ValidationError, match=r"input_shape\.0: 44101 cannot be halved 1 times; .* 44100 and 44102"):
+        dataclasses.replace(padded, sizes="refuse")

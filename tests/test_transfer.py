@@ -106,6 +106,8 @@ def test_pretrained_weights_are_those_of_keras_applications(monkeypatch: pytest.
     theirs = resnet50(include_top=False, weights="imagenet")
     last = "stage4_block3_conv3"
     np.testing.assert_array_equal(numpy(mine.get_layer(last).kernel), numpy(theirs.get_layer("conv5_block3_3_conv").kernel))
+    with pytest.raises(reskeras.RequestError, match=r"weights 'none\.h5': neither `imagenet` nor a file"):
+        reskeras.build("resnet50", weights="none.h5")
     with pytest.raises(
         reskeras.RequestError, match="there are none for 'resnet50_v1_5', only for networks that differ from resnet50"
     ):

@@ -38,7 +38,9 @@ def presets(pattern: str, as_json: bool) -> None:
 def show(network: str) -> None:
     """Print the spec of NETWORK, a preset's name or a spec file, as YAML: a start for a file of your own."""
     if is_file(network):
-        click.echo(dump_recipe(load_recipe(network)), nl=False)
+        recipe = load_recipe(network)
+        reskeras.cost(recipe.model)  # refuses what only shows when the parts are put together
+        click.echo(dump_recipe(recipe), nl=False)
     else:
         click.echo(f"# {source_line(network)}\n{reskeras.dump_spec(reskeras.preset(network))}", nl=False)
 
