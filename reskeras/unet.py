@@ -42,7 +42,7 @@ def unet(spec: UNet, layers: Layers) -> tuple[Any, Any]:
     inputs = layers.input(spec.input_shape, name=f"{primitives.prefix}image")
     padded = spec.sizes == "pad"
     rims = [_rim(size, trims, axis) if padded else (0, 0) for axis, size in enumerate(layers.size(inputs))]
-    x = layers.pad(inputs, rims, name=f"{primitives.prefix}image_pad") if any(map(any, rims)) else inputs
+    x = _padded(inputs, rims, primitives) if any(map(any, rims)) else inputs
     if encoder is None:
         skips, bridge = _own_encoder(x, spec, primitives)
     else:
@@ -109,6 +109,15 @@ def _rim(size: int, trims: tuple[int, ...], axis: int) -> tuple[int, int]:
     if fit is None:
         raise RequestError(f"input_shape.{axis}: no size from {size} on can be halved {len(trims) - 1} times")
     return (fit - size) // 2, fit - size - (fit - size) // 2
+
+
+def _padded(x: Any, rims: list[tuple[int, int]], primitives: Primitives) -> Any:
+    layers, name = primitives.layers, f"{primitives.prefix}image"
+    if len(rims) < 3:
+        return layers.pad(x, rims, name=f"{name}_pad")
+    # TensorFlow 2.21 merges a padding into the 3-D convolution right behind it and forgets the one of the convolution.
+    x = layers.pad(x, [(before, after + 1) for before, after in rims], name=f"{name}_pad")
+    return layers.crop(x, [(0, 1)] * len(rims), name=f"{name}_crop")
 
 
 def _own_encoder(x: Any, spec: UNet, primitives: Primitives) -> tuple[list[Any], Any]:
