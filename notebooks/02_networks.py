@@ -73,8 +73,9 @@ for epoch in train(grown, data, TrainSpec(epochs=2, learning_rate=3e-3)):
 # Where no weights make a new block the identity, the reason is said.
 
 # %%
+other = dataclasses.replace(shallow, norm_order="norm_after_add")
 try:
-    reskeras.grow(model, dataclasses.replace(deep, norm_order="norm_after_add"))
+    reskeras.grow(reskeras.build(other), dataclasses.replace(deep, norm_order="norm_after_add"))
 except reskeras.RequestError as error:
     print(error)
 

@@ -85,7 +85,8 @@ class _Growth:
         kept = {self._twin(layer.name) for layer in target.layers}
         if lost := [name for name in self.trained if name not in kept]:
             raise RequestError(
-                f"{spec.name} has no layer {lost[0]}, the trained network has: only more blocks or greater widths can grow"
+                f"the trained network has a layer {lost[0]}, which the new one lacks: "
+                "the two may differ in blocks and widths alone, and only upwards"
             )
 
     def run(self) -> None:
@@ -154,6 +155,7 @@ class _Growth:
         if block is None or block not in self.new_blocks:
             raise RequestError(
                 "the trained network has no such layer, and it is in no new block, so no weights make it the identity"
+                + (" (a stage becomes wider than what comes before it; widen that too)" if "shortcut" in layer.name else "")
             )
         inputs = [self.channels[id(tensor)] for tensor in _list(layer.input)]
         match layer:

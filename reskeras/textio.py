@@ -1,6 +1,7 @@
 """Specs to and from text: YAML in, YAML out, JSON Schema, and errors that name the file, the place and what would be right."""
 
 import dataclasses
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def error_lines(error: ValidationError, document: Any, where: str, prefix: str =
             continue  # only because its items are wrong, which their own lines say
         path = paths[id(mistake)]
         place = ".".join(part for part in (prefix, *path) if part)
-        lines.append(": ".join(part for part in (where, place, _message(mistake, path)) if part))
+        lines.append(": ".join(part for part in (where, place, _message(mistake, path, document)) if part))
     return lines
 
 
@@ -186,14 +187,15 @@ def _path_in_document(loc: tuple[int | str, ...], document: Any) -> list[str]:
     return path
 
 
-def _message(mistake: Any, path: list[str]) -> str:
+def _message(mistake: Any, path: list[str], document: Any) -> str:
     kind, context = mistake["type"], mistake.get("ctx", {})
     got = f" (got {_shorten(mistake['input'])})"
     match kind:
         case "unexpected_keyword_argument":
             if path == ["vary"]:
                 return "this is a search space; `reskeras tune` takes it"
-            return "unknown key" + did_you_mean(path[-1], _all_keys()) + got
+            known = _known_keys(_at(document, path[:-1]), path[-1])
+            return f"unknown key{did_you_mean(path[-1], known) or '; known here: ' + ', '.join(known)}{got}"
         case "missing" | "missing_keyword_only_argument" | "missing_argument":
             return "this key is missing"
         case "union_tag_not_found":
@@ -218,9 +220,23 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _all_keys() -> set[str]:
-    document = schema()
-    return {key for definition in document["$defs"].values() for key in definition.get("properties", {})}
+def _at(document: Any, path: list[str]) -> Any:
+    for part in path:
+        document = document[int(part)] if isinstance(document, list | tuple) else document[part]
+    return document
+
+
+def _known_keys(parent: dict[str, Any], key: str) -> list[str]:
+    """The keys that a mapping may have: those of the type it names, or else of the one that it resembles most."""
+    tags = {parent.get("kind"), parent.get("family")} - {None}
+    definitions = [definition["properties"] for definition in schema()["$defs"].values() if "properties" in definition]
+
+    def likeness(properties: dict[str, Any]) -> tuple[bool, int, float]:
+        named = any(properties.get(tag, {}).get("const") in tags for tag in ("kind", "family")) if tags else True
+        nearest = max(difflib.SequenceMatcher(None, key, name).ratio() for name in properties)
+        return named, len(parent.keys() & properties.keys()), nearest
+
+    return [name for name in max(definitions, key=likeness) if name not in parent]
 
 
 def _check_bounds(root: yaml.Node, where: str) -> None:

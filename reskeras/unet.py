@@ -91,7 +91,8 @@ def _check_encoder(encoder: ResNet | DenseNet, spec: UNet) -> None:
     levels = len(spec.stages)
     if halvings != levels:
         raise RequestError(
-            f"stages: the encoder {encoder.name!r} halves its images {halvings} times: one level for each, not {levels}"
+            f"stages: the encoder {encoder.name!r} halves its images {halvings} times, "
+            f"so there are {halvings} levels (got {levels})"
         )
 
 

@@ -68,9 +68,11 @@ def test_show_edit_train(tmp_path: Path, blobs_npz: Path) -> None:
     assert "input_shape and classes follow the data: 8x8x1 and 3 (the spec has 32x32x3 and 10)" in done.stderr
     assert "epoch   2 of 2" in done.stderr
     assert done.stdout.startswith("test split: accuracy")
-    trained = reskeras.load_spec("trained/resnet20/spec.yaml")
+    trained = reskeras.load_spec("trained/my/spec.yaml")
     assert (trained.input_shape, trained.head.classes, trained.stages[0].blocks) == ((8, 8, 1), 3, 1)
-    assert Path("trained/resnet20/model.keras").exists()
+    assert Path("trained/my/model.keras").exists()
+    again = run("train", "my.yaml", "--data", str(blobs_npz), "--epochs", "1")
+    assert "saved: trained/my-2/model.keras" in again.stdout  # what was trained before stays
 
 
 def test_tune_tells_its_result_as_json_on_a_clean_standard_output(tmp_path: Path, blobs_npz: Path) -> None:

@@ -194,7 +194,7 @@ def test_unets_that_make_no_sense_are_refused(changes: dict[str, object], messag
 
 def test_an_encoder_is_checked_when_its_network_is_put_together() -> None:
     unet = reskeras.preset("unet_resnet34")
-    with pytest.raises(reskeras.RequestError, match="'resnet20' halves its images 2 times: one level for each, not 5"):
+    with pytest.raises(reskeras.RequestError, match="'resnet20' halves its images 2 times, so there are 2 levels"):
         reskeras.cost(dataclasses.replace(unet, encoder={"preset": "resnet20"}))
     with pytest.raises(reskeras.RequestError, match="unknown preset 'resnet43'; did you mean 'resnet"):
         reskeras.cost(dataclasses.replace(unet, encoder={"preset": "resnet43"}))
@@ -320,3 +320,35 @@ def test_long_signals_are_no_problem_for_a_unet() -> None:
     assert reskeras.cost(padded).params == reskeras.cost(spec).params
     with pytest.raises(ValidationError, match=r"input_shape\.0: 44101 cannot be halved 1 times; .* 44100 and 44102"):
         dataclasses.replace(padded, sizes="refuse")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("block: {kind: bottleneck, groups: 4}", "block.groups: unknown key; known here: bottleneck_ratio, cardinality (got 4)"),
+        ("norm: {kind: group, momentum: 0.9}", "norm.momentum: unknown key; known here: groups, epsilon (got 0.9)"),
+        ("stages: [{block: 3, width: 16}]", "stages.0.block: unknown key; did you mean 'blocks'? (got 3)"),
+        ("train: {epoch: 3}", "train.epoch: unknown key; did you mean 'epochs'? (got 3)"),
+        ("strideat: 3x3", "strideat: unknown key; did you mean 'stride_at'? (got '3x3')"),
+    ],
+)
+def test_an_unknown_key_is_told_what_is_known_where_it_stands(changed: str, message: str, tmp_path: Path) -> None:
+    text = reskeras.dump_spec(reskeras.preset("resnet20"))
+    key = changed.partition(":")[0].replace("strideat", "stride_at")
+    kept = [line for line in text.splitlines() if not line.startswith((f"{key}:", "  -") if key == "stages" else f"{key}:")]
+    (tmp_path / "net.yaml").write_text("\n".join([*kept, changed]))
+    with pytest.raises(reskeras.RequestError) as error:
+        reskeras.load_spec("net.yaml")
+    assert f"net.yaml: {message}" in str(error.value).splitlines()
+
+
+def test_every_field_and_value_of_a_spec_is_explained() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "spec.md").read_text()
+    words = set()
+    for name, definition in schema()["$defs"].items():
+        if name not in ("TrainSpec", "PresetEncoder"):
+            words |= definition.get("properties", {}).keys()
+            for field in definition.get("properties", {}).values():
+                words |= set(field.get("enum", [field.get("const", "")]))
+    missing = sorted(word for word in words if word and f"`{word}`" not in page)
+    assert not missing

@@ -9,6 +9,7 @@ import click
 
 import reskeras
 from reskeras.presets import source
+from reskeras.spec import Recipe
 from reskeras.textio import dump_recipe, load_recipe
 from reskeras.textio import schema as spec_schema
 
@@ -43,6 +44,8 @@ def show(network: str) -> None:
         click.echo(dump_recipe(recipe), nl=False)
     else:
         click.echo(f"# {source_line(network)}\n{reskeras.dump_spec(reskeras.preset(network))}", nl=False)
+        training = dump_recipe(Recipe(model=reskeras.preset(network))).splitlines()[-1]
+        click.echo(f"# How `reskeras train` trains it unless a line like this says otherwise:\n# {training}")
 
 
 @click.command()
@@ -58,7 +61,7 @@ def cost(network: str, as_json: bool) -> None:
     image = "x".join(map(str, spec.input_shape))
     rows = [
         ("parameters", f"{found.trainable_params:,}", "trainable"),
-        ("", f"{found.params:,}", "with batch-norm statistics"),
+        *([("", f"{found.params:,}", "with batch-norm statistics")] if found.params != found.trainable_params else []),
         ("MACs", _count(found.macs), f"multiply-adds of convolutions and dense layers, one image {image}"),
         ("memory", _bytes(found.activation_bytes), "activations of one image in training, float32"),
         ("", _bytes(found.inference_bytes), "activations of one image in inference, float32"),

@@ -1,6 +1,7 @@
 """`reskeras train`."""
 
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def train(network: str, data: str, epochs: int | None, seed: int | None, out: Pa
     recipe = load_recipe(network) if is_file(network) else Recipe(model=reskeras.preset(network))
     changes: dict[str, Any] = {name: value for name, value in {"epochs": epochs, "seed": seed}.items() if value is not None}
     console.print(f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False)
-    folder = out or Path("trained") / recipe.model.name
+    folder = out or _new_folder(Path("trained"), Path(network).stem)
     if folder.exists() and not folder.is_dir():
         raise reskeras.RequestError(f"--out {folder}: a file is in the way")
     from reskeras.data import open_data
@@ -49,7 +50,8 @@ def train(network: str, data: str, epochs: int | None, seed: int | None, out: Pa
     console.print(images.describe(), highlight=False)
     keras.utils.set_random_seed(recipe.train.seed)
     model: Any = build(recipe.model)
-    console.print(f"{recipe.model.name}: {model.count_params():,} parameters, {recipe.train.epochs} epochs", highlight=False)
+    params = reskeras.cost(recipe.model).trainable_params
+    console.print(f"{recipe.model.name}: {params:,} parameters, {recipe.train.epochs} epochs", highlight=False)
 
     def on_epoch(epoch: Epoch) -> None:
         scores = "  ".join(
@@ -69,6 +71,12 @@ def train(network: str, data: str, epochs: int | None, seed: int | None, out: Pa
         test = evaluate(model, images, "test")
         click.echo("test split: " + ", ".join(f"{name} {percent(name, value)}" for name, value in test.items()))
     click.echo(f"saved: {folder}/model.keras, {folder}/spec.yaml")
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """A folder that is not there yet: what was trained before stays."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(folder for folder in (parent / name for name in names) if not folder.exists())
 
 
 def _fitted(model: Any, images: Any, console: Console) -> Any:

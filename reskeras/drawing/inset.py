@@ -18,9 +18,10 @@ GAP, RADIUS, PITCH = 16.0, 9.0, 46.0
 
 
 def pick(trace: Trace, units: Iterable[str]) -> str:
-    """The block to show: the first whose shortcut is the identity, else the first."""
+    """The block to show: one whose shortcut is the identity, and not the first of a pre-activation stage, which forks later."""
     units = list(units)
-    return next((unit for unit in units if arc_of(trace, unit) == "identity"), units[0])
+    alike = [unit for unit in units if arc_of(trace, unit) == "identity"]
+    return next((unit for unit in alike if not unit.endswith("block1")), alike[0] if alike else units[0])
 
 
 def inset(trace: Trace, unit: str, title: str) -> Canvas:

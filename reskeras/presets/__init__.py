@@ -17,6 +17,8 @@ def preset(name: str) -> Any:
     Raises:
         RequestError: no preset has this name; the message names the nearest.
     """
+    if name not in _ALL and name.endswith((".yaml", ".yml", ".json")):
+        raise RequestError(f"{name!r} is no preset; reskeras.load_spec({name!r}) reads a file")
     if name not in _ALL:
         raise RequestError(f"unknown preset {name!r}{did_you_mean(name, _ALL) or ';'} `reskeras presets` lists all {len(_ALL)}")
     return dataclasses.replace(_ALL[name].make(), name=name)
