@@ -279,7 +279,7 @@ def _fusible(node: Any) -> bool:
     return (
         type(layer) is keras.layers.BatchNormalization
         and layer.trainable
-        and not layer.renorm
+        and not getattr(layer, "renorm", False)  # Keras 3.12 has none
         and not layer.synchronized
         and len(x.shape) == 4
         and layer.axis in (-1, 3)

@@ -249,6 +249,7 @@ def test_refusals(monkeypatch):
         training_twin(model)
 
 
+@pytest.mark.main_path
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
 def test_losses_see_the_logits_behind_a_saturated_softmax(recompute):
     # From probabilities alone a cross-entropy is at most -log(1e-7) = 16.1, and what is further off gets no gradient.
