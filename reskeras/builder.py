@@ -22,7 +22,6 @@ def build(spec: AnySpec | str, *, features: Sequence[str] | None = None, weights
     Args:
         spec: the spec.
         features: names of endpoints (such as `["stem", "stage2"]`) to give, as a dict, in the place of the head's output.
-
         weights: `imagenet` or a file, for networks that keras.applications has (see `reskeras.transfer.load_pretrained`); None
             leaves them random.
 

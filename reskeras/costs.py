@@ -6,11 +6,11 @@ Not called `cost`: importing a module of that name would put it in the place of 
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from reskeras.families import as_spec, assemble
-from reskeras.primitives import Padding
-from reskeras.spec import Activation, AnySpec, BatchNorm, Init, Norm
+from reskeras.primitives import Convolution, Layers, Padding, PoolKind
+from reskeras.spec import Activation, AnySpec, BatchNorm, Norm
 
 FLOAT32 = 4
 """Bytes of a number."""
@@ -104,7 +104,7 @@ class Maps:
         return math.prod(self.sides) * self.channels
 
 
-class Arithmetic:
+class Arithmetic(Layers):
     """`reskeras.primitives.Layers` that counts: one `Maps` where Keras would have one layer, under the same name."""
 
     def __init__(self) -> None:
@@ -119,38 +119,19 @@ class Arithmetic:
     def channels(self, x: Maps) -> int:
         return x.channels
 
-    def conv(
-        self,
-        x: Maps,
-        width: int,
-        kernel: int,
-        *,
-        name: str,
-        bias: bool,
-        stride: int = 1,
-        groups: int = 1,
-        padding: Padding = "same",
-        zero: bool = False,
-        activation: str | None = None,
-        bias_start: float = 0.0,
-        float32: bool = False,
-        init: Init | None = None,
-    ) -> Maps:
-        if kernel > 1 and stride > 1 and padding == "same" and x.sides:
-            x = self.pad(x, [(kernel // 2, kernel // 2)] * len(x.sides), name=f"{name}_pad")
-            padding = "valid"
-        lost = kernel - 1 if padding == "valid" else 0
-        sides = tuple(math.ceil((side - lost) / stride) for side in x.sides)
-        weights = kernel ** len(x.sides) * x.channels // groups * width
+    def convolution(self, x: Maps, conv: Convolution, *, name: str) -> Maps:
+        lost = conv.kernel - 1 if conv.padding == "valid" else 0
+        sides = tuple(math.ceil((side - lost) / conv.stride) for side in x.sides)
+        weights = conv.kernel ** len(x.sides) * x.channels // conv.groups * conv.width
         return self._make(
             name,
             (x,),
             sides=sides,
-            channels=width,
-            params=weights + bias * width,
+            channels=conv.width,
+            params=weights + conv.bias * conv.width,
             macs=weights * math.prod(sides),
-            field=x.field + round((kernel - 1) * x.step) if x.sides else 1,
-            step=x.step * stride,
+            field=x.field + round((conv.kernel - 1) * x.step) if x.sides else 1,
+            step=x.step * conv.stride,
             depth=x.depth + 1,
         )
 
@@ -190,14 +171,8 @@ class Arithmetic:
         x = self._make(name, (x,), params=1)
         return self._make(f"{name}_join", (x,), alias=True)
 
-    def pool(
-        self, x: Maps, kind: Literal["max", "average"], size: int, stride: int, *, name: str, rim: int = 0, ceil: bool = False
-    ) -> Maps:
-        if rim:
-            x = self.pad(x, [(rim, rim)] * len(x.sides), name=f"{name}_pad")
-        if not x.sides:
-            return self._make(name, (x,))
-        lost = 0 if ceil or min(x.sides) < size else size - 1
+    def window(self, x: Maps, kind: PoolKind, size: int, stride: int, padding: Padding, *, name: str) -> Maps:
+        lost = size - 1 if padding == "valid" else 0
         sides = tuple(math.ceil((side - lost) / stride) for side in x.sides)
         return self._make(name, (x,), sides=sides, field=x.field + round((size - 1) * x.step), step=x.step * stride)
 

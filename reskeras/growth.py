@@ -29,7 +29,7 @@ from reskeras.spec import (
 from reskeras.unet import encoder_of
 
 Array = np.ndarray[Any, Any]
-Channels = np.ndarray[Any, Any]
+Channels = Array
 """Of each channel of a tensor: the channel of the trained network that it carries, or -1 where it is new."""
 
 _BLOCK = re.compile(r"(?P<stage>.+)_block(?P<number>\d+)_(?P<part>.+)")
@@ -45,8 +45,8 @@ def grow(model: keras.Model, spec: AnySpec | str) -> keras.Model:
 
     Blocks are added at the end of a stage (before its last block where that one has the stride). The outputs are equal to float
     rounding, in inference mode and (but for dropout and drop path, which are random there) in training mode, and the new
-    weights receive gradients. Widths can grow where the channels
-    stay separate: not under layer or group norm, in grouped convolutions, or past a shortcut that pads channels.
+    weights receive gradients. Widths can grow where the channels stay separate: not under layer or group norm, in grouped
+    convolutions, or past a shortcut that pads channels.
 
     Args:
         model: a network that `reskeras.build` made of a spec like this one, but with fewer blocks or smaller widths.

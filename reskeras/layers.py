@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 import keras
 
-from reskeras.primitives import Padding
+from reskeras.primitives import Convolution, Layers, Padding, PoolKind
 from reskeras.spec import Activation, BatchNorm, GroupNorm, Init, LayerNorm, Norm
 
 _NORMAL = {"he_normal": (2.0, "fan_in"), "glorot_normal": (1.0, "fan_avg"), "lecun_normal": (1.0, "fan_in")}
 """Scale and mode of the normal initialisers: the variance is scale / fan."""
 
 
-class KerasLayers:
+class KerasLayers(Layers):
     """`reskeras.primitives.Layers` on the Keras functional API.
 
     Args:
@@ -41,42 +41,22 @@ class KerasLayers:
     def channels(self, x: Any) -> int:
         return int(x.shape[self.axis])
 
-    def conv(
-        self,
-        x: Any,
-        width: int,
-        kernel: int,
-        *,
-        name: str,
-        bias: bool,
-        stride: int = 1,
-        groups: int = 1,
-        padding: Padding = "same",
-        zero: bool = False,
-        activation: str | None = None,
-        bias_start: float = 0.0,
-        float32: bool = False,
-        init: Init | None = None,
-    ) -> Any:
+    def convolution(self, x: Any, conv: Convolution, *, name: str) -> Any:
         options = {
-            "use_bias": bias,
-            "kernel_initializer": "zeros" if zero else self._initializer(init or self.init),
-            "bias_initializer": keras.initializers.Constant(bias_start) if bias_start else "zeros",
-            "activation": activation,
-            "dtype": "float32" if float32 else None,
+            "use_bias": conv.bias,
+            "kernel_initializer": "zeros" if conv.zero else self._initializer(conv.init or self.init),
+            "bias_initializer": keras.initializers.Constant(conv.bias_start) if conv.bias_start else "zeros",
+            "activation": conv.activation,
+            "dtype": "float32" if conv.float32 else None,
             "name": name,
         }
         if self.dims == 0:
-            return keras.layers.Dense(width, **options)(x)
-        if kernel > 1 and stride > 1 and padding == "same":
-            # Keras' own "same" pads strided convolutions at the far edges alone; the papers' code pads both edges alike.
-            x = self.pad(x, [(kernel // 2, kernel // 2)] * self.dims, name=f"{name}_pad")
-            padding = "valid"
-        layer = self._layer("Conv")
-        return layer(width, kernel, strides=stride, groups=groups, padding=padding, **options, **self.format)(x)
+            return keras.layers.Dense(conv.width, **options)(x)
+        shape = {"strides": conv.stride, "groups": conv.groups, "padding": conv.padding}
+        return self._layer("Conv{}D")(conv.width, conv.kernel, **shape, **options, **self.format)(x)
 
     def conv_transpose(self, x: Any, width: int, *, name: str) -> Any:
-        layer = self._named("Conv{}DTranspose")
+        layer = self._layer("Conv{}DTranspose")
         return layer(width, 2, strides=2, kernel_initializer=self._initializer(self.init), name=name, **self.format)(x)
 
     def dense(self, x: Any, width: int, *, name: str, activation: str | None) -> Any:
@@ -117,29 +97,23 @@ class KerasLayers:
         x = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name=name)(x)
         return keras.layers.Reshape(shape, name=f"{name}_join")(x)
 
-    def pool(
-        self, x: Any, kind: Literal["max", "average"], size: int, stride: int, *, name: str, rim: int = 0, ceil: bool = False
-    ) -> Any:
-        if rim:
-            x = self.pad(x, [(rim, rim)] * self.dims, name=f"{name}_pad")
-        # Maps smaller than the window are kept whole: a net for small images may halve them once too often.
-        padding = "same" if ceil or any(side < size for side in self.size(x)) else "valid"
-        layer = self._layer("MaxPooling" if kind == "max" else "AveragePooling")
+    def window(self, x: Any, kind: PoolKind, size: int, stride: int, padding: Padding, *, name: str) -> Any:
+        layer = self._layer("MaxPooling{}D" if kind == "max" else "AveragePooling{}D")
         return layer(size, strides=stride, padding=padding, name=name, **self.format)(x)
 
     def global_pool(self, x: Any, *, name: str, keep_sides: bool = False) -> Any:
         if self.dims == 0:
             return x
-        return self._layer("GlobalAveragePooling")(keepdims=keep_sides, name=name, **self.format)(x)
+        return self._layer("GlobalAveragePooling{}D")(keepdims=keep_sides, name=name, **self.format)(x)
 
     def upsample(self, x: Any, *, name: str) -> Any:
-        return self._layer("UpSampling")(2, name=name, **(self.format if self.dims > 1 else {}))(x)
+        return self._layer("UpSampling{}D")(2, name=name, **(self.format if self.dims > 1 else {}))(x)
 
     def pad(self, x: Any, amounts: Sequence[tuple[int, int]], *, name: str) -> Any:
-        return self._layer("ZeroPadding")(self._amounts(amounts), name=name, **self.format)(x)
+        return self._layer("ZeroPadding{}D")(self._amounts(amounts), name=name, **self.format)(x)
 
     def crop(self, x: Any, amounts: Sequence[tuple[int, int]], *, name: str) -> Any:
-        return self._layer("Cropping")(self._amounts(amounts), name=name, **(self.format if self.dims > 1 else {}))(x)
+        return self._layer("Cropping{}D")(self._amounts(amounts), name=name, **(self.format if self.dims > 1 else {}))(x)
 
     def pad_channels(self, x: Any, width: int, *, name: str) -> Any:
         # Keras has no layer for it, so space and channels become an image whose far edge is padded.
@@ -166,10 +140,7 @@ class KerasLayers:
         scale, mode = _NORMAL[init]
         return keras.initializers.VarianceScaling(scale, mode, "untruncated_normal")
 
-    def _layer(self, kind: str) -> Any:
-        return self._named(kind + "{}D")
-
-    def _named(self, pattern: str) -> Any:
+    def _layer(self, pattern: str) -> Any:
         return getattr(keras.layers, pattern.format(self.dims))
 
     def _amounts(self, amounts: Sequence[tuple[int, int]]) -> Any:

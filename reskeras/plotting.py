@@ -36,8 +36,8 @@ def plot(spec: AnySpec | str, path: str | os.PathLike[str]) -> Path:
     spec gives the same bytes, given the same matplotlib.
 
     Raises:
-        RequestError: another suffix, a folder that does not exist, a file that cannot be written, no preset of this name.
-        ValueError: the parts of the spec do not fit each other.
+        RequestError: another suffix, a folder that does not exist, a file that cannot be written, no preset of this name, or
+            parts of the spec that do not fit each other.
         TypeError: not a spec.
     """
     path = Path(path)
@@ -62,8 +62,7 @@ def figure(spec: AnySpec | str) -> Any:
     """The picture as a `matplotlib.figure.Figure`.
 
     Raises:
-        RequestError: no preset has this name.
-        ValueError: the parts of the spec do not fit each other.
+        RequestError: no preset has this name, or the parts of the spec do not fit each other.
         TypeError: not a spec.
     """
     page = draw(spec)

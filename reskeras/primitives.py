@@ -5,6 +5,7 @@ The families and blocks call a `Layers`, and do not import Keras: `reskeras.laye
 property that tests/test_costs.py checks on random specs.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
@@ -12,12 +13,34 @@ from typing import Any, Literal, Protocol
 from reskeras.spec import PRE_ACTIVATION, Activation, Init, NoNorm, Norm, NormOrder, ResidualScale, Shortcut, residual_scale
 
 Padding = Literal["same", "valid"]
+PoolKind = Literal["max", "average"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Convolution:
+    """What there is to say of a convolution."""
+
+    width: int
+    kernel: int
+    stride: int
+    groups: int
+    padding: Padding
+    bias: bool
+    zero: bool
+    """Whether the kernel starts at zero."""
+    activation: str | None
+    bias_start: float
+    float32: bool
+    """Whether it computes in float32 under every precision policy."""
+    init: Init | None
+    """Another initialiser than the network's."""
 
 
 class Layers(Protocol):
     """One call is one layer (or a padding and a layer); tensors are whatever the implementation passes around.
 
     Sizes are those of the spatial sides; a tensor of a fully connected net has none, and there a convolution is a dense layer.
+    `conv` and `pool` are the same for all implementations, which have `convolution` and `window`.
     """
 
     def input(self, shape: tuple[int, ...], *, name: str) -> Any:
@@ -46,11 +69,29 @@ class Layers(Protocol):
         float32: bool = False,
         init: Init | None = None,
     ) -> Any:
-        """A convolution; sides become ceil(side / stride) with padding `same`, which pads alike on both edges.
+        """A convolution; sides become ceil(side / stride) with padding `same`, which pads alike on both edges."""
+        sides = len(self.size(x))
+        if kernel > 1 and stride > 1 and padding == "same" and sides:
+            # Keras' own "same" pads strided convolutions at the far edges alone; the papers' code pads both edges alike.
+            x = self.pad(x, [(kernel // 2, kernel // 2)] * sides, name=f"{name}_pad")
+            padding = "valid"
+        convolution = Convolution(
+            width=width,
+            kernel=kernel,
+            stride=stride,
+            groups=groups,
+            padding=padding,
+            bias=bias,
+            zero=zero,
+            activation=activation,
+            bias_start=bias_start,
+            float32=float32,
+            init=init,
+        )
+        return self.convolution(x, convolution, name=name)
 
-        `zero` starts the kernel at zero, `float32` computes in it under every precision policy, `init` is another initialiser
-        than the network's.
-        """
+    def convolution(self, x: Any, conv: Convolution, *, name: str) -> Any:
+        """One convolution, whose padding is `same` only where Keras' is alike on both edges."""
 
     def conv_transpose(self, x: Any, width: int, *, name: str) -> Any:
         """A 2x2 transposed convolution with stride 2 and a bias."""
@@ -79,10 +120,16 @@ class Layers(Protocol):
     def learned_scale(self, x: Any, *, name: str) -> Any:
         """X times a scalar that is learned from zero."""
 
-    def pool(
-        self, x: Any, kind: Literal["max", "average"], size: int, stride: int, *, name: str, rim: int = 0, ceil: bool = False
-    ) -> Any:
+    def pool(self, x: Any, kind: PoolKind, size: int, stride: int, *, name: str, rim: int = 0, ceil: bool = False) -> Any:
         """Pooling without padding, behind a rim of zeros where one is given; `ceil` keeps what is left at the far edges."""
+        if rim:
+            x = self.pad(x, [(rim, rim)] * len(self.size(x)), name=f"{name}_pad")
+        # Maps smaller than the window are kept whole: a net for small images may halve them once too often.
+        padding: Padding = "same" if ceil or any(side < size for side in self.size(x)) else "valid"
+        return self.window(x, kind, size, stride, padding, name=name)
+
+    def window(self, x: Any, kind: PoolKind, size: int, stride: int, padding: Padding, *, name: str) -> Any:
+        """One pooling; sides become ceil(side / stride) with padding `same`."""
 
     def global_pool(self, x: Any, *, name: str, keep_sides: bool = False) -> Any:
         """The mean over the sides; without `keep_sides` they are dropped."""

@@ -13,7 +13,7 @@ from reskeras.presets import preset
 from reskeras.spec import AnySpec, Classifier, UNet
 from reskeras.unet import encoder_of
 
-# From keras.applications' layer names (3.12 to 3.15) to ours. `{s}` counts stages from 2 there, from 1 here.
+# From keras.applications' layer names (3.12 to 3.15) to ours. Stages count from 2 there, from 1 here.
 _STAGE = r"conv(?P<stage>\d+)_block(?P<block>\d+)_"
 _SHARED = [
     (r"conv1_conv", "stem_conv"),

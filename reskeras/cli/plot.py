@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 import reskeras
+from reskeras.cli.specs import is_file
 from reskeras.plotting import plot as draw
 from reskeras.textio import load_recipe
 
@@ -18,7 +19,7 @@ def plot(network: str, output: str | None) -> None:
     Stages are boxes as tall as their resolution and as deep as their width is large; arcs are shortcuts; one block is shown layer
     by layer.
     """
-    if Path(network).suffix in (".yaml", ".yml", ".json"):
+    if is_file(network):
         spec, name = load_recipe(network).model, Path(network).stem
     else:
         spec, name = reskeras.preset(network), network

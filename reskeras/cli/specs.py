@@ -9,8 +9,8 @@ import click
 
 import reskeras
 from reskeras.presets import source
-from reskeras.spec import Recipe
-from reskeras.textio import dump_recipe, load_recipe
+from reskeras.spec import TrainSpec
+from reskeras.textio import dump_document, dump_recipe, load_recipe, to_document
 from reskeras.textio import schema as spec_schema
 
 
@@ -44,8 +44,8 @@ def show(network: str) -> None:
         click.echo(dump_recipe(recipe), nl=False)
     else:
         click.echo(f"# {source_line(network)}\n{reskeras.dump_spec(reskeras.preset(network))}", nl=False)
-        training = dump_recipe(Recipe(model=reskeras.preset(network))).splitlines()[-1]
-        click.echo(f"# How `reskeras train` trains it unless a line like this says otherwise:\n# {training}")
+        training = dump_document({"train": to_document(TrainSpec())})
+        click.echo(f"# How `reskeras train` trains it unless a line like this says otherwise:\n# {training}", nl=False)
 
 
 @click.command()

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from reskeras.costs import Arithmetic, Maps
 from reskeras.families import assemble
-from reskeras.primitives import Padding
-from reskeras.spec import Activation, AnySpec, Init, Norm, PresetEncoder, UNet
+from reskeras.primitives import Convolution, Padding, PoolKind
+from reskeras.spec import Activation, AnySpec, Norm, PresetEncoder, UNet
 from reskeras.unet import encoder_of
 
 Role = Literal["conv", "norm", "activation", "add", "concat", "multiply", "pool", "other"]
@@ -42,29 +42,13 @@ class Trace(Arithmetic):
         """The layers whose names begin with this one and an underscore, in the order in which they run."""
         return [maps for maps in self.made if maps.name.startswith(f"{name}_")]
 
-    def conv(
-        self,
-        x: Maps,
-        width: int,
-        kernel: int,
-        *,
-        name: str,
-        bias: bool,
-        stride: int = 1,
-        groups: int = 1,
-        padding: Padding = "same",
-        zero: bool = False,
-        activation: str | None = None,
-        bias_start: float = 0.0,
-        float32: bool = False,
-        init: Init | None = None,
-    ) -> Maps:
-        words = conv_words(kernel, len(x.sides))
-        more = [f"/{stride}"] if stride > 1 else []
-        more += [f"{groups} groups"] if groups > 1 else []
-        lines = (words, ", ".join([str(width), *more]), *([ACTIVATIONS.get(activation, activation)] if activation else []))
-        self.notes[name] = Note("conv", lines)
-        return super().conv(x, width, kernel, name=name, bias=bias, stride=stride, groups=groups, padding=padding)
+    def convolution(self, x: Maps, conv: Convolution, *, name: str) -> Maps:
+        words = conv_words(conv.kernel, len(x.sides))
+        more = [f"/{conv.stride}"] if conv.stride > 1 else []
+        more += [f"{conv.groups} groups"] if conv.groups > 1 else []
+        activation = [ACTIVATIONS.get(conv.activation, conv.activation)] if conv.activation else []
+        self.notes[name] = Note("conv", (words, ", ".join([str(conv.width), *more]), *activation))
+        return super().convolution(x, conv, name=name)
 
     def norm(self, x: Maps, spec: Norm, *, name: str, zero: bool = False) -> Maps:
         self.notes[name] = Note("norm", (NORMS[spec.kind], *(["γ = 0"] if zero else [])))
@@ -95,13 +79,11 @@ class Trace(Arithmetic):
         self.notes[name] = Note("other", ("× α", "learned"))
         return super().learned_scale(x, name=name)
 
-    def pool(
-        self, x: Maps, kind: Literal["max", "average"], size: int, stride: int, *, name: str, rim: int = 0, ceil: bool = False
-    ) -> Maps:
+    def window(self, x: Maps, kind: PoolKind, size: int, stride: int, padding: Padding, *, name: str) -> Maps:
         # Pooling of one pixel only leaves some out: option A's way of halving.
         words = ("subsample" if size == 1 else f"{'max' if kind == 'max' else 'avg'} pool", f"/{stride}")
         self.notes[name] = Note("pool", words)
-        return super().pool(x, kind, size, stride, name=name, rim=rim, ceil=ceil)
+        return super().window(x, kind, size, stride, padding, name=name)
 
     def global_pool(self, x: Maps, *, name: str, keep_sides: bool = False) -> Maps:
         self.notes[name] = Note("pool", ("global", "avg pool"))
