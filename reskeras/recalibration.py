@@ -1,6 +1,7 @@
 """Batch-norm statistics as they are, not as a moving average remembers them; and as they were, in frozen layers."""
 
 import fnmatch
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -8,11 +9,15 @@ import numpy as np
 
 from reskeras.errors import RequestError, did_you_mean
 
+Moment = np.ndarray[Any, Any]
+
 ACTIVATION_BYTES = 512 << 20
 """Aim for the activations of one forward pass; 32 images pass together at least."""
+MOST_RECALIBRATED = 8192
+"""Images that statistics are computed from, at most."""
 
 
-def recalibrate(model: keras.Model, images: Any, max_images: int = 8192) -> int:
+def recalibrate(model: keras.Model, images: Any, max_images: int = MOST_RECALIBRATED) -> int:
     """Sets every batch norm's moving mean and variance to the mean and population variance of its input over the images.
 
     A frozen batch norm (`trainable` false) keeps its statistics: it uses them in training too.
@@ -34,27 +39,58 @@ def recalibrate(model: keras.Model, images: Any, max_images: int = 8192) -> int:
     Raises:
         RequestError: there are no images; nothing is changed.
     """
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
+    return recalibrate_over(model, _batches(images, max_images, images_per_pass(model)))
+
+
+def recalibrate_over(model: keras.Model, batches: Iterable[Any]) -> int:
+    """As `recalibrate`, over batches of images [N,H,W,C] that pass one by one."""
+    norms = norms_of(model)
     if not norms:
         return 0
     momenta = [layer.momentum for layer in norms]
-    means = [np.zeros(layer.moving_mean.shape) for layer in norms]
-    squares = [np.zeros(layer.moving_mean.shape) for layer in norms]
-    count = 0
+
+    def moments(batch: Any) -> list[Moment]:
+        model(batch, training=True)
+        return [
+            keras.ops.convert_to_numpy(average).astype(np.float64)
+            for layer in norms
+            for average in (layer.moving_mean, layer.moving_variance)
+        ]
+
     for layer in norms:
         layer.momentum = 0.0  # so that a forward pass leaves its own batch's moments behind
     try:
-        for batch in _batches(images, max_images, _images_per_pass(model)):
-            model(batch, training=True)
-            count += len(batch)
-            for index, layer in enumerate(norms):
-                mean = keras.ops.convert_to_numpy(layer.moving_mean).astype(np.float64)
-                variance = keras.ops.convert_to_numpy(layer.moving_variance).astype(np.float64)
-                means[index] += len(batch) * mean
-                squares[index] += len(batch) * (variance + mean**2)
+        return pooled(norms, batches, moments)
     finally:
         for layer, momentum in zip(norms, momenta, strict=True):
             layer.momentum = momentum
+
+
+def norms_of(model: keras.Model) -> list[Any]:
+    """The batch norms of a model that are not frozen."""
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
+
+
+def pooled(norms: Sequence[Any], batches: Iterable[Any], moments: Callable[[Any], Sequence[Moment]]) -> int:
+    """Sets the statistics of batch norms to moments pooled over batches of images, and returns the number of images.
+
+    Args:
+        norms: the layers.
+        batches: of images.
+        moments: runs a batch; gives the mean and the variance of each norm's input, one after the other, in float64.
+
+    Raises:
+        RequestError: there are no images.
+    """
+    means = [np.zeros(layer.moving_mean.shape) for layer in norms]
+    squares = [np.zeros(layer.moving_mean.shape) for layer in norms]
+    count = 0
+    for batch in batches:
+        found = iter(moments(batch))
+        count += len(batch)
+        for index, (mean, variance) in enumerate(zip(found, found, strict=True)):
+            means[index] += len(batch) * mean
+            squares[index] += len(batch) * (variance + mean**2)
     if count == 0:
         raise RequestError("there are no images to compute batch-norm statistics from")
     for layer, mean, square in zip(norms, means, squares, strict=True):
@@ -91,7 +127,8 @@ def _batches(images: Any, max_images: int, size: int) -> Any:
             yield images[start : min(start + size, max_images)]
 
 
-def _images_per_pass(model: keras.Model) -> int:
+def images_per_pass(model: keras.Model) -> int:
+    """Images whose activations, of all layers, take up `ACTIVATION_BYTES`; 32 at least."""
     # Called eagerly, a Functional model keeps every layer's output until it returns.
     per_image = sum(4 * int(np.prod(layer.output.shape[1:])) for layer in model.layers)
     return max(32, ACTIVATION_BYTES // per_image)

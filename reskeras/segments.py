@@ -11,7 +11,7 @@ With `recompute` a segment forgets its inner activations and computes them again
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -58,7 +58,7 @@ class _Twin(keras.Model):  # type: ignore[misc]
     def __init__(self, model: keras.Model, recompute: bool) -> None:
         super().__init__(inputs=model.input, outputs=model.output, name=f"{model.name}_twin")
         self.dtype_policy = model.dtype_policy
-        self._plan = _Plan(self, recompute)
+        self._plan = Plan(self, recompute)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """As the original's, one function call per segment."""
@@ -86,10 +86,20 @@ class _Twin(keras.Model):  # type: ignore[misc]
         raise NotImplementedError("a training twin is not saved; save the model it was made from, which has the same variables")
 
 
-class _Plan:
-    """The segments of a model and the traced functions that they share."""
+class Plan:
+    """The segments of a Functional model and the traced functions that they share.
 
-    def __init__(self, model: keras.Model, recompute: bool) -> None:
+    Args:
+        model: whose graph is run.
+        recompute: as in `training_twin`.
+        functions: the traced functions by structure; plans of several models may share them.
+
+    Attributes:
+        states: the variables of each segment; those of another model of the same `structure` fit as well.
+        structure: equal for models that run alike: all but names, initial values and seeds.
+    """
+
+    def __init__(self, model: keras.Model, recompute: bool, functions: dict[Any, Any] | None = None) -> None:
         self.recompute = recompute
         cuts = _cut(model)
         size = _RECOMPUTED_CUTS if recompute else 1
@@ -100,18 +110,26 @@ class _Plan:
             taken = {id(tensor) for node in part for tensor in node.input_tensors}
             wanted |= {key for key in taken if makers.get(key) != number}
         self.segments = [_Segment(part, wanted) for part in parts]
-        self.functions: dict[Any, Any] = {}
+        self.functions = {} if functions is None else functions
+        self.states = [segment.state for segment in self.segments]
+        keys = [id(tensor) for tensor in (*model.inputs, *(tensor for part in parts for node in part for tensor in node.outputs))]
+        numbers = {key: number for number, key in enumerate(keys)}
+        self.structure = (
+            recompute,
+            *((part.structure, part.switches(), *(numbers[key] for key in part.inputs)) for part in self.segments),
+            *(numbers[id(tensor)] for tensor in model.outputs),
+        )
 
-    def run(self, tensors: dict[int, Any], training: bool) -> None:
+    def run(self, tensors: dict[int, Any], training: bool, states: list[list[Any]] | None = None) -> None:
         """Adds to the tensors (by the ids of the symbolic ones) all that the segments hand on."""
-        for segment in self.segments:
+        for segment, state in zip(self.segments, self.states if states is None else states, strict=True):
             inputs = [tensors[key] for key in segment.inputs]
-            key = (segment.structure, segment.switches(), training)
+            recompute = self.recompute and training
+            inline = not recompute and len(self.segments) <= _INLINED
+            key = (segment.structure, segment.switches(), training, recompute, inline)
             if key not in self.functions:
-                recompute = self.recompute and training
-                inline = not recompute and len(self.segments) <= _INLINED
                 self.functions[key] = _recomputed(segment) if recompute else _forward(segment, training, inline=inline)
-            outputs, losses, logits = self.functions[key](inputs, segment.state)
+            outputs, losses, logits = self.functions[key](inputs, state)
             for number, value in logits.items():
                 outputs[number]._keras_logits = value
             tensors.update(zip(segment.outputs, outputs, strict=True))
@@ -133,7 +151,12 @@ class _Segment:
         # Handles (tf.Variable), not values: read and assigned within the function, they cost the step's own graph no ops.
         self.state = [variable.value for variable in self.variables]
         numbers = {key: number for number, key in enumerate([*self.inputs, *made])}
-        self.structure = (*(_describe(node, numbers) for node in nodes), *(numbers[key] for key in self.outputs))
+        shapes = {id(tensor): tensor.shape for node in nodes for tensor in node.input_tensors}
+        self.structure = (
+            *(_describe(node, numbers) for node in nodes),
+            *(shapes[key] for key in self.inputs),
+            *(numbers[key] for key in self.outputs),
+        )
 
     def switches(self) -> tuple[bool, ...]:
         """What may change between two compilations: which layers and variables are frozen."""
@@ -216,7 +239,7 @@ def _forward(segment: _Segment, training: bool, *, inline: bool) -> Any:
                 variable.assign(new)
         return outputs, losses, logits
 
-    return tf.function(forward, autograph=False, experimental_attributes=None if inline else _NOT_INLINED)
+    return function(forward, inline=inline)
 
 
 def _recomputed(segment: _Segment) -> Any:
@@ -238,7 +261,7 @@ def _recomputed(segment: _Segment) -> Any:
             [*outputs, *losses, *logits.values()], wanted, upstream, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
 
-    gradients = tf.function(backward, autograph=False, experimental_attributes=_NOT_INLINED)
+    gradients = function(backward, inline=False)
 
     def run(inputs: list[Any], state: list[Any]) -> Any:
         # Read before `forward` moves seeds and statistics on, so that the second run is the first one again.
@@ -271,6 +294,15 @@ def _recomputed(segment: _Segment) -> Any:
         return list(results[:losses_from]), list(results[losses_from:logits_from]), logits
 
     return run
+
+
+def function(python: Callable[..., Any], *, inline: bool = True, reduce_retracing: bool = False) -> Any:
+    """A `tf.function` of what needs no autograph."""
+    attributes = None if inline else _NOT_INLINED
+    made = tf.function(python, autograph=False, experimental_attributes=attributes, reduce_retracing=reduce_retracing)
+    # TensorFlow counts traces by source line, and would warn of as many functions as there are structures.
+    made._omit_frequent_tracing_warning = True
+    return made
 
 
 def _fusible(node: Any) -> bool:
@@ -308,7 +340,10 @@ def _fused_norm(layer: keras.layers.BatchNormalization, x: Any) -> Any:
 
 def _fuse_updates(optimizer: keras.optimizers.Optimizer) -> None:
     """Makes plain SGD and Adam update a variable in one op each, with the same result; other optimizers stay as they are."""
-    ops = tf.raw_ops
+    fused = fused_update(optimizer)
+    if fused is None:
+        return
+    slots, apply = fused
     stock = optimizer._backend_update_step
 
     def update(gradients: list[Any], variables: list[Any], learning_rate: Any) -> None:
@@ -317,34 +352,48 @@ def _fuse_updates(optimizer: keras.optimizers.Optimizer) -> None:
         if not dense or any(value.dtype != tf.float32 for value in values):
             stock(gradients, variables, learning_rate)
             return
-        rate = tf.convert_to_tensor(learning_rate, tf.float32)
         numbers = [optimizer._get_variable_index(value) for value in values]
-        apply(rate, list(zip(numbers, [value.handle for value in values], gradients, strict=True)))
-
-    def sgd(rate: Any, updates: list[tuple[int, Any, Any]]) -> None:
-        momentum = tf.constant(optimizer.momentum, tf.float32)
-        for number, var, grad in updates:
-            if optimizer.momentum == 0:
-                ops.ResourceApplyGradientDescent(var=var, alpha=rate, delta=grad)
-            else:
-                accum = optimizer.momentums[number].value.handle
-                nesterov = optimizer.nesterov
-                ops.ResourceApplyKerasMomentum(var=var, accum=accum, lr=rate, grad=grad, momentum=momentum, use_nesterov=nesterov)
-
-    def adam(rate: Any, updates: list[tuple[int, Any, Any]]) -> None:
         step = tf.cast(optimizer.iterations + 1, tf.float32)
+        apply(tf.convert_to_tensor(learning_rate, tf.float32), step, values, [slots[number] for number in numbers], gradients)
+
+    optimizer._backend_update_step = update
+
+
+Update = Callable[[Any, Any, list[Any], list[list[Any]], list[Any]], None]
+"""`(rate, step counted from 1, variables, their slots, their gradients)`; updates variables and slots in place."""
+
+
+def fused_update(optimizer: keras.optimizers.Optimizer) -> tuple[list[list[Any]], Update] | None:
+    """The slots of each variable of a built optimizer, and its update rule in one op per variable; for SGD and Adam alone.
+
+    The rule is that of the optimizer's update step: weight decay, clipping and averaging are not in it.
+    """
+    ops = tf.raw_ops
+
+    def sgd(rate: Any, step: Any, variables: list[Any], slots: list[list[Any]], gradients: list[Any]) -> None:
+        momentum = tf.constant(optimizer.momentum, tf.float32)
+        for var, slot, grad in zip(variables, slots, gradients, strict=True):
+            if not slot:
+                ops.ResourceApplyGradientDescent(var=var.handle, alpha=rate, delta=grad)
+            else:
+                ops.ResourceApplyKerasMomentum(
+                    var=var.handle, accum=slot[0].handle, lr=rate, grad=grad, momentum=momentum, use_nesterov=optimizer.nesterov
+                )
+
+    def adam(rate: Any, step: Any, variables: list[Any], slots: list[list[Any]], gradients: list[Any]) -> None:
         beta1, beta2, epsilon = (
             tf.constant(value, tf.float32) for value in (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
         )
-        powers = {"beta1_power": beta1**step, "beta2_power": beta2**step}
-        for number, var, grad in updates:
-            m, v = optimizer._momentums[number].value.handle, optimizer._velocities[number].value.handle
-            ops.ResourceApplyAdam(var=var, m=m, v=v, **powers, lr=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, grad=grad)
+        shared = {"beta1": beta1, "beta2": beta2, "beta1_power": beta1**step, "beta2_power": beta2**step, "epsilon": epsilon}
+        for var, (m, v), grad in zip(variables, slots, gradients, strict=True):
+            ops.ResourceApplyAdam(var=var.handle, m=m.handle, v=v.handle, lr=rate, grad=grad, **shared)
 
     if type(optimizer) is keras.optimizers.SGD:
-        apply = sgd
+        moments = [optimizer.momentums] if optimizer.momentum else []
+        rule: Update = sgd
     elif type(optimizer) in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad:
-        apply = adam
+        moments = [optimizer._momentums, optimizer._velocities]
+        rule = adam
     else:
-        return
-    optimizer._backend_update_step = update
+        return None
+    return [[moment[number].value for moment in moments] for number in range(len(optimizer._trainable_variables))], rule

@@ -600,6 +600,9 @@ class TrainSpec:
     """Decoupled (arXiv 1711.05101), on kernels only."""
     augment: Augment = "none"
     """`shift_flip` is the usual choice for photographs, `shift` for what has a left and a right, such as digits."""
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """What layers compute in; weights and heads stay float32 (arXiv 1710.03740). `mixed_float16` is for GPUs, `mixed_bfloat16`
+    for TPUs and newer GPUs; on CPUs both are slower."""
     recompute: Flag = False
     """Whether the backward pass computes activations anew instead of keeping them: less than half the memory for a DenseNet, about
     a fifth more time (arXiv 1604.06174; benchmarks/memory.py)."""

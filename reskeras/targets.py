@@ -41,32 +41,48 @@ class Targets:
             return tf.reshape(image, [math.prod(self.data.image_shape)])
         return image if shape == self.data.image_shape else tf.transpose(image, [2, 0, 1])
 
-    def loss(self) -> Any:
-        """Cross-entropy; with several heads the mean of theirs."""
+    @property
+    def signature(self) -> Any:
+        """Equal for networks and data whose images, labels and losses take the same forms."""
+        heads = [(name, tuple(layer.output.shape), layer.activation.__name__) for name, layer in self._heads().items()]
+        data = self.data
+        return (data.task, data.image_shape, data.classes, tuple(self.model.input.shape), tuple(self.outputs), *heads)
+
+    def losses(self) -> dict[str, Any]:
+        """Cross-entropy, for each output; the loss is their mean."""
         losses = {}
         for name, layer in self._heads().items():
             logits = layer.activation is keras.activations.linear
-            if self._binary(layer):
-                losses[name] = keras.losses.BinaryCrossentropy(from_logits=logits, name="loss")
-            else:
-                losses[name] = keras.losses.SparseCategoricalCrossentropy(from_logits=logits, name="loss")
-        return losses if isinstance(self.model.output, dict) else losses["head"]
+            kind = keras.losses.BinaryCrossentropy if self._binary(layer) else keras.losses.SparseCategoricalCrossentropy
+            losses[name] = kind(from_logits=logits, name="loss")
+        return losses
 
-    def metrics(self) -> Any:
+    def metrics(self) -> list[Any]:
         """Accuracy, for masks also the mean intersection over union; of the last head alone."""
-        metrics: list[Any] = ["accuracy"]
+        head = self._heads()["head"]
+        threshold = 0.5 if head.activation is keras.activations.sigmoid else 0.0
+        single, binary = head.output.shape[-1] == 1, self._binary(head)
+        if single:
+            metrics = [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)]
+        elif binary:
+            metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
+        else:
+            metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         if self.data.task == "segmentation":
-            head = self._heads()["head"]
-            if head.output.shape[-1] == 1:
-                threshold = 0.5 if head.activation is keras.activations.sigmoid else 0.0
-                metrics = [
-                    keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold),
-                    keras.metrics.BinaryIoU(name="mean_iou", threshold=threshold),
-                ]
-            else:
-                sparse = not self._binary(head)
-                metrics.append(keras.metrics.MeanIoU(self.data.classes, sparse_y_true=sparse, sparse_y_pred=False, name="mean_iou"))
-        return {"head": metrics} if isinstance(self.model.output, dict) else metrics
+            metrics.append(
+                keras.metrics.BinaryIoU(name="mean_iou", threshold=threshold)
+                if single
+                else keras.metrics.MeanIoU(self.data.classes, sparse_y_true=not binary, sparse_y_pred=False, name="mean_iou")
+            )
+        return metrics
+
+    def compile_options(self) -> dict[str, Any]:
+        """Loss and metrics as `compile` takes them."""
+        losses, metrics = self.losses(), self.metrics()
+        if not isinstance(self.model.output, dict):
+            return {"loss": losses["head"], "metrics": metrics}
+        weights = {name: 1 / len(losses) for name in losses}
+        return {"loss": losses, "loss_weights": weights, "metrics": {"head": metrics}}
 
     def example(self) -> tuple[Any, Any]:
         """Zeros in the form of one target and one output, for what has to be built before training."""

@@ -1,22 +1,27 @@
 """Compile, fit, recalibrate batch norm, evaluate."""
 
 import dataclasses
+import io
+import json
 import math
+import os
+import random
 import time
+import zipfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from reskeras.data.augment import augmented
+from reskeras.builder import build
 from reskeras.data.images import ImageData
-from reskeras.recalibration import recalibrate
-from reskeras.segments import training_twin
-from reskeras.spec import TrainSpec
+from reskeras.feed import Feed
+from reskeras.fitted import FittedRun, scores_of
+from reskeras.recalibration import images_per_pass
+from reskeras.spec import Recipe, TrainSpec
 from reskeras.targets import Targets
-
-_SHUFFLED = 50_000
-"""Images that the shuffle buffer holds: all of CIFAR."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,61 +63,156 @@ def train(
         FloatingPointError: the loss is not finite any more.
         RequestError: `spec.recompute` on another backend than TensorFlow, or under a distribution strategy.
     """
-    keras.utils.set_random_seed(spec.seed)
-    size = data.sizes["train"]
-    batches = data.split("train").shuffle(min(size, _SHUFFLED), seed=spec.seed)
-    targets = Targets(model, data)
-    batches = targets.prepared(augmented(batches, spec.augment, spec.seed)).batch(spec.batch_size).prefetch(2)
-    steps = math.ceil(size / spec.batch_size)
-    runner = _runner(model, spec)
-    options = _options(targets, spec, steps=steps * (spec.epochs - first_epoch))
-    runner.compile(**options)
-    # A step that makes variables while it is traced is traced twice, so those of optimizer and metrics are made before.
-    runner.optimizer.build(runner.trainable_variables)
-    runner.compute_metrics(None, *targets.example())
-    runner.reset_metrics()
-    images = data.split("train").map(lambda image, _: targets.image(image))
-    validation = _in_batches(targets, "val")
-    watch = _Watch(model, first_epoch, images, validation, on_epoch)
-    runner.fit(batches, initial_epoch=first_epoch, epochs=spec.epochs, callbacks=[watch], shuffle=False, verbose=0)
-    if runner is not model:
-        model.compile(**options | {"optimizer": runner.optimizer})
-    return watch.epochs
+    training = Training(model, data, spec, first_epoch=first_epoch)
+    while training.epoch < spec.epochs:
+        epoch = training.run_epoch()
+        if on_epoch is not None:
+            on_epoch(epoch)
+    training.finish()
+    return training.epochs
 
 
 def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float]:
     """Scores a trained (compiled) model on a split: `loss`, `accuracy`, for masks also `mean_iou`."""
-    return _evaluate(model, _in_batches(Targets(model, data), split))
+    batches = Targets(model, data).prepared(data.split(split)).batch(256).prefetch(2)
+    return scores_of(model.evaluate(batches, verbose=0, return_dict=True))
 
 
-def _runner(model: keras.Model, spec: TrainSpec) -> Any:
-    """What is fitted: the model, or on TensorFlow a twin of it that starts sooner and can recompute activations."""
-    import tensorflow as tf
-
-    if spec.recompute or (keras.backend.backend() == "tensorflow" and not tf.distribute.has_strategy()):
-        return training_twin(model, recompute=spec.recompute)
-    return model
-
-
-def _evaluate(model: keras.Model, batches: Any) -> dict[str, float]:
-    return _scores(model.evaluate(batches, verbose=0, return_dict=True))
+def build_seeded(recipe: Recipe) -> Any:
+    """The network of a recipe, its initial weights drawn by the recipe's seed and its layers in the recipe's precision."""
+    _seed(recipe.train.seed)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.train.precision)
+    try:
+        return build(recipe.model)
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
-def _scores(logs: Mapping[str, Any]) -> dict[str, float]:
-    """The loss and the scores of the last head; of the other heads Keras reports the losses, which are in the loss."""
-    scores = {name.removeprefix("head_"): float(value) for name, value in logs.items() if not name.endswith("_loss")}
-    return {name: scores[name] for name in ("accuracy", "mean_iou", "loss") if name in scores}
+def _seed(seed: int) -> None:
+    """Seeds what Keras' initialisers and dropout layers draw their own seeds from.
+
+    `keras.utils.set_random_seed` would also seed TensorFlow's generator, which nothing here draws from, and with it throw away
+    all that TensorFlow has compiled: a quarter of a second for a small network.
+    """
+    random.seed(seed)
 
 
-def _in_batches(targets: Targets, split: str) -> Any:
-    return targets.prepared(targets.data.split(split)).batch(256).prefetch(2)
+class Training:
+    """A training that may pause after any epoch, be saved, and go on elsewhere as if nothing had happened.
+
+    Args:
+        model: as in `train`; under a distribution strategy, one that was built in its scope.
+        data: as in `train`.
+        spec: as in `train`.
+        first_epoch: as in `train`.
+        programs: a `reskeras.compiled.Programs` that this training may share with others of its process; None shares nothing.
+
+    Attributes:
+        epoch: epochs trained in all.
+        epochs: those trained here, and those of a restored state.
+    """
+
+    def __init__(self, model: Any, data: ImageData, spec: TrainSpec, *, first_epoch: int = 0, programs: Any = None) -> None:
+        _seed(spec.seed)
+        self.model, self.spec, self.epoch = model, spec, first_epoch
+        self.epochs: list[Epoch] = []
+        self._targets = targets = Targets(model, data)
+        self._steps = math.ceil(data.sizes["train"] / spec.batch_size)
+        self._schedule = _schedule(spec, first_epoch * self._steps, spec.epochs * self._steps)
+        self._optimizer = _optimizer(spec, self._schedule)
+        self._first = first_epoch
+        compiled = False
+        distributed = False
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            from reskeras.compiled import CompiledRun, Programs, compilable
+
+            programs = programs or Programs()
+            distributed = tf.distribute.has_strategy()
+            compiled = not distributed and compilable(model, self._optimizer)
+        self._feed = Feed(targets, spec.batch_size, spec.augment, distributed=distributed)
+        if compiled:
+            key = (data.digest, targets.signature, spec.batch_size, spec.augment)
+            self._feed = programs.feeds.setdefault(key, self._feed)
+            self._run: Any = CompiledRun(model, targets, self._optimizer, recompute=spec.recompute, programs=programs)
+        else:
+            self._run = FittedRun(model, targets, self._optimizer, recompute=spec.recompute)
+
+    def run_epoch(self) -> Epoch:
+        """Trains for an epoch, recalibrates, validates.
+
+        Raises:
+            FloatingPointError: the loss is not finite any more.
+        """
+        start, number = time.perf_counter(), self.epoch + 1
+        metrics = self._run.epoch(self._feed.training(self.spec.seed, number), self._rates(number))
+        metrics.pop("mean_iou", None)  # over a changing network it says nothing
+        if not math.isfinite(metrics["loss"]):
+            raise FloatingPointError(f"the loss is {metrics['loss']} in epoch {number}")
+        self._run.recalibrate(self._feed.images(images_per_pass(self.model)))
+        metrics |= {f"val_{name}": value for name, value in self._run.evaluate(self._feed.split("val")).items()}
+        self.epoch = number
+        self.epochs.append(Epoch(number=number, metrics=metrics, seconds=time.perf_counter() - start))
+        return self.epochs[-1]
+
+    def finish(self) -> None:
+        """Leaves the model compiled, with its optimizer and all that it remembers, as Keras' `fit` would."""
+        self.model.compile(optimizer=self._run.optimizer, **self._targets.compile_options())
+
+    def save(self, path: Path) -> None:
+        """Writes all that the rest of the training depends on, in one step: the file is there in full or not at all."""
+        arrays = {f"variable{n}": keras.ops.convert_to_numpy(variable) for n, variable in enumerate(self._variables())}
+        told = json.dumps([dataclasses.asdict(epoch) for epoch in self.epochs])
+        buffer = io.BytesIO()
+        np.savez(buffer, epoch=np.array(self.epoch), epochs=np.array(told), **arrays)
+        partial = path.with_name(f".{path.name}.partial")
+        with open(partial, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+    def restore(self, path: Path) -> bool:
+        """Goes on from a saved state; False, and nothing is changed, where there is none that can be read and fits."""
+        try:
+            with np.load(path) as file:
+                saved = dict(file)
+            epochs = [Epoch(**epoch) for epoch in json.loads(str(saved.pop("epochs")))]
+            epoch, arrays = int(saved.pop("epoch")), [saved[f"variable{n}"] for n in range(len(saved))]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return False  # not there, or damaged
+        variables = self._variables()
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+            return False
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        self.epoch, self.epochs = epoch, epochs
+        return True
+
+    def _variables(self) -> list[Any]:
+        return [*self.model.variables, *self._run.optimizer.variables]
+
+    def _rates(self, epoch: int) -> np.ndarray[Any, Any]:
+        """The learning rates of an epoch's steps."""
+        steps = np.arange((epoch - 1 - self._first) * self._steps, (epoch - self._first) * self._steps)
+        rate = self._schedule(steps) if callable(self._schedule) else self._schedule
+        return np.broadcast_to(np.asarray(rate, "float32"), steps.shape)
 
 
-def _options(targets: Targets, spec: TrainSpec, *, steps: int) -> dict[str, Any]:
-    """Of `compile`."""
-    rate: Any = spec.learning_rate
-    if spec.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(spec.learning_rate, decay_steps=steps)
+def _schedule(spec: TrainSpec, first: int, last: int) -> Any:
+    """The learning rate at each step from the first on: a number, or a function of the steps since then.
+
+    A training that goes on from another's weights takes the cosine's end: from where it stands at that step down to zero.
+    """
+    if spec.schedule == "constant":
+        return spec.learning_rate
+    rate = spec.learning_rate * 0.5 * (1 + math.cos(math.pi * first / last))
+    return keras.optimizers.schedules.CosineDecay(rate, decay_steps=last - first)
+
+
+def _optimizer(spec: TrainSpec, rate: Any) -> Any:
     decay = spec.weight_decay or None
     match spec.optimizer:
         case "adam":
@@ -121,33 +221,4 @@ def _options(targets: Targets, spec: TrainSpec, *, steps: int) -> dict[str, Any]
             optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
     if decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    names = list(targets.outputs)
-    weights = {name: 1 / len(names) for name in names} if len(names) > 1 else None
-    return {"optimizer": optimizer, "loss": targets.loss(), "loss_weights": weights, "metrics": targets.metrics()}
-
-
-class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """After each epoch: stop a diverged run, recalibrate, validate, report."""
-
-    def __init__(
-        self, model: keras.Model, first_epoch: int, images: Any, validation: Any, on_epoch: Callable[[Epoch], None] | None
-    ) -> None:
-        super().__init__()
-        self.network, self.first_epoch, self.images, self.validation = model, first_epoch, images, validation
-        self.on_epoch = on_epoch
-        self.epochs: list[Epoch] = []
-        self._start = time.perf_counter()
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        metrics = {name: value for name, value in _scores(logs).items() if name in ("loss", "accuracy")}
-        if not math.isfinite(metrics["loss"]):
-            raise FloatingPointError(f"the loss is {metrics['loss']} after epoch {epoch + 1}")
-        recalibrate(self.network, self.images)
-        metrics |= {f"val_{name}": value for name, value in _evaluate(self.model, self.validation).items()}
-        seconds = time.perf_counter() - self._start
-        self.epochs.append(Epoch(number=epoch + 1, metrics=metrics, seconds=seconds))
-        if self.on_epoch is not None:
-            self.on_epoch(self.epochs[-1])
+    return optimizer

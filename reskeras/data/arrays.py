@@ -1,5 +1,6 @@
 """Images in arrays, and in an .npz of arrays."""
 
+import functools
 import hashlib
 import zipfile
 from collections.abc import Mapping
@@ -81,7 +82,7 @@ def from_arrays(arrays: Mapping[str, Any], *, name: str = "arrays", where: str =
         classes=classes,
         sizes={split: len(x) for split, (x, _) in splits.items()},
         digest=_digest(splits),
-        open_split=lambda split: _dataset(*splits[split]),
+        open_split=functools.partial(_open, splits),
     )
 
 
@@ -125,9 +126,10 @@ def _digest(splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _dataset(x: np.ndarray, y: np.ndarray) -> Any:
+def _open(splits: Mapping[str, tuple[np.ndarray, np.ndarray]], split: str) -> Any:
     import tensorflow as tf
 
+    x, y = splits[split]
     scale = np.float32(1 / 255 if x.dtype == np.uint8 else 1)
     dataset = tf.data.Dataset.from_tensor_slices((x, y.astype(np.int32)))
     return dataset.map(lambda image, label: (tf.cast(image, tf.float32) * scale, label))

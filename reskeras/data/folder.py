@@ -1,5 +1,6 @@
 """A folder of images, one sub-folder per class."""
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
         classes=len(classes),
         sizes={split: len(files) for split, files in splits.items()},
         digest=digest.hexdigest()[:16],
-        open_split=lambda split: _dataset(splits[split], image_shape),
+        open_split=functools.partial(_open, splits, image_shape),
     )
 
 
@@ -91,7 +92,7 @@ def _deal(files: list[tuple[Path, int]]) -> dict[str, list[tuple[Path, int]]]:
     return splits
 
 
-def _dataset(files: list[tuple[Path, int]], image_shape: ImageShape) -> Any:
+def _open(splits: dict[str, list[tuple[Path, int]]], image_shape: ImageShape, split: str) -> Any:
     import tensorflow as tf
 
     height, width, channels = image_shape
@@ -104,6 +105,6 @@ def _dataset(files: list[tuple[Path, int]], image_shape: ImageShape) -> Any:
         image = tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width), antialias=True)
         return tf.ensure_shape(image, image_shape), label
 
-    paths = [str(file) for file, _ in files]
-    labels = [label for _, label in files]
+    paths = [str(file) for file, _ in splits[split]]
+    labels = [label for _, label in splits[split]]
     return tf.data.Dataset.from_tensor_slices((paths, labels)).map(read, num_parallel_calls=tf.data.AUTOTUNE)

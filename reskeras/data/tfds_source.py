@@ -1,6 +1,7 @@
 """Data sets by their TensorFlow Datasets name, the embedded `digits` among them."""
 
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -42,7 +43,7 @@ def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
         classes=int(label.num_classes),
         sizes={split: info.splits[instruction].num_examples for split, instruction in splits.items()},
         digest=f"{info.full_name} {' '.join(splits.values())}",
-        open_split=lambda split: _dataset(builder, splits[split], keys, shape, resized=None in image.shape),
+        open_split=functools.partial(_open, name, splits, keys, shape),
     )
 
 
@@ -128,8 +129,11 @@ def _splits(info: Any, name: str) -> dict[str, str]:
     return {"train": "train[:80%]", "val": "train[80%:90%]", "test": "train[90%:]"}
 
 
-def _dataset(builder: Any, instruction: str, keys: tuple[str, str], shape: ImageShape, *, resized: bool) -> Any:
+def _open(name: str, splits: dict[str, str], keys: tuple[str, str], shape: ImageShape, split: str) -> Any:
     import tensorflow as tf
+
+    builder = _builder(name)
+    resized = None in builder.info.features[keys[0]].shape
 
     def convert(example: Any) -> Any:
         image = tf.cast(example[keys[0]], tf.float32) / 255.0
@@ -137,4 +141,4 @@ def _dataset(builder: Any, instruction: str, keys: tuple[str, str], shape: Image
             image = tf.image.resize(image, shape[:2], antialias=True)
         return tf.ensure_shape(image, shape), example[keys[1]]
 
-    return builder.as_dataset(split=instruction, shuffle_files=False).map(convert, num_parallel_calls=os.cpu_count())
+    return builder.as_dataset(split=splits[split], shuffle_files=False).map(convert, num_parallel_calls=os.cpu_count())
