@@ -5,6 +5,7 @@ Not called `plot`: importing a module of that name would put it in the place of 
 
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,22 @@ def plot(spec: AnySpec | str, path: str | os.PathLike[str]) -> Path:
             parts of the spec that do not fit each other.
         TypeError: not a spec.
     """
+    return save(path, lambda: figure(spec))
+
+
+def save(path: str | os.PathLike[str], make: Callable[[], Any]) -> Path:
+    """Writes the figure that `make` makes, as the same bytes each time, into an .svg or .png file, whose path it returns.
+
+    Raises:
+        RequestError: another suffix, a folder that does not exist, or a file that cannot be written.
+    """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise RequestError(f"{path}: a picture is an .svg or a .png file, not {path.suffix or 'one without a suffix'}")
     if not path.parent.is_dir():
         raise RequestError(f"{path}: no such folder: {path.parent}")
-    page = figure(spec)
+    with _style():
+        page = make()
     # Not there yet, or there as it was: a reader never sees half a picture.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:

@@ -46,6 +46,13 @@ def title(values: Any, space: Space) -> str:
     return " · ".join([*words, *numbers])
 
 
+def percent(objective: str, score: float | None) -> str:
+    """A score as people read it: shares in percent, losses as they are."""
+    if score is None:
+        return "-"
+    return f"{score:.4f}" if objective.endswith("loss") else f"{100 * score:.1f} %"
+
+
 def last_line(error: str | None) -> str:
     """What went wrong, in a line: the last of a traceback, or the first of several mistakes."""
     lines = (error or "").strip().splitlines()

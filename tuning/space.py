@@ -168,6 +168,12 @@ class Space:
         found = _lookup(self._document, path.split("."))
         return found[0] if found else None
 
+    def value(self, path: str, recorded: Any) -> Any:
+        """What the spec has where a record holds this: Keras Tuner knows booleans and lists of several types by their text."""
+        item = self.vary[path]
+        listed = item if isinstance(item, tuple) else ()
+        return next((value for value in listed if _label(value) == _label(recorded)), recorded)
+
     def is_whole(self, path: str) -> bool:
         """Whether a range at this path is one of whole numbers."""
         value = self.base_value(path)
