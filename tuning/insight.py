@@ -26,6 +26,7 @@ Array = npt.NDArray[np.float64]
 FEWEST = 8
 """Trials with a score, below which nothing is said about importance: a forest finds as much in five trials of pure noise."""
 
+_ENOUGH = 20
 _TREES, _FOLDS, _REPEATS, _DRAWS = 60, 5, 2, 10
 _NEAR = 0.05
 """How near an end of its range a value counts as at it, as a share of the range."""
@@ -84,9 +85,10 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
     exchanged between trials of these kinds. Ranks, so that one diverged trial does not decide, and so that accuracies and
     their errors give the same.
 
-    Not to be trusted with few trials (shares move by tens of percent at 10 trials, by about ten at 40), nor beyond the
-    ranges searched: a learning rate that mattered little from 1e-3 to 3e-3 may matter most from 1e-5 to 1. An oracle that learns
-    tries little of what is bad, so a factor that it settled early looks smaller than it is; ask a random search for importance.
+    Not to be trusted with few trials (a large share moves from search to search by a third with 10 trials, a quarter with 20 and a
+    tenth with 40, as a standard deviation), nor beyond the ranges searched: a learning rate that mattered little from 1e-3 to
+    3e-3 may matter most from 1e-5 to 1. An oracle that learns tries little of what is bad, so a factor that it settled early
+    looks smaller than it is; ask a random search for importance.
 
     Args:
         records: trials of one search; those without a score are left out.
@@ -95,8 +97,8 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
 
     Returns:
         From each path of the space to its share. Empty where nothing can be said: with fewer than `FEWEST` scores, with no two that
-        differ, and where the forest predicts trials it has not seen hardly better than their mean does (an R2 of 2/N at most,
-        which of searches in which nothing matters one in eight passes with 8 trials and none in eight with 40).
+        differ, and where the forest predicts trials it has not seen hardly better than their mean does (an R2 of 2/N at most;
+        of 24 searches in which nothing matters 6 had more with 10 trials, 1 with 20).
     """
     trials = scored(records)
     sign = -1.0 if OBJECTIVES[objective] == "max" else 1.0
@@ -179,6 +181,8 @@ def what_mattered(records: Sequence[TrialRecord], space: Space, objective: str) 
         return []
     lines = [Text(f"what mattered for {objective}, by {len(trials)} trials", style="bold")]
     shares = importances(records, space, objective)
+    if shares and len(trials) < _ENOUGH:
+        lines[0].append(", few, so roughly", style="dim")
     if not shares:
         reason = (
             f"too few trials to tell what mattered; it takes {FEWEST}"
@@ -234,11 +238,6 @@ class _Table:
         self.x = np.hstack(list(blocks.values()))
         ends = np.cumsum([block.shape[1] for block in blocks.values()])
         self.columns = {path: np.arange(end - block.shape[1], end) for (path, block), end in zip(blocks.items(), ends, strict=True)}
-        # A kind brings along what only some kinds have.
-        self.follow: dict[str, list[str]] = {path: [] for path in space.vary}
-        for path in space.vary:
-            if (condition := space.condition(path)) is not None:
-                self.follow[condition[0]].append(path)
 
     def exchanged(self, path: str, rows: npt.NDArray[np.intp], random: np.random.Generator) -> Array:
         """The rows with the value of one path from other rows, drawn at random among those that have it."""
@@ -248,9 +247,6 @@ class _Table:
             return mixed
         donors = random.choice(np.flatnonzero(self.present[path]), size=len(here))
         mixed[np.ix_(here, self.columns[path])] = self.x[np.ix_(donors, self.columns[path])]
-        for other in self.follow[path]:
-            differs = self.present[other][rows[here]] != self.present[other][donors]
-            mixed[np.ix_(here[differs], self.columns[other])] = self.x[np.ix_(donors[differs], self.columns[other])]
         return mixed
 
 
@@ -274,16 +270,13 @@ def _losses(table: _Table, ranks: Array) -> tuple[dict[str, float], float]:
 
 
 def _columns(values: Sequence[Any], space: Space, path: str) -> Array:
-    item = space.vary[path]
     if (words := categories(space, path)) is not None:
         return np.array([[str(value) == str(word) for word in words] for value in values], dtype=float)
-    column = np.array([math.nan if value is None else float(value) for value in values])
-    if isinstance(item, tuple):
-        column = np.where(np.isnan(column), math.nan, np.searchsorted(sorted(map(float, item)), column))
-    elif item.log:
-        column = np.log(column)
-    middle = 0.0 if np.isnan(column).all() else float(np.nanmean(column))
-    return np.where(np.isnan(column), middle, column)[:, None]
+    # Ranks again, for which it is all one whether differences count or factors; what is absent stands in the middle.
+    here = np.array([value is not None for value in values])
+    column = np.full(len(values), (here.sum() + 1) / 2)
+    column[here] = _ranks(np.array([value for value in values if value is not None], dtype=float))
+    return column[:, None]
 
 
 def _ranks(values: Array) -> Array:
