@@ -176,8 +176,9 @@ def test_shares_make_one_and_no_affine_change_of_the_score_moves_them(scores: li
 
 def test_it_is_all_one_on_which_scale_a_factor_counts() -> None:
     records = trials(TWO, lambda v: 3 * unit_lr(v) + 2 * v[DROP])
-    plain = space(lr=Range(low=1e-3, high=1e-1), drop=Range(low=0.0, high=0.5))
-    assert importances(records, plain, "val_accuracy") == importances(records, TWO, "val_accuracy") != {}
+    squares = [dataclasses.replace(record, values={**record.values, LR: record.values[LR] ** 2}) for record in records]
+    plain = space(lr=Range(low=1e-6, high=1e-2), drop=Range(low=0.0, high=0.5))
+    assert importances(squares, plain, "val_accuracy") == importances(records, TWO, "val_accuracy") != {}
 
 
 def test_one_diverged_trial_does_not_decide() -> None:
