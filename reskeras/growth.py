@@ -343,3 +343,8 @@ def _list(tensors: Any) -> list[Any]:
     if isinstance(tensors, dict):
         return list(tensors.values())
     return list(tensors) if isinstance(tensors, list | tuple) else [tensors]
+
+
+def why_not_grow(shallow: AnySpec, deep: AnySpec) -> str | None:
+    """Why `grow` would refuse (to come in the next commit)."""
+    return None

@@ -585,6 +585,10 @@ Spec = Annotated[ResNet | DenseNet | UNet | Hourglass, Field(discriminator="fami
 AnySpec = ResNet | DenseNet | UNet | Hourglass
 
 
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class TrainSpec:
     """How a network is trained."""
@@ -600,7 +604,7 @@ class TrainSpec:
     """Decoupled (arXiv 1711.05101), on kernels only."""
     augment: Augment = "none"
     """`shift_flip` is the usual choice for photographs, `shift` for what has a left and a right, such as digits."""
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    precision: Precision = "float32"
     """What layers compute in; weights and heads stay float32 (arXiv 1710.03740). `mixed_float16` is for GPUs, `mixed_bfloat16`
     for TPUs and newer GPUs; on CPUs both are slower."""
     recompute: Flag = False

@@ -1,5 +1,6 @@
 """Compile, fit, recalibrate batch norm, evaluate."""
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -8,7 +9,7 @@ import os
 import random
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,17 @@ def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float
 def build_seeded(recipe: Recipe) -> Any:
     """The network of a recipe, its initial weights drawn by the recipe's seed and its layers in the recipe's precision."""
     _seed(recipe.train.seed)
+    with precision_of(recipe):
+        return build(recipe.model)
+
+
+@contextlib.contextmanager
+def precision_of(recipe: Recipe) -> Iterator[None]:
+    """Within, networks are built in the recipe's precision."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.train.precision)
     try:
-        return build(recipe.model)
+        yield
     finally:
         keras.config.set_dtype_policy(policy)
 
@@ -176,19 +184,10 @@ class Training:
 
     def restore(self, path: Path) -> bool:
         """Goes on from a saved state; False, and nothing is changed, where there is none that can be read and fits."""
-        try:
-            with np.load(path) as file:
-                saved = dict(file)
-            epochs = [Epoch(**epoch) for epoch in json.loads(str(saved.pop("epochs")))]
-            epoch, arrays = int(saved.pop("epoch")), [saved[f"variable{n}"] for n in range(len(saved))]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return False  # not there, or damaged
-        variables = self._variables()
-        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+        saved = _read_state(path)
+        if saved is None or not _assign(self._variables(), saved[2]):
             return False
-        for variable, array in zip(variables, arrays, strict=True):
-            variable.assign(array)
-        self.epoch, self.epochs = epoch, epochs
+        self.epoch, self.epochs, _ = saved
         return True
 
     def _variables(self) -> list[Any]:
@@ -199,6 +198,30 @@ class Training:
         steps = np.arange((epoch - 1 - self._first) * self._steps, (epoch - self._first) * self._steps)
         rate = self._schedule(steps) if callable(self._schedule) else self._schedule
         return np.broadcast_to(np.asarray(rate, "float32"), steps.shape)
+
+
+def restore_weights(model: Any, path: Path) -> bool:
+    """Gives a network the weights of a saved state; False, and nothing is changed, where they cannot be read or do not fit."""
+    saved = _read_state(path)
+    return saved is not None and _assign(model.variables, saved[2][: len(model.variables)])
+
+
+def _read_state(path: Path) -> tuple[int, list[Epoch], list[Any]] | None:
+    try:
+        with np.load(path) as file:
+            saved = dict(file)
+        epochs = [Epoch(**epoch) for epoch in json.loads(str(saved.pop("epochs")))]
+        return int(saved.pop("epoch")), epochs, [saved[f"variable{n}"] for n in range(len(saved))]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # not there, or damaged
+
+
+def _assign(variables: list[Any], values: list[Any]) -> bool:
+    if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+        return False
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return True
 
 
 def _schedule(spec: TrainSpec, first: int, last: int) -> Any:

@@ -26,8 +26,9 @@ from tuning import Range, Space, tune
 from tuning.events import Listener, Trial
 from tuning.journal import Journal, TrialRecord
 from tuning.report import leaderboard
+from tuning.settings import ORACLES
 from tuning.tracking import Tracker, open_store, tracking_uri
-from tuning.trial import Outcome
+from tuning.trial import Job, LastJob, Outcome, Run, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +60,27 @@ def told(record: TrialRecord) -> tuple[Any, ...]:
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that train nothing: scores follow from the recipe alone. For tests of the loop around them."""
 
-    def run_trial(recipe: Recipe, data: ImageData, *, first_epoch: int, weights: Path | None, on_epoch: Any) -> Any:
-        assert weights is None or weights.exists()
-        score = int(hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()[:8], 16) / 2**32
-        epochs = [
-            Epoch(number=number, metrics={"val_accuracy": score, "val_loss": -score, "loss": -score}, seconds=0.0)
-            for number in range(first_epoch + 1, recipe.train.epochs + 1)
-        ]
-        for epoch in epochs:
-            on_epoch(epoch)
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        return model, Outcome(epochs=tuple(epochs), params=2, seconds=0.0)
+    def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
+        assert job.parent is None or job.parent.state.exists()
+        score = int(hashlib.sha256(dump_recipe(job.recipe).encode()).hexdigest()[:8], 16) / 2**32
+        metrics = {"val_accuracy": score, "val_loss": -score, "loss": -score}
+        verdict, number = Verdict.GO_ON, job.first_epoch
+        while verdict is Verdict.GO_ON and number < job.recipe.train.epochs:
+            number += 1
+            verdict = yield Epoch(number=number, metrics=metrics, seconds=0.0)
+        if verdict is Verdict.KEEP:
+            job.model.write_text("a network")
+        if job.leave_state:
+            job.state.write_text("a state")
+        return Outcome(metrics=metrics, epochs=number, params=2)
 
-    monkeypatch.setattr("tuning.search.run_trial", run_trial)
-    monkeypatch.setattr("tuning.search.evaluate", lambda model, data, split: {"accuracy": 0.5, "loss": 1.0})
+    def run_test(job: LastJob, data: ImageData) -> Run:
+        assert job.model.exists()
+        yield from ()
+        return Outcome(metrics={"accuracy": 0.5, "loss": 1.0})
+
+    monkeypatch.setattr("tuning.executor.run_trial", run_trial)
+    monkeypatch.setattr("tuning.executor.run_test", run_test)
 
 
 class StopIn(Listener):
@@ -147,15 +155,15 @@ def test_a_seed_repeats_a_search_and_another_does_not(data: ImageData) -> None:
     }
 
 
-@pytest.mark.parametrize("oracle", ["random", "bayesian", "hyperband", "grid"])
+@pytest.mark.parametrize("oracle", ORACLES)
 @pytest.mark.usefixtures("stub")
 def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(data: ImageData, oracle: str) -> None:
-    space = tiny(**{"block.kind": ["plain", "basic"], "train.learning_rate": [0.01, 0.03, 0.1]})
+    space = tiny(**{"block.kind": ["plain", "basic"], "stages.*.blocks": [1, 2], "train.learning_rate": [0.01, 0.03, 0.1]})
     how = {"oracle": oracle, "trials": 4, "epochs": 2}
     whole = tune(space, data, directory="whole", **how)
     with pytest.raises(KeyboardInterrupt):
         tune(space, data, directory="cut", listeners=[StopIn(3)], **how)
-    assert [entry["kind"] for entry in journal("cut")] == ["search", "trial", "trial"]
+    assert [entry["number"] for entry in journal("cut") if entry["kind"] == "trial"] == [1, 2]
     cut = tune(space, data, directory="cut", **how)
     assert sorted(map(told, cut.trials), key=lambda t: t[0]) == sorted(map(told, whole.trials), key=lambda t: t[0])
     assert cut.test == whole.test
@@ -196,8 +204,10 @@ def test_a_finished_search_is_told_again_and_more_trials_extend_it(data: ImageDa
 def test_a_winner_whose_files_are_gone_is_missed_by_name(data: ImageData) -> None:
     tune(tiny(), data, directory="s", trials=2)
     Path("s/best.keras").unlink()
+    lines = Path("s/journal.jsonl").read_text().splitlines(keepends=True)
+    Path("s/journal.jsonl").write_text("".join(line for line in lines if '"conclusion"' not in line))
     with pytest.raises(reskeras.RequestError, match=r"best\.keras is gone; --fresh"):
-        tune(tiny(), data, directory="s", trials=2, final_epochs=1)
+        tune(tiny(), data, directory="s", trials=2)
 
 
 @pytest.mark.usefixtures("stub")
@@ -212,18 +222,18 @@ def test_another_search_in_the_same_place_is_refused_with_the_difference(data: I
 
 @pytest.mark.usefixtures("stub")
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tuning.search
+    import tuning.executor
 
-    real = tuning.search.run_trial
+    real = tuning.executor.run_trial
     calls = []
 
-    def sometimes(*args: Any, **kwargs: Any) -> Any:
+    def sometimes(*args: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise ValueError("out of luck")
-        return real(*args, **kwargs)
+        return (yield from real(*args))
 
-    monkeypatch.setattr("tuning.search.run_trial", sometimes)
+    monkeypatch.setattr("tuning.executor.run_trial", sometimes)
     result = tune(tiny(), data, directory="s", trials=3, listeners=[Tracker(tracking_uri(None), pytest.fail)])
     assert [record.status for record in result.trials] == ["completed", "completed", "failed"]
     assert result.trials[-1].error.strip().endswith("ValueError: out of luck")
@@ -319,7 +329,7 @@ def test_a_torn_journal_loses_only_its_last_line(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     first = Journal(path)
     first.begin({"seed": 1})
-    first.add_trial(TrialRecord(number=1, values={"a": 1}, status="completed", score=0.5))
+    first.add(TrialRecord(number=1, values={"a": 1}, status="completed", score=0.5))
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"kind": "trial", "numb')
     assert [record.number for record in Journal(path).trials] == [1]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reskeras.spec import Recipe
-from tuning.journal import TrialRecord
+from tuning.journal import Final, TrialRecord
+from tuning.report import leaderboard
 from tuning.space import Space
 
 if TYPE_CHECKING:  # these need Keras; who only listens does not
@@ -28,7 +29,8 @@ class Search:
     data: ImageData
     oracle: str
     objective: str
-    trials: int
+    trials: int | None
+    """At most so many; None where time alone ends the search."""
     epochs: int
     seed: int
     done: tuple[TrialRecord, ...] = ()
@@ -46,8 +48,18 @@ class Trial:
     first_epoch: int
     parent: int | None
     """The trial whose weights it goes on from."""
-    final: bool = False
-    """Whether this is the winner's final training, which is not a trial of its own."""
+    repeat: int | None = None
+    """In final trainings, which are no trials of their own, counts those of one network; None in a trial."""
+
+    @property
+    def final(self) -> bool:
+        """Whether this is a final training of an earlier trial's network."""
+        return self.repeat is not None
+
+    @property
+    def key(self) -> str:
+        """Names it among the trials of a search."""
+        return f"trial-{self.number:04}" + (f"-final-{self.repeat}" if self.final else "")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,18 +67,31 @@ class Result:
     """What a search found."""
 
     directory: Path
+    objective: str
     trials: tuple[TrialRecord, ...]
     """Best first; failed ones last."""
     best: TrialRecord
-    final: TrialRecord | None
-    """The winner's final training, where one was asked for."""
+    """The best trial; where there were final trainings, the one whose mean score was best."""
+    finals: tuple[Final, ...]
+    """The final trainings, where they were asked for: the winner's first."""
     test: Mapping[str, float] | None
     """The kept model on the test split; None where the data have none."""
 
+    dropped: Mapping[str, int]
+    """How many points were not run, by the reason."""
+
+    @property
+    def final(self) -> TrialRecord | None:
+        """The final training whose model is best.keras; None where the search's own best is."""
+        scored = [
+            final.record for final in self.finals if final.record.number == self.best.number and final.record.score is not None
+        ]
+        return leaderboard(scored, self.objective)[0] if scored else None
+
     @property
     def kept(self) -> TrialRecord:
-        """The training whose model is best.keras: the final one, unless none was asked for or it failed."""
-        return self.final if self.final is not None and self.final.status == "completed" else self.best
+        """The training whose model is best.keras."""
+        return self.final or self.best
 
 
 class Ending(enum.Enum):

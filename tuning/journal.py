@@ -1,6 +1,12 @@
-"""The truth about a search: an append-only file of JSON lines, each on disk before the search goes on."""
+"""The truth about a search: an append-only file of JSON lines, each on disk before the search goes on.
 
+Its lines are what happened, in order: a trial started with these values, an epoch of it ended, the trial ended, a point was dropped
+unseen. Told to a new oracle in this order, they bring it to where the old one was.
+"""
+
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -11,35 +17,90 @@ from reskeras.errors import RequestError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrialRecord:
-    """A trial that ended."""
+class Started:
+    """A trial began."""
 
     number: int
     """Counted from 1."""
     values: Mapping[str, Any]
     """Keras Tuner's values, by path."""
-    status: Literal["completed", "failed"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """A point that the oracle suggested and that was not run."""
+
+    values: Mapping[str, Any]
+    reason: str
+    twin: int | None = None
+    """The trial that it would have repeated."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """An epoch of a trial ended."""
+
+    number: int
+    epoch: int
+    """Trained in all, counted from 1."""
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """A trial ended."""
+
+    number: int
+    """Counted from 1."""
+    values: Mapping[str, Any]
+    """Keras Tuner's values, by path."""
+    status: Literal["completed", "stopped", "failed"]
+    """`stopped`: ended early because others were better."""
     score: float | None = None
     """The objective after the last epoch."""
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     epochs: int = 0
     params: int = 0
     seconds: float = 0.0
+    parent: int | None = None
+    """The trial whose weights it started from."""
     error: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Final:
+    """A final training ended."""
+
+    repeat: int
+    """Counted from 0: trainings of one network that differ in their seed."""
+    epochs: int
+    """That were asked for."""
+    record: TrialRecord
+    """Under the number of the trial that is trained to the end."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Conclusion:
-    """What a search left when it ended: who won, how the winner's final training went, and its one look at the test split."""
+    """What a search left when it ended: who won, and the one look at the test split."""
 
     winner: int
-    """Number of the best trial."""
-    final_epochs: int
-    """Epochs of the final training that was asked for; 0 for none."""
-    final: TrialRecord | None
-    """The final training, under the winner's number."""
+    """Number of the trial that won; where there were final trainings, of the one whose mean score was best."""
+    plan: str
+    """What final trainings were asked for."""
     test: Mapping[str, float] | None
     """Of the model that was kept, the final one where there is one; None where the data have no test split."""
+
+
+Entry = Started | Dropped | EpochRecord | TrialRecord | Final | Conclusion
+_KINDS: dict[str, type[Any]] = {
+    "started": Started,
+    "dropped": Dropped,
+    "epoch": EpochRecord,
+    "trial": TrialRecord,
+    "final": Final,
+    "conclusion": Conclusion,
+}
 
 
 class Journal:
@@ -47,15 +108,15 @@ class Journal:
 
     Attributes:
         header: what was searched: settings that must be the same when the search goes on.
+        entries: what happened, in order.
         trials: the trials that ended, in order.
-        conclusions: what was concluded, the last time last.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header: dict[str, Any] = {}
+        self.entries: list[Entry] = []
         self.trials: list[TrialRecord] = []
-        self.conclusions: list[Conclusion] = []
         if path.exists():
             self._read()
 
@@ -83,22 +144,36 @@ class Journal:
                 "give this one a name of its own with --name, or begin anew with --fresh"
             )
 
-    def add_trial(self, trial: TrialRecord) -> None:
-        """Appends a trial that ended."""
-        self.trials.append(trial)
-        self._append("trial", dataclasses.asdict(trial))
+    def add(self, entry: Entry) -> None:
+        """Appends what happened, and returns when it is on disk.
 
-    def add_conclusion(self, conclusion: Conclusion) -> None:
-        """Appends what a search concluded."""
-        self.conclusions.append(conclusion)
-        self._append("conclusion", dataclasses.asdict(conclusion))
+        Raises:
+            RuntimeError: the disk is full, or cannot be written for another reason; the journal is as it was.
+        """
+        kind = next(kind for kind, cls in _KINDS.items() if isinstance(entry, cls))
+        self._append(kind, dataclasses.asdict(entry))
+        self._take(entry)
+
+    def _take(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        if isinstance(entry, TrialRecord):
+            self.trials.append(entry)
 
     def _append(self, kind: str, value: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, **value}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        line = json.dumps({"kind": kind, **value}).encode() + b"\n"
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with open(self.path, "ab", buffering=0) as file:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):  # it may not even be readable any more; a torn line is cut when it is read
+                os.truncate(self.path, before)
+            raise RuntimeError(
+                f"{self.path}: {error.strerror}; what is written so far is intact, and the same command goes on once that is mended"
+            ) from error
 
     def _read(self) -> None:
         try:
@@ -113,16 +188,13 @@ class Journal:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 entry = json.loads(line)
-                match entry.pop("kind"):
-                    case "search":
-                        self.header = entry
-                    case "trial":
-                        self.trials.append(TrialRecord(**entry))
-                    case "conclusion":
-                        final = entry.pop("final")
-                        self.conclusions.append(Conclusion(final=final and TrialRecord(**final), **entry))
-                    case kind:
-                        raise ValueError(f"unknown kind of entry {kind!r}")
+                kind = entry.pop("kind")
+                if kind == "search":
+                    self.header = entry
+                    continue
+                if kind == "final":
+                    entry["record"] = TrialRecord(**entry["record"])
+                self._take(_KINDS[kind](**entry))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise RequestError(f"{self.path}:{number}: not a line of a journal: {error}; --fresh begins anew") from error
 

@@ -16,7 +16,7 @@ def leaderboard(trials: Sequence[TrialRecord], objective: str) -> list[TrialReco
 
     def rank(record: TrialRecord) -> tuple[bool, float, float, int]:
         score = 0.0 if record.score is None else sign * record.score
-        return record.status != "completed", score, record.metrics.get("val_loss", 0.0), record.number
+        return record.score is None, score, record.metrics.get("val_loss", 0.0), record.number
 
     return sorted(trials, key=rank)
 

@@ -1,31 +1,40 @@
-"""The search: an oracle suggests, a trial runs, the journal keeps, listeners watch."""
+"""The search: an oracle suggests, an executor runs, the journal keeps, listeners watch."""
 
+import collections
 import contextlib
 import dataclasses
 import itertools
 import os
 import time
-import traceback
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import filelock
-import keras
 
 from reskeras.data import ImageData
 from reskeras.errors import RequestError
 from reskeras.spec import Recipe, fit_to_data
-from reskeras.textio import dump_recipe, load_recipe
-from reskeras.train import Epoch, evaluate
+from reskeras.textio import dump_recipe
+from reskeras.train import Epoch
 from tuning.events import Ending, Listener, Result, Search, Trial
-from tuning.journal import Conclusion, Journal, TrialRecord
+from tuning.executor import Ended, Executor, InProcess, Lost, Processes, Reported
+from tuning.factors import factor_plot
+from tuning.journal import Conclusion, Dropped, EpochRecord, Final, Journal, Started, TrialRecord
+from tuning.limits import Limits
 from tuning.oracles import derive_seed, make_oracle
 from tuning.report import last_line, leaderboard, write_leaderboard
-from tuning.settings import check_objective
+from tuning.settings import OBJECTIVES, Strategy, check_objective
 from tuning.space import Space, sample
-from tuning.trial import run_trial
+from tuning.trial import Job, LastJob, Outcome, Parent, Verdict
+
+_ATTEMPTS = 3
+"""A trial whose process dies so often has failed."""
+_MOST_DROPPED = 1000
+"""A search ends when so many suggestions in a row are of no use."""
+_HEIRS = ("hyperband", "nested")
+"""Oracles whose trials start from others' weights."""
 
 
 def tune(
@@ -34,37 +43,52 @@ def tune(
     *,
     directory: str | Path,
     oracle: str = "random",
-    trials: int = 10,
+    trials: int | None = 10,
     epochs: int | None = None,
     minutes: float | None = None,
+    target: float | None = None,
     final_epochs: int = 0,
+    final_top: int = 1,
+    final_seeds: int = 1,
     seed: int = 0,
     fresh: bool = False,
     objective: str = "val_accuracy",
+    workers: int | None = None,
+    strategy: Strategy = Strategy.NONE,
+    limits: Limits = Limits(),  # noqa: B008  a frozen value
+    executor: Executor | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Result:
     """Searches a space on a data set, or goes on with a search that was interrupted.
 
-    The journal in the directory holds every trial that ended. Called again with the same settings, the search replays them
-    through its oracle, which then suggests what it would have suggested, and runs the trials that remain.
+    The journal in the directory holds all that happened. Called again with the same settings, the search tells it to its oracle,
+    which then suggests what it would have suggested, and runs what remains: trials that were interrupted go on from their last
+    saved state, or begin again.
 
     Args:
         space: what to search; its network is fitted to the data's image shape and number of classes.
         data: trained on `train`, compared on `val`; `test` is used once, for the winner, at the end.
         directory: of the search's files: `journal.jsonl`, `space.yaml`, `leaderboard.csv`, `best.yaml`, `best.keras`.
-        oracle: `random`, `bayesian`, `hyperband` or `grid`.
-        trials: how many in all, those of earlier sittings counted.
-        epochs: of each trial (at most, for hyperband); the space's own number where it is None.
-        minutes: no trial is begun after so many minutes.
-        final_epochs: of a last training of the winner from scratch; its model is then the one kept. 0 is none.
+        oracle: one of `tuning.settings.ORACLES`.
+        trials: how many in all, those of earlier sittings counted; None leaves it to `minutes`, `target` or the oracle.
+        epochs: of each trial (at most); the space's own number where it is None.
+        minutes: of this sitting. Trials that run then are put off at the end of their epoch, unless none has ended yet.
+        target: the search ends at the first epoch whose score is as good as this.
+        final_epochs: of last trainings from scratch of the best networks; the best one's model is then the one kept. 0 is none.
+        final_top: how many networks get such a training.
+        final_seeds: how many times each, with different seeds; their mean decides.
         seed: of the oracle, and, with the trial's number, of each trial's weights and data order.
         fresh: begin anew; an earlier search in the directory is renamed to `DIRECTORY.old1` (or 2, ...).
         objective: `val_accuracy`, `val_loss` or, for masks, `val_mean_iou`.
+        workers: how many child processes run trials at once; None runs them one by one in this process.
+        strategy: the devices of one trial.
+        limits: networks above them are not run, nor counted.
+        executor: where trials run, in place of `workers`; it is closed at the end.
         listeners: told what happens.
 
     Raises:
         RequestError: the space does not fit the data, or the directory holds another search.
-        RuntimeError: no trial completed.
+        RuntimeError: no trial has a score, or the journal cannot be written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
     check_objective(objective, data.task)
@@ -74,8 +98,10 @@ def tune(
         raise RequestError(f"the space does not fit the data {data.name!r}: {_first_line(error)}") from error
     if epochs is not None:
         space = space.with_train(epochs=epochs)
+    if trials is None and minutes is None and target is None and oracle not in ("grid",):
+        raise RequestError("a search needs an end: trials, minutes or a target")
     directory = Path(directory)
-    with _locked(directory):
+    with _locked(directory), contextlib.ExitStack() as stack:
         if fresh:
             _set_aside(directory)
         directory.mkdir(exist_ok=True)
@@ -104,13 +130,17 @@ def tune(
             done=tuple(journal.trials),
         )
         _write(directory / "space.yaml", space.dump())
+        if executor is None:
+            executor = InProcess(data) if workers is None else Processes(data, workers, directory / "workers.log")
+        stack.callback(executor.close)
         for listener in listeners:
             listener.search_started(search)
         ending, result = Ending.INTERRUPTED, None
         try:
-            loop = _Loop(search, journal, listeners)
-            loop.run(None if minutes is None else time.monotonic() + 60 * minutes)
-            result = loop.conclude(final_epochs)
+            end = None if minutes is None else time.monotonic() + 60 * minutes
+            loop = _Loop(search, journal, listeners, executor, limits, strategy, _Budget(trials=trials, end=end, target=target))
+            loop.run()
+            result = loop.conclude(_FinalPlan(epochs=final_epochs, top=final_top, seeds=final_seeds))
             ending = Ending.FINISHED
         except Exception:
             ending = Ending.FAILED
@@ -121,110 +151,255 @@ def tune(
     return result
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Budget:
+    trials: int | None
+    end: float | None
+    """On the monotonic clock."""
+    target: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _FinalPlan:
+    epochs: int
+    top: int
+    seeds: int
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Running:
+    """A trial that is being run."""
+
+    trial: Trial
+    job: Job
+    suggestion: Any = None
+    """Keras Tuner's; None in a final training."""
+    known: int = 0
+    """Its last epoch that the journal has."""
+    told: int = 0
+    """Its last epoch that the listeners were told."""
+    stops_at: int | None = None
+    """The epoch after which the oracle has stopped it."""
+    attempts: int = 1
+    paused: bool = False
+    start: float = dataclasses.field(default_factory=time.perf_counter)
+
+
 class _Loop:
-    """Runs the trials of a search one after another in this process."""
+    """Keeps the executor busy, and tells the oracle, the journal and the listeners what comes of it."""
 
-    def __init__(self, search: Search, journal: Journal, listeners: Sequence[Listener]) -> None:
+    def __init__(
+        self,
+        search: Search,
+        journal: Journal,
+        listeners: Sequence[Listener],
+        executor: Executor,
+        limits: Limits,
+        strategy: Strategy,
+        budget: _Budget,
+    ) -> None:
         self.search, self.journal, self.listeners = search, journal, listeners
-        self.oracle = make_oracle(search.oracle, search.space, objective=search.objective, seed=search.seed, epochs=search.epochs)
+        self.executor, self.limits, self.strategy, self.budget = executor, limits, strategy, budget
+        self.oracle = make_oracle(
+            search.oracle,
+            search.space,
+            objective=search.objective,
+            seed=search.seed,
+            epochs=search.epochs,
+            start=search.space.start,
+        )
+        self._suggested = 0
+        self._numbers: dict[str, int] = {}
+        """From Keras Tuner's ids, which count what was dropped too, to the numbers of trials."""
+        self._started = 0
+        self._running: dict[str, _Running] = {}
+        self._interrupted: collections.deque[_Running] = collections.deque()
+        self._records: dict[int, TrialRecord] = {}
+        self._best: TrialRecord | None = None
+        self._values: dict[int, Mapping[str, Any]] = {}
+        """Of the trials that started, by their number."""
+        self._recipes: dict[Recipe, int] = {}
+        """From a network and how it is trained to the trial that ran it."""
+        self._dropped: collections.Counter[str] = collections.Counter()
+        self._exhausted = self._reached = False
 
-    def run(self, deadline: float | None) -> None:
-        """Replays the journal, then runs what remains; stops early where the space is exhausted or the time is up."""
-        for record in self.journal.trials:
-            self._replay(record)
-        while len(self.journal.trials) < self.search.trials and (deadline is None or time.monotonic() < deadline):
-            suggestion = self.oracle.create_trial("reskeras")
-            if suggestion.status == "STOPPED":
-                return
-            self._tell(suggestion, self._run(suggestion.hyperparameters))
+    def run(self) -> None:
+        """Brings the oracle to where it was, then runs what remains until the budget or the space is used up."""
+        self._replay()
+        try:
+            while True:
+                while len(self._running) < self.executor.slots and not self._over():
+                    if self._interrupted:
+                        self._begin(self._interrupted.popleft())
+                    elif (self.budget.trials is not None and self._started >= self.budget.trials) or not self._start_next():
+                        break
+                if not self._running:
+                    return
+                self._step()
+        finally:
+            for running in self._running.values():
+                self._tell_ended(running.trial, None)
 
-    def _replay(self, record: TrialRecord) -> None:
-        suggestion = self.oracle.create_trial("reskeras")
-        if suggestion.hyperparameters.values != record.values:
-            raise RequestError(
-                f"{self.journal.path}: the oracle no longer suggests what trial {record.number} ran (another version of Keras "
-                "Tuner or reskeras?); give this search another name, or begin anew with --fresh"
-            )
-        self._tell(suggestion, record)
-
-    def _tell(self, suggestion: Any, record: TrialRecord) -> None:
-        if record.score is not None:
-            self.oracle.update_trial(suggestion.trial_id, {self.search.objective: record.score}, step=record.epochs)
-        suggestion.status = record.status.upper()
-        suggestion.message = record.error
-        self.oracle.end_trial(suggestion)
-
-    def conclude(self, final_epochs: int) -> Result:
-        """Ranks the trials, trains the winner to the end where that is asked for, and evaluates the kept model once.
+    def conclude(self, plan: _FinalPlan) -> Result:
+        """Ranks the trials, trains the best to the end where that is asked for, and evaluates the kept model once.
 
         Raises:
-            RuntimeError: no trial completed.
+            RuntimeError: no trial has a score.
         """
         ranked = leaderboard(self.journal.trials, self.search.objective)
         write_leaderboard(self.search.directory / "leaderboard.csv", ranked, self.search.space)
-        if not ranked or ranked[0].status != "completed":
+        if ranked and ranked[0].score is not None:
+            factor_plot(ranked, self.search.space, self.search.objective, self.search.directory / "factors.svg")
+        if not ranked or ranked[0].score is None:
             reasons = sorted({last_line(record.error) for record in ranked})
             raise RuntimeError("no trial completed" + "".join(f"\n  {reason}" for reason in reasons))
-        best = ranked[0]
-        told = [c for c in self.journal.conclusions if (c.winner, c.final_epochs) == (best.number, final_epochs)]
+        finals = (
+            self._train_finally([record for record in ranked[: plan.top] if record.score is not None], plan) if plan.epochs else ()
+        )
+        winner = _mean_best(finals, self.search.objective) or ranked[0].number
+        best = next(record for record in ranked if record.number == winner)
+        result = Result(
+            directory=self.search.directory,
+            objective=self.search.objective,
+            trials=tuple(ranked),
+            best=best,
+            finals=tuple(sorted(finals, key=lambda final: (final.record.number != winner, final.record.number, final.repeat))),
+            test=None,
+            dropped=dict(self._dropped),
+        )
+        told = [c for c in self._entries(Conclusion) if (c.winner, c.plan) == (winner, repr(plan))]
         if not told:
+            if result.final is not None:
+                final = next(f for f in finals if f.record is result.final)
+                self._adopt(self._final(best, plan, final.repeat))
             for name in ("best.keras", "best.yaml"):
                 if not (self.search.directory / name).exists():
                     raise RequestError(f"{self.search.directory / name} is gone; --fresh begins the search anew")
-            final = self._train_finally(best, final_epochs) if final_epochs else None
-            test = None
-            if "test" in self.search.data.sizes:
-                test = evaluate(keras.saving.load_model(self.search.directory / "best.keras"), self.search.data, "test")
-            told = [Conclusion(winner=best.number, final_epochs=final_epochs, final=final, test=test)]
-            self.journal.add_conclusion(told[0])
-        return Result(directory=self.search.directory, trials=tuple(ranked), best=best, final=told[-1].final, test=told[-1].test)
+            told = [Conclusion(winner=winner, plan=repr(plan), test=self._test())]
+            self.journal.add(told[0])
+            for leftover in self.search.directory.glob(".trial-*.keras"):
+                leftover.unlink()
+        return dataclasses.replace(result, test=told[-1].test)
 
-    def _run(self, hyperparameters: Any) -> TrialRecord:
-        number, values = len(self.journal.trials) + 1, hyperparameters.values
-        parent = values.get("tuner/trial_id")
+    # From the journal
+
+    def _entries(self, kind: type[Any]) -> list[Any]:
+        return [entry for entry in self.journal.entries if isinstance(entry, kind)]
+
+    def _replay(self) -> None:
+        running: dict[int, _Running] = {}
+        for entry in list(self.journal.entries):
+            match entry:
+                case Started():
+                    suggestion = self._recalled(entry.values)
+                    running[entry.number] = self._prepared(entry.number, suggestion)[0]
+                case Dropped():
+                    self._drop(self._recalled(entry.values), entry)
+                case EpochRecord() if entry.number in running:
+                    one = running[entry.number]
+                    one.known = entry.epoch
+                    if self._score(one, entry.epoch, entry.metrics):
+                        one.stops_at = entry.epoch
+                case TrialRecord():
+                    self._take(entry, running.pop(entry.number).suggestion)
+                case _:
+                    pass
+        self._interrupted.extend(running.values())
+        for one in running.values():
+            one.start = time.perf_counter()
+
+    def _recalled(self, values: Mapping[str, Any]) -> Any:
+        self.oracle.recall(values)
+        try:
+            suggestion = self._suggestion()
+        except RequestError as error:
+            raise RequestError(
+                f"{self.journal.path}: {error} (another version of Keras Tuner or reskeras?); give this search another name, or "
+                "begin anew with --fresh"
+            ) from error
+        return suggestion
+
+    # What to run
+
+    def _over(self) -> bool:
+        return self._reached or self._exhausted or self._late()
+
+    def _late(self) -> bool:
+        """Whether the time is up; not before there is anything to show for it."""
+        return self.budget.end is not None and time.monotonic() >= self.budget.end and self._best is not None
+
+    def _suggestion(self) -> Any:
+        suggestion = self.oracle.create_trial(f"trial-{self._suggested}")
+        if suggestion.status == "RUNNING":
+            self._suggested += 1
+        return suggestion
+
+    def _start_next(self) -> bool:
+        """Starts a trial that the oracle suggests; False where it has none (now)."""
+        for _ in range(_MOST_DROPPED):
+            suggestion = self._suggestion()
+            if suggestion.status != "RUNNING":
+                self._exhausted = suggestion.status == "STOPPED"
+                return False
+            running, invalid = self._prepared(self._started + 1, suggestion)
+            dropped = None if invalid else self._unwanted(running.trial)
+            if dropped is not None:
+                self._started -= 1
+                del self._values[running.trial.number]
+                self.journal.add(dropped)
+                self._drop(suggestion, dropped)
+                continue
+            self.journal.add(Started(number=running.trial.number, values=suggestion.hyperparameters.values))
+            if invalid is not None:
+                self._fail(running, str(invalid))
+            else:
+                self._begin(running)
+            return True
+        self._exhausted = True
+        return False
+
+    def _prepared(self, number: int, suggestion: Any) -> tuple[_Running, RequestError | None]:
+        """A trial, not yet running; with the reason why its values make no network, where they make none."""
+        values = suggestion.hyperparameters.values
+        parent_id, invalid, recipe = values.get("tuner/trial_id"), None, None
+        try:
+            recipe = self._recipe(number, suggestion.hyperparameters)
+        except RequestError as error:
+            invalid = error
         trial = Trial(
             number=number,
             values=values,
-            recipe=None,
+            recipe=recipe,
             first_epoch=values.get("tuner/initial_epoch", 0),
-            parent=None if parent is None else int(parent) + 1,
+            parent=None if parent_id is None else self._numbers[parent_id],
         )
-        invalid: RequestError | None = None
-        try:
-            trial = dataclasses.replace(trial, recipe=self._recipe(number, hyperparameters))
-        except RequestError as error:
-            invalid = error
-        ended: TrialRecord | None = None
-        try:
-            record, model = self._attempt(trial, invalid)
-            if model is not None:
-                if self.search.oracle == "hyperband":
-                    model.save_weights(self._weights(number))
-                if leaderboard([*self.journal.trials, record], self.search.objective)[0] is record:
-                    self._keep(trial, model)
-            self.journal.add_trial(record)
-            ended = record  # only now: what listeners are told must not be lost
-        finally:
-            for listener in self.listeners:
-                listener.trial_ended(trial, ended)
-        return record
+        self._numbers[suggestion.trial_id] = number
+        self._values[number] = values
+        self._started = max(self._started, number)
+        parent = None
+        if trial.parent is not None:
+            hyperparameters = suggestion.hyperparameters.copy()
+            hyperparameters.values = dict(self._values[trial.parent])
+            parent = Parent(recipe=self._recipe(trial.parent, hyperparameters), state=self._state(f"trial-{trial.parent:04}"))
+        job = self._job(trial, recipe or self.search.space.base, parent)
+        if recipe is not None and parent is None:
+            self._recipes.setdefault(_identity(recipe), number)
+        return _Running(trial=trial, job=job, suggestion=suggestion), invalid
 
-    def _train_finally(self, best: TrialRecord, epochs: int) -> TrialRecord:
-        recipe = load_recipe(self.search.directory / "best.yaml")
-        train = dataclasses.replace(recipe.train, epochs=epochs, seed=derive_seed(self.search.seed, "final", best.number))
-        recipe = dataclasses.replace(recipe, train=train)
-        trial = Trial(number=best.number, values=best.values, recipe=recipe, first_epoch=0, parent=None, final=True)
-        ended: TrialRecord | None = None
-        try:
-            record, model = self._attempt(trial, None)
-            # Kept even where it validates a little worse: the best of many scores is a lucky one, this one is not chosen.
-            if model is not None:
-                self._keep(trial, model)
-            ended = record
-        finally:
-            for listener in self.listeners:
-                listener.trial_ended(trial, ended)
-        return record
+    def _job(self, trial: Trial, recipe: Recipe, parent: Parent | None) -> Job:
+        return Job(
+            key=trial.key,
+            recipe=recipe,
+            state=self._state(trial.key),
+            model=self.search.directory / f".{trial.key}.keras",
+            first_epoch=trial.first_epoch,
+            parent=parent,
+            leave_state=self.search.oracle in _HEIRS and not trial.final,
+            strategy=self.strategy,
+        )
+
+    def _state(self, key: str) -> Path:
+        return self.search.directory / "states" / f"{key}.npz"
 
     def _recipe(self, number: int, hyperparameters: Any) -> Recipe:
         recipe = sample(hyperparameters, self.search.space)
@@ -235,47 +410,215 @@ class _Loop:
         )
         return dataclasses.replace(recipe, train=train)
 
-    def _attempt(self, trial: Trial, invalid: RequestError | None) -> tuple[TrialRecord, keras.Model | None]:
-        def on_epoch(epoch: Epoch) -> None:
-            for listener in self.listeners:
-                listener.epoch_ended(trial, epoch)
-
-        for listener in self.listeners:
-            listener.trial_started(trial)
-        model, start = None, time.perf_counter()
-        try:
-            if trial.recipe is None:
-                raise invalid or RequestError("no recipe")
-            weights = None if trial.parent is None else self._weights(trial.parent)
-            model, outcome = run_trial(
-                trial.recipe, self.search.data, first_epoch=trial.first_epoch, weights=weights, on_epoch=on_epoch
-            )
-            record = TrialRecord(
-                number=trial.number,
-                values=trial.values,
-                status="completed",
-                score=outcome.metrics[self.search.objective],
-                metrics=outcome.metrics,
-                epochs=outcome.epochs[-1].number,
-                params=outcome.params,
-                seconds=outcome.seconds,
-            )
-        except Exception as error:  # noqa: BLE001  whatever one network does, the search goes on; the record says what it was
-            seconds, reason = time.perf_counter() - start, _reason(error)
-            record = TrialRecord(number=trial.number, values=trial.values, status="failed", seconds=seconds, error=reason)
-        return record, model
-
-    def _keep(self, trial: Trial, model: keras.Model) -> None:
+    def _unwanted(self, trial: Trial) -> Dropped | None:
         assert trial.recipe is not None
-        partial = self.search.directory / ".best.partial.keras"
-        model.save(partial)
-        os.replace(partial, self.search.directory / "best.keras")
-        _write(self.search.directory / "best.yaml", dump_recipe(trial.recipe))
+        if (refusal := self.limits.refusal(trial.recipe)) is not None:
+            return Dropped(values=trial.values, reason=refusal)
+        twin = self._recipes.get(_identity(trial.recipe)) if trial.parent is None else None
+        if twin is not None and twin != trial.number:
+            return Dropped(values=trial.values, reason="the same as an earlier trial", twin=twin)
+        return None
 
-    def _weights(self, number: int) -> Path:
-        folder = self.search.directory / "weights"
-        folder.mkdir(exist_ok=True)
-        return folder / f"trial-{number:04}.weights.h5"
+    def _drop(self, suggestion: Any, dropped: Dropped) -> None:
+        self._dropped[dropped.reason] += 1
+        twin = self._records.get(dropped.twin or 0)
+        record = TrialRecord(number=0, values=dropped.values, status="failed", error=dropped.reason)
+        if twin is not None and twin.score is not None:
+            self.oracle.update_trial(suggestion.trial_id, {self.search.objective: twin.score}, step=twin.epochs)
+            record = dataclasses.replace(record, status="completed", score=twin.score)
+        self._tell_oracle(suggestion, record)
+
+    # What comes of it
+
+    def _begin(self, running: _Running) -> None:
+        running.job.state.parent.mkdir(exist_ok=True)
+        self._running[running.trial.key] = running
+        for listener in self.listeners:
+            listener.trial_started(running.trial)
+        self.executor.submit(running.job)
+
+    def _step(self) -> None:
+        """Takes in one event."""
+        event = self.executor.wait()
+        running = self._running[event.key]
+        match event:
+            case Reported():
+                self.executor.answer(event.key, self._verdict(running, event.epoch))
+            case Ended(outcome=None):
+                self._fail(running, event.error or "")
+            case Ended(outcome=Outcome() as outcome) if not running.paused:
+                self._complete(running, outcome)
+            case Ended():
+                del self._running[event.key]
+                self._tell_ended(running.trial, None)
+            case Lost() if running.attempts < _ATTEMPTS:
+                running.attempts += 1
+                self.executor.submit(running.job)
+            case Lost():
+                self._fail(running, f"{event.reason}, {running.attempts} times")
+
+    def _verdict(self, running: _Running, epoch: Epoch) -> Verdict:
+        if epoch.number > running.known and running.suggestion is not None:
+            running.known = epoch.number
+            self.journal.add(
+                EpochRecord(number=running.trial.number, epoch=epoch.number, metrics=epoch.metrics, seconds=epoch.seconds)
+            )
+            if self._score(running, epoch.number, epoch.metrics):
+                running.stops_at = epoch.number
+        if epoch.number > running.told:
+            running.told = epoch.number
+            for listener in self.listeners:
+                listener.epoch_ended(running.trial, epoch)
+        score = epoch.metrics[self.search.objective]
+        last = epoch.number >= running.job.recipe.train.epochs
+        if running.suggestion is None:
+            return Verdict.KEEP if last else Verdict.GO_ON
+        reached = self.budget.target is not None and _sign(self.search.objective) * (score - self.budget.target) >= 0
+        self._reached = self._reached or reached
+        if last or reached or (running.stops_at is not None and epoch.number >= running.stops_at):
+            found = TrialRecord(number=running.trial.number, values={}, status="completed", score=score, metrics=epoch.metrics)
+            return Verdict.KEEP if self._leads(found) else Verdict.END
+        if self._late():
+            running.paused = True
+            return Verdict.PAUSE
+        return Verdict.GO_ON
+
+    def _leads(self, record: TrialRecord) -> bool:
+        return self._best is None or leaderboard([self._best, record], self.search.objective)[0] is record
+
+    def _score(self, running: _Running, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Tells the oracle a score; True where it stops the trial."""
+        score = {self.search.objective: metrics[self.search.objective]}
+        return bool(self.oracle.update_trial(running.suggestion.trial_id, score, step=epoch).status == "STOPPED")
+
+    def _complete(self, running: _Running, outcome: Outcome) -> None:
+        trial = running.trial
+        planned = running.job.recipe.train.epochs
+        record = TrialRecord(
+            number=trial.number,
+            values=trial.values,
+            status="completed" if outcome.epochs >= planned else "stopped",
+            score=outcome.metrics[self.search.objective],
+            metrics=outcome.metrics,
+            epochs=outcome.epochs,
+            params=outcome.params,
+            seconds=outcome.seconds,
+            parent=trial.parent,
+        )
+        if not trial.final and self._leads(record):
+            self._adopt(running)
+        self._end(running, record)
+
+    def _fail(self, running: _Running, error: str) -> None:
+        seconds, trial = time.perf_counter() - running.start, running.trial
+        running.job.state.unlink(missing_ok=True)
+        record = TrialRecord(
+            number=trial.number, values=trial.values, status="failed", seconds=seconds, parent=trial.parent, error=error
+        )
+        self._end(running, record)
+
+    def _end(self, running: _Running, record: TrialRecord) -> None:
+        trial, ended = running.trial, None
+        try:
+            if trial.repeat is None:
+                self.journal.add(record)
+            else:
+                self.journal.add(Final(repeat=trial.repeat, epochs=running.job.recipe.train.epochs, record=record))
+            ended = record  # only now, and then in any case: listeners are told what the journal has
+            if trial.repeat is None:
+                running.job.model.unlink(missing_ok=True)  # another one may have become better meanwhile
+                self._take(record, running.suggestion)
+        finally:
+            if self._running.pop(trial.key, None) is None:
+                for listener in self.listeners:  # it never ran
+                    listener.trial_started(trial)
+            self._tell_ended(trial, ended)
+
+    def _take(self, record: TrialRecord, suggestion: Any) -> None:
+        """A trial is over, and in the journal."""
+        self._records[record.number] = record
+        if record.score is not None and self._leads(record):
+            self._best = record
+        self._tell_oracle(suggestion, record)
+
+    def _tell_ended(self, trial: Trial, record: TrialRecord | None) -> None:
+        for listener in self.listeners:
+            listener.trial_ended(trial, record)
+
+    def _tell_oracle(self, suggestion: Any, record: TrialRecord) -> None:
+        suggestion.status = "FAILED" if record.status == "failed" else "COMPLETED"
+        suggestion.message = record.error
+        self.oracle.end_trial(suggestion)
+
+    def _adopt(self, running: _Running) -> None:
+        """Makes a trial's network the one that the search keeps."""
+        if running.job.model.exists():
+            os.replace(running.job.model, self.search.directory / "best.keras")
+            _write(self.search.directory / "best.yaml", dump_recipe(running.job.recipe))
+
+    # The end
+
+    def _train_finally(self, best: Sequence[TrialRecord], plan: _FinalPlan) -> tuple[Final, ...]:
+        def done() -> dict[tuple[int, int], Final]:
+            return {(f.record.number, f.repeat): f for f in self._entries(Final) if f.epochs == plan.epochs}
+
+        wanted = [(record, repeat) for record in best for repeat in range(plan.seeds)]
+        waiting = collections.deque(
+            self._final(record, plan, repeat) for record, repeat in wanted if (record.number, repeat) not in done()
+        )
+        try:
+            while waiting or self._running:
+                while waiting and len(self._running) < self.executor.slots:
+                    self._begin(waiting.popleft())
+                self._step()
+        finally:
+            for running in self._running.values():
+                self._tell_ended(running.trial, None)
+        return tuple(done()[record.number, repeat] for record, repeat in wanted)
+
+    def _final(self, record: TrialRecord, plan: _FinalPlan, repeat: int) -> _Running:
+        hyperparameters = self.oracle.get_space()
+        hyperparameters.values = dict(record.values)
+        recipe = self._recipe(record.number, hyperparameters)
+        seed = derive_seed(self.search.seed, "final", record.number, repeat)
+        recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, epochs=plan.epochs, seed=seed))
+        trial = Trial(number=record.number, values=record.values, recipe=recipe, first_epoch=0, parent=None, repeat=repeat)
+        return _Running(trial=trial, job=self._job(trial, recipe, None))
+
+    def _test(self) -> Mapping[str, float] | None:
+        if "test" not in self.search.data.sizes:
+            return None
+        for _ in range(_ATTEMPTS):
+            self.executor.submit(LastJob(key="test", model=self.search.directory / "best.keras"))
+            match self.executor.wait():
+                case Ended(outcome=Outcome() as outcome):
+                    return outcome.metrics
+                case Ended() as ended:
+                    raise RuntimeError(f"the test failed: {last_line(ended.error)}")
+                case Lost() as lost:
+                    reason = lost.reason
+                case _:
+                    raise AssertionError("a test has no epochs")
+        raise RuntimeError(f"the test failed: {reason}")
+
+
+def _identity(recipe: Recipe) -> Recipe:
+    """Equal for what would be the same trial but for its seed."""
+    return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, seed=0))
+
+
+def _sign(objective: str) -> float:
+    return 1.0 if OBJECTIVES[objective] == "max" else -1.0
+
+
+def _mean_best(finals: Sequence[Final], objective: str) -> int | None:
+    """The trial whose final trainings have the best mean score; None where none has a score."""
+    scores: dict[int, list[float]] = {}
+    for final in finals:
+        if final.record.score is not None:
+            scores.setdefault(final.record.number, []).append(final.record.score)
+    means = {number: _sign(objective) * sum(found) / len(found) for number, found in scores.items()}
+    return max(means, key=lambda number: (means[number], -number)) if means else None
 
 
 @contextlib.contextmanager
@@ -297,12 +640,6 @@ def _set_aside(directory: Path) -> None:
     if directory.exists():
         numbers = itertools.count(1)
         directory.rename(next(old for n in numbers if not (old := directory.with_name(f"{directory.name}.old{n}")).exists()))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RequestError | FloatingPointError):
-        return str(error)
-    return "".join(traceback.format_exception(error))
 
 
 def _first_line(error: ValueError) -> str:

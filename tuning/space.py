@@ -10,7 +10,7 @@ The path is the hyperparameter's name everywhere. `*` stands for every entry of 
 import copy
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -81,13 +81,16 @@ class Space:
         base: a spec or a recipe; its values are those of every hyperparameter that does not vary.
         vary: from paths in the spec to a `Range` or a list of values. A path below a kind that varies too (such as
             `block.growth_rate` beside `block.kind`) counts only for the kinds that have it.
+        start: known-good points, tried right after the base: values by path, the base's own where a path is missing.
         where: begins each line of an error.
 
     Raises:
         RequestError: one line for every path that is not in the spec and every range that is empty or holds a wrong value.
     """
 
-    def __init__(self, base: Any, vary: Mapping[str, Any], *, where: str = "space") -> None:
+    def __init__(
+        self, base: Any, vary: Mapping[str, Any], *, start: Sequence[Mapping[str, Any]] = (), where: str = "space"
+    ) -> None:
         self.base = base if isinstance(base, Recipe) else Recipe(model=base)
         self._document: dict[str, Any] = to_document(self.base.model) | {"train": to_document(self.base.train)}
         problems: list[str] = []
@@ -103,16 +106,20 @@ class Space:
                 problems.append(f"{where}: vary.{path}: {error}")
         for path, range_ in self.vary.items():
             problems += [f"{where}: vary.{path}: {line}" for line in self._misfits(path, range_)]
+        self.start = tuple(dict(point) for point in start)
+        if not problems:
+            problems += [f"{where}: start.{number}: {line}" for number, point in enumerate(start) for line in self._strange(point)]
         if problems:
             raise RequestError("\n".join(problems))
 
     def fit_to(self, model: Any) -> "Space":
         """The same space around another base network (one fitted to the shape of the data)."""
-        return Space(dataclasses.replace(self.base, model=model), self.vary)
+        return Space(dataclasses.replace(self.base, model=model), self.vary, start=self.start)
 
     def with_train(self, **changes: Any) -> "Space":
         """The same space with other fixed training settings."""
-        return Space(dataclasses.replace(self.base, train=dataclasses.replace(self.base.train, **changes)), self.vary)
+        base = dataclasses.replace(self.base, train=dataclasses.replace(self.base.train, **changes))
+        return Space(base, self.vary, start=self.start)
 
     def to_document(self) -> dict[str, Any]:
         """The space as plain mappings, as its file has it."""
@@ -122,14 +129,13 @@ class Space:
             else {k: v for k, v in dataclasses.asdict(item).items() if v} | {"low": _whole(item.low), "high": _whole(item.high)}
             for path, item in self.vary.items()
         }
-        return self._document | {"vary": vary}
+        return self._document | {"vary": vary} | ({"start": [dict(point) for point in self.start]} if self.start else {})
 
     def dump(self) -> str:
         """The space as YAML that `load_space` reads."""
         document = self.to_document()
-        vary = document.pop("vary")
-        lines = "".join(f"  {line}\n" for line in dump_document(vary).splitlines())
-        return f"{dump_document(document)}vary:\n{lines}"
+        text = dump_document({key: document.pop(key) for key in ("vary", "start") if key in document})
+        return dump_document(document) + text
 
     def short_names(self) -> dict[str, str]:
         """From each path to its short name: the shortest tail that no other path shares (`blocks`, `block`, `lr`)."""
@@ -172,7 +178,7 @@ class Space:
         """What the spec has where a record holds this: Keras Tuner knows booleans and lists of several types by their text."""
         item = self.vary[path]
         listed = item if isinstance(item, tuple) else ()
-        return next((value for value in listed if _label(value) == _label(recorded)), recorded)
+        return next((value for value in listed if label(value) == label(recorded)), recorded)
 
     def is_whole(self, path: str) -> bool:
         """Whether a range at this path is one of whole numbers."""
@@ -181,6 +187,20 @@ class Space:
             range_ = self.vary[path]
             return isinstance(range_, Range) and range_.low.is_integer() and range_.high.is_integer() and not range_.log
         return isinstance(value, int)
+
+    def _strange(self, point: Mapping[str, Any]) -> list[str]:
+        """What is wrong with a start point."""
+        lines = []
+        for path, value in point.items():
+            item = self.vary.get(path)
+            if item is None:
+                lines.append(f"{path} does not vary{did_you_mean(str(path), list(self.vary))}")
+            elif isinstance(item, tuple):
+                if label(value) not in map(label, item):
+                    lines.append(f"{path} is one of {', '.join(map(label, item))} (got {value!r})")
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not item.low <= value <= item.high:
+                lines.append(f"{path} is a number from {item.low:g} to {item.high:g} (got {value!r})")
+        return lines
 
     def _misfits(self, path: str, range_: Vary) -> list[str]:
         if reason := _FIXED.get(path.partition(".")[0]) or _FIXED.get(path):
@@ -227,7 +247,11 @@ def load_space(path: str | Path) -> Space:
         raise RequestError(
             f"{path}: vary: this section {found}; it maps paths to ranges, as in `stages.*.blocks: {{low: 1, high: 3}}`"
         )
-    return Space(parse_recipe(document, where=str(path)), {str(key): value for key, value in vary.items()}, where=str(path))
+    start = document.pop("start", [])
+    if not isinstance(start, list) or not all(isinstance(point, dict) for point in start):
+        raise RequestError(f"{path}: start: a list of points, each of which maps paths to values")
+    recipe = parse_recipe(document, where=str(path))
+    return Space(recipe, {str(key): value for key, value in vary.items()}, start=start, where=str(path))
 
 
 def default_space(image_shape: ImageShape, classes: int, task: Literal["classification", "segmentation"]) -> Space:
@@ -289,8 +313,8 @@ def _draw(hp: Any, path: str, space: Space) -> Any:
         if {type(value) for value in item} in ({str}, {int}, {float}):
             return hp.Choice(path, list(item), default=base if base in item else None)
         # Keras Tuner's Choice turns booleans into numbers and refuses mixed types, so such values go by their text.
-        by_label = {_label(value): value for value in item}
-        return by_label[hp.Choice(path, list(by_label), default=_label(base) if base in item else None)]
+        by_label = {label(value): value for value in item}
+        return by_label[hp.Choice(path, list(by_label), default=label(base) if base in item else None)]
     sampling = "log" if item.log else "linear"
     default = base if base is not None and item.low <= base <= item.high else None
     if space.is_whole(path):
@@ -299,7 +323,8 @@ def _draw(hp: Any, path: str, space: Space) -> Any:
     return hp.Float(path, item.low, item.high, step=item.step, sampling=sampling, default=default)
 
 
-def _label(value: Any) -> str:
+def label(value: Any) -> str:
+    """The word by which a value of a list goes where Keras Tuner takes only words."""
     return value if isinstance(value, str) else str(yaml.safe_dump(value)).split("\n")[0]
 
 
@@ -313,7 +338,7 @@ def _parse_vary(given: Any) -> Vary:
             raise ValueError("an empty list; name at least one value")
         if strange := [value for value in given if not isinstance(value, str | int | float | bool)]:
             raise ValueError(f"values are words, numbers or booleans (got {strange[0]!r})")
-        if len(set(map(_label, given))) < len(given):
+        if len(set(map(label, given))) < len(given):
             raise ValueError("a value is there twice")
         return tuple(given)
     raise ValueError(f"a range is a list of values or {{low: ..., high: ...}} (got {given!r})")

@@ -88,7 +88,8 @@ class Tracker(Listener):
         self._client: Any = None
         self._search: Search | None = None
         self._parent = ""
-        self._child = ""
+        self._children: dict[str, str] = {}
+        """Run ids of the trials that run."""
         self._experiment = ""
         self._short: dict[str, str] = {}
 
@@ -104,11 +105,11 @@ class Tracker(Listener):
     def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
         when = _now()
         metrics = {**epoch.metrics, "epoch_seconds": epoch.seconds}
-        self._jobs.put(lambda: self._log(self._child, metrics, step=epoch.number, when=when))
+        self._jobs.put(lambda: self._log(self._children[trial.key], metrics, step=epoch.number, when=when))
 
     def trial_ended(self, trial: Trial, record: TrialRecord | None) -> None:
         ended = _now()
-        self._jobs.put(lambda: self._end_trial(record, ended))
+        self._jobs.put(lambda: self._end_trial(trial, record, ended))
 
     def search_ended(self, ending: Ending, result: Result | None) -> None:
         ended = _now()
@@ -184,29 +185,32 @@ class Tracker(Listener):
             tags["reskeras.parent_trial"] = str(trial.parent)
         name = ("final · " if trial.final else "") + title(trial.values, self._search.space)
         run = self._client.create_run(self._experiment, start_time=started, run_name=name, tags=tags)
-        self._child = run.info.run_id
+        child = self._children[trial.key] = run.info.run_id
         params = {short: trial.values[path] for path, short in self._short.items() if path in trial.values}
         logs = {f"log10_{self._short[path]}": math.log10(trial.values[path]) for path in self._log_paths() if path in trial.values}
-        self._log_params(self._child, {"trial": trial.number, **params, **logs})
+        self._log_params(child, {"trial": trial.number, **params, **logs})
         if trial.recipe is not None:
-            self._client.log_text(self._child, dump_recipe(trial.recipe), "spec.yaml")
+            self._client.log_text(child, dump_recipe(trial.recipe), "spec.yaml")
 
-    def _end_trial(self, record: TrialRecord | None, ended: int) -> None:
+    def _end_trial(self, trial: Trial, record: TrialRecord | None, ended: int) -> None:
+        child = self._children.pop(trial.key)
         if record is None:
-            self._client.set_tag(self._child, "reskeras.error", "interrupted")
+            self._client.set_tag(child, "reskeras.error", "interrupted")
             status = "KILLED"
         elif record.status == "failed":
-            self._client.set_tag(self._child, "reskeras.error", (record.error or "")[-4000:])
+            self._client.set_tag(child, "reskeras.error", (record.error or "")[-4000:])
             status = "FAILED"
         else:
             facts = {"params_millions": record.params / 1e6, "trial_seconds": record.seconds}
-            self._log(self._child, facts, step=record.epochs, when=ended)
+            self._log(child, facts, step=record.epochs, when=ended)
+            if record.status == "stopped":
+                self._client.set_tag(child, "reskeras.stopped", f"after epoch {record.epochs}: others were better")
             status = "FINISHED"
-        self._client.set_terminated(self._child, status, end_time=ended)
+        self._client.set_terminated(child, status, end_time=ended)
 
     def _close(self, ending: Ending, result: Result | None, ended: int) -> None:
         if result is not None and result.best.score is not None and self._search is not None:
-            metrics = {f"best_{self._search.objective}": result.best.score}
+            metrics: dict[str, float] = {f"best_{self._search.objective}": result.best.score}
             metrics |= {f"test_{name}": value for name, value in (result.test or {}).items()}
             self._log(self._parent, metrics, step=len(result.trials), when=ended)
             self._client.set_tag(self._parent, "reskeras.best_trial", str(result.best.number))

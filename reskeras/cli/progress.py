@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tuning.events import Ending, Listener, Result, Search, Trial
 from tuning.journal import TrialRecord
-from tuning.report import last_line, leaderboard, title
+from tuning.report import last_line, leaderboard, percent, title
 
 if TYPE_CHECKING:
     from reskeras.train import Epoch
@@ -24,15 +24,13 @@ _BAR = 24
 
 
 class Progress(Listener):
-    """Finished trials as lines; below them, on a terminal, the running trial and the search as bars."""
+    """Finished trials as lines; below them, on a terminal, the running trials and the search as bars."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._search: Search | None = None
         self._done: list[TrialRecord] = []
-        self._trial: Trial | None = None
-        self._epoch: Epoch | None = None
-        self._epochs_run = 0
+        self._running: dict[str, tuple[Trial, Epoch | None]] = {}
         self._start = self._last_end = 0.0
         self._trials_here = 0
         self._live = Live(console=console, auto_refresh=True, refresh_per_second=4, transient=True, get_renderable=self._render)
@@ -41,28 +39,26 @@ class Progress(Listener):
         self._search, self._done = search, list(search.done)
         self._start = time.monotonic()
         names = ", ".join(search.space.short_names().values())
-        epochs = f"{'up to ' if search.oracle == 'hyperband' else ''}{search.epochs} epochs"
-        self.console.print(
-            f"searching {names} by {search.objective} · {search.oracle} · {search.trials} trials of {epochs} · {search.directory}",
-            style="dim",
-            highlight=False,
-            soft_wrap=True,
-        )
+        trials = "trials" if search.trials is None else f"{search.trials} trials"
+        how = f"{search.oracle} · {trials} of up to {search.epochs} epochs"
+        line = f"searching {names} by {search.objective} · {how} · {search.directory}"
+        self.console.print(line, style="dim", highlight=False, soft_wrap=True)
         if self._done:
-            self.console.print(f"{len(self._done)} of {search.trials} trials are done already", highlight=False)
+            of = f" of {search.trials}" if search.trials is not None else ""
+            self.console.print(f"{len(self._done)}{of} trials are done already", highlight=False)
         if self.console.is_terminal:
             self._live.start()
 
     def trial_started(self, trial: Trial) -> None:
-        self._trial, self._epoch = trial, None
+        self._running[trial.key] = trial, None
 
     def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
-        self._epoch = epoch
+        self._running[trial.key] = trial, epoch
         if not self.console.is_terminal:
-            self.console.print(self._now(), highlight=False, soft_wrap=True)
+            self.console.print(self._now(trial, epoch), highlight=False, soft_wrap=True)
 
     def trial_ended(self, trial: Trial, record: TrialRecord | None) -> None:
-        self._trial = None
+        self._running.pop(trial.key, None)
         if record is None or self._search is None:
             return
         number, what = "final" if trial.final else str(record.number), title(record.values, self._search.space)
@@ -74,7 +70,8 @@ class Progress(Listener):
             line = Text(f"{number:>5}    failed  {what}  {last_line(record.error)}", style="red")
         else:
             line = Text.assemble(f"{number:>5}  ", (f"{percent(self._search.objective, record.score):>8}", "bold"), f"  {what}")
-            line.append(f"  {compact(record.params)} params  {record.seconds:.1f} s", style="dim")
+            early = f", stopped after epoch {record.epochs}" if record.status == "stopped" else ""
+            line.append(f"  {compact(record.params)} params  {record.seconds:.1f} s{early}", style="dim")
             if not trial.final and leaderboard(self._done, self._search.objective)[0] is record:
                 line.append("  best so far", style="green")
         self.console.print(line, soft_wrap=True)
@@ -86,12 +83,15 @@ class Progress(Listener):
         grid = Table.grid(padding=(0, 1))
         if self._search is None:
             return grid
-        if self._trial is not None:
-            last = self._trial.recipe.train.epochs if self._trial.recipe else self._search.epochs
-            here = self._epoch.number if self._epoch else self._trial.first_epoch
-            grid.add_row(ProgressBar(total=last, completed=here, width=_BAR), self._fitted(self._now()))
-        done = len(self._done)
-        grid.add_row(ProgressBar(total=self._search.trials, completed=done, width=_BAR), self._fitted(self._summary()))
+        for trial, epoch in list(self._running.values()):
+            last = trial.recipe.train.epochs if trial.recipe else self._search.epochs
+            here = epoch.number if epoch else trial.first_epoch
+            grid.add_row(ProgressBar(total=last, completed=here, width=_BAR), self._fitted(self._now(trial, epoch)))
+        if self._search.trials is None:
+            grid.add_row("", self._fitted(self._summary()))
+        else:
+            bar = ProgressBar(total=self._search.trials, completed=len(self._done), width=_BAR)
+            grid.add_row(bar, self._fitted(self._summary()))
         return grid
 
     def _fitted(self, line: str) -> Text:
@@ -100,17 +100,16 @@ class Progress(Listener):
         text.truncate(max(10, self.console.width - _BAR - 2), overflow="ellipsis")
         return text
 
-    def _now(self) -> str:
+    def _now(self, trial: Trial, epoch: Epoch | None) -> str:
         assert self._search is not None
-        if self._trial is None:
-            return ""
-        where = "final training" if self._trial.final else f"trial {self._trial.number} of {self._search.trials}"
-        what = title(self._trial.values, self._search.space)
-        if self._epoch is None:
+        of = f" of {self._search.trials}" if self._search.trials is not None else ""
+        where = "final training" if trial.final else f"trial {trial.number}{of}"
+        what = title(trial.values, self._search.space)
+        if epoch is None:
             return f"{where} · {what} · building"
-        last = self._trial.recipe.train.epochs if self._trial.recipe else self._search.epochs
-        score = f"{self._search.objective} {percent(self._search.objective, self._epoch.metrics[self._search.objective])}"
-        return f"{where} · epoch {self._epoch.number} of {last} · {score} · {what}"
+        last = trial.recipe.train.epochs if trial.recipe else self._search.epochs
+        score = f"{self._search.objective} {percent(self._search.objective, epoch.metrics[self._search.objective])}"
+        return f"{where} · epoch {epoch.number} of {last} · {score} · {what}"
 
     def _summary(self) -> str:
         assert self._search is not None
@@ -118,18 +117,13 @@ class Progress(Listener):
         ranked = leaderboard(self._done, self._search.objective)
         if ranked and ranked[0].score is not None:
             parts.append(f"best so far {percent(self._search.objective, ranked[0].score)} (trial {ranked[0].number})")
-        if self._trials_here:
+        if self._trials_here and self._search.trials is not None:
             mean = (self._last_end - self._start) / self._trials_here
             left = max(0.0, (self._search.trials - len(self._done)) * mean - (time.monotonic() - self._last_end))
             parts.append(f"about {left // 60:.0f}:{left % 60:02.0f} left")
+        elif self._search.trials is None:
+            parts.append(f"{len(self._done)} trials")
         return " · ".join(parts) or "choosing the first trial"
-
-
-def percent(objective: str, score: float | None) -> str:
-    """A score as people read it: shares in percent, losses as they are."""
-    if score is None:
-        return "-"
-    return f"{score:.4f}" if objective.endswith("loss") else f"{100 * score:.1f} %"
 
 
 def compact(count: int) -> str:

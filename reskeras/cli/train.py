@@ -11,10 +11,10 @@ from rich.console import Console
 
 import reskeras
 from reskeras.cli.loading import load_keras, quiet_tensorflow
-from reskeras.cli.progress import percent
 from reskeras.cli.specs import is_file
 from reskeras.spec import Recipe, fit_to_data, image_shape
 from reskeras.textio import dump_recipe, load_recipe
+from tuning.report import percent
 
 
 @click.command()
@@ -41,15 +41,11 @@ def train(network: str, data: str, epochs: int | None, seed: int | None, out: Pa
         images = open_data(data, image_shape(recipe.model))
         recipe = Recipe(model=_fitted(recipe.model, images, console), train=dataclasses.replace(recipe.train, **changes))
         load_keras()
-        import keras
-
-        from reskeras.builder import build
-        from reskeras.train import Epoch, evaluate
+        from reskeras.train import Epoch, build_seeded, evaluate
         from reskeras.train import train as fit
 
     console.print(images.describe(), highlight=False)
-    keras.utils.set_random_seed(recipe.train.seed)
-    model: Any = build(recipe.model)
+    model: Any = build_seeded(recipe)
     params = reskeras.cost(recipe.model).trainable_params
     console.print(f"{recipe.model.name}: {params:,} parameters, {recipe.train.epochs} epochs", highlight=False)
 

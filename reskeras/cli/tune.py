@@ -5,6 +5,8 @@ import json
 import math
 import re
 import signal
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,11 +17,16 @@ from rich.table import Table
 
 import reskeras
 from reskeras.cli.loading import load_keras, quiet_tensorflow
-from reskeras.cli.progress import Progress, compact, percent
-from reskeras.spec import image_shape
+from reskeras.cli.progress import Progress, compact
+from reskeras.cli.values import COUNT
+from reskeras.spec import PRECISIONS, image_shape
 from tuning.events import Listener, Result, Trial
-from tuning.report import title
-from tuning.settings import OBJECTIVES, ORACLES
+from tuning.insight import what_mattered
+from tuning.journal import Journal, TrialRecord
+from tuning.limits import Limits
+from tuning.machine import safe_memory, warm_up
+from tuning.report import leaderboard, percent, title
+from tuning.settings import DEFAULT_ORACLE, OBJECTIVES, ORACLES, Strategy
 from tuning.space import Space, default_space, load_space
 from tuning.tracking import Tracker
 from tuning.tracking import tracking_uri as resolve_uri
@@ -31,15 +38,18 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
 @click.command()
 @click.argument("space", required=False, metavar="[SPACE.yaml]", type=click.Path(path_type=Path))
 @click.option("--data", default="digits", show_default=True, help="digits, a TFDS name, a folder of images, or an .npz")
-@click.option("--oracle", type=click.Choice(ORACLES), default="random", show_default=True, help="what chooses the trials")
-@click.option("--trials", type=click.IntRange(min=1), default=10, show_default=True, help="trials in all")
-@click.option("--epochs", type=click.IntRange(min=1), help="epochs of a trial  [default: the space's own, 6 without one]")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="begin no trial after so many minutes")
+@click.option("--oracle", type=click.Choice(ORACLES), default=DEFAULT_ORACLE, show_default=True, help="what chooses the trials")
+@click.option("--trials", type=click.IntRange(min=1), help="trials in all  [default: 10, or no limit with --minutes or --target]")
+@click.option("--epochs", type=click.IntRange(min=1), help="most epochs of a trial  [default: the space's own, 6 without one]")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="put off what is not done after so many minutes")
+@click.option("--target", type=float, help="end at the first score as good as this, such as 0.98")
 @click.option(
     "--final-epochs",
     type=click.IntRange(min=0),
-    help="train the winner once more, for so many epochs  [default: 20 without a space, else 0]",
+    help="train the best once more, for so many epochs  [default: 20 without a space, else 0]",
 )
+@click.option("--final-top", type=click.IntRange(min=1), default=1, show_default=True, help="how many networks that is done with")
+@click.option("--final-seeds", type=click.IntRange(min=1), default=1, show_default=True, help="how often; their mean decides")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="the same seed gives the same search")
 @click.option(
     "--objective", type=click.Choice(list(OBJECTIVES)), default="val_accuracy", show_default=True, help="what is compared"
@@ -50,28 +60,49 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
     default=True,
     help="go on with the search of this name (the default), or begin anew; the old one is kept as NAME.old1",
 )
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="trials at once on this machine")
+@click.option(
+    "--strategy",
+    type=click.Choice([strategy.value for strategy in Strategy]),
+    default="auto",
+    show_default=True,
+    help="how one trial uses several devices",
+)
+@click.option("--precision", type=click.Choice(PRECISIONS), help="what layers compute in  [default: the space's own, float32]")
+@click.option("--max-params", type=COUNT, help="run no network with more trainable parameters (2M)")
+@click.option("--max-macs", type=COUNT, help="run no network with more multiply-adds for an image (500M)")
+@click.option("--max-memory", type=COUNT, help="nor one that trains in more bytes (4G)  [default: what is safe on this machine]")
 @click.option("--tracking-uri", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def tune(
     space: Path | None,
     data: str,
     oracle: str,
-    trials: int,
+    trials: int | None,
     epochs: int | None,
     minutes: float | None,
+    target: float | None,
     final_epochs: int | None,
+    final_top: int,
+    final_seeds: int,
     seed: int,
     objective: str,
     name: str | None,
     resume: bool,
+    workers: int,
+    strategy: str,
+    precision: str | None,
+    max_params: int | None,
+    max_macs: int | None,
+    max_memory: int | None,
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
     """Search for the best network on a data set: depth, block kind, place of batch norm, learning rate.
 
     SPACE.yaml is a spec with a `vary:` section; without one a default space for the data is searched. Leaves best.yaml,
-    best.keras, leaderboard.csv, space.yaml and journal.jsonl in searches/NAME, and every trial in MLflow. Called again, it
-    goes on where it was stopped.
+    best.keras, leaderboard.csv, factors.svg, space.yaml and journal.jsonl in searches/NAME, and every trial in MLflow. Called
+    again, it goes on where it was stopped.
     """
     interrupts = _Interrupts()
     console = Console(stderr=True, markup=False)
@@ -80,11 +111,13 @@ def tune(
     uri = resolve_uri(tracking_uri)
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
         raise reskeras.RequestError(f"--name {name!r}: a name is one word of up to 100 letters, digits, '_', '-' and '.'")
-    if minutes is not None and math.isnan(minutes):
-        raise reskeras.RequestError("--minutes: not a number")
+    for option, number in (("minutes", minutes), ("target", target)):
+        if number is not None and math.isnan(number):
+            raise reskeras.RequestError(f"--{option}: not a number")
     from reskeras.data import open_data
 
     with quiet_tensorflow():
+        warm_up()
         images = open_data(data, image_shape(searched.base.model) if searched is not None else _SIZE_BEFORE_SPACE)
         load_keras()
         from tuning.search import tune as run_search
@@ -92,9 +125,14 @@ def tune(
     console.print(images.describe(), highlight=False)
     if searched is None:
         searched = default_space(images.image_shape, images.classes, images.task)
+    if precision is not None:
+        searched = searched.with_train(precision=precision)
     if name is None:
         name = images.name.replace("/", "-") if space is None else f"{space.stem}-{images.name.replace('/', '-')}"
     directory = Path("searches") / name
+    if trials is None and minutes is None and target is None:
+        trials = 10
+    limits = Limits(params=max_params, macs=max_macs, memory=safe_memory(workers) if max_memory is None else max_memory)
     try:
         result = run_search(
             searched,
@@ -104,10 +142,16 @@ def tune(
             trials=trials,
             epochs=epochs,
             minutes=minutes,
+            target=target,
             final_epochs=final_epochs if final_epochs is not None else 20 if space is None else 0,
+            final_top=final_top,
+            final_seeds=final_seeds,
             seed=seed,
             fresh=not resume,
             objective=objective,
+            workers=workers,
+            strategy=Strategy(strategy),
+            limits=limits,
             listeners=[
                 interrupts,
                 Progress(console),
@@ -115,25 +159,60 @@ def tune(
             ],
         )
     except KeyboardInterrupt:
-        console.print("the trials that ended are kept, and the same command goes on", highlight=False)
+        _show_what_is_done(directory, searched, objective, console)
         raise
     if as_json:
         click.echo(json.dumps(_as_json(result)))
         return
+    _show(result, searched, objective, data, tracking_uri)
+
+
+def _show(result: Result, space: Space, objective: str, data: str, tracking_uri: str | None) -> None:
     output = Console(markup=False)
-    output.print(_leaderboard(result, searched, objective))
+
+    def line(text: str, **style: Any) -> None:
+        output.print(text, highlight=False, soft_wrap=True, **style)
+
+    output.print(_leaderboard(f"leaderboard of {result.directory}", result.trials, space, objective))
+    for text in what_mattered(result.trials, space, objective):
+        output.print(text)
+    if result.dropped:
+        line("not run: " + ", ".join(f"{count} {reason}" for reason, count in result.dropped.items()))
+    if len(result.finals) > 1:
+        for told in _finals(result, objective):
+            line(told)
     test = "" if result.test is None else f", on the test split {percent('accuracy', result.test['accuracy'])}"
-    output.print(
-        f"best: trial {result.best.number}, {title(result.best.values, searched)}: "
+    line(
+        f"best: trial {result.best.number}, {title(result.best.values, space)}: "
         f"{objective} {percent(objective, result.kept.score)}{test}",
         style="bold",
-        highlight=False,
-        soft_wrap=True,
     )
-    output.print(f"  train it again  reskeras train {result.directory}/best.yaml --data {data}", highlight=False, soft_wrap=True)
-    output.print(f"  use it          keras.models.load_model('{result.directory}/best.keras')", highlight=False, soft_wrap=True)
-    ui = "reskeras ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else "")
-    output.print(f"  compare trials  {ui}", highlight=False, soft_wrap=True)
+    line(f"  train it again  reskeras train {result.directory}/best.yaml --data {data}")
+    line(f"  use it          keras.models.load_model('{result.directory}/best.keras')")
+    line("  compare trials  reskeras ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else ""))
+    line(f"  what mattered   {result.directory}/factors.svg")
+
+
+def _finals(result: Result, objective: str) -> list[str]:
+    """The final trainings of each network: their mean score, and how far they spread."""
+    scores: dict[int, list[float]] = {}
+    for final in result.finals:
+        if final.record.score is not None:
+            scores.setdefault(final.record.number, []).append(final.record.score)
+    lines = []
+    for number, found in scores.items():
+        spread = f" ± {percent(objective, statistics.stdev(found))}" if len(found) > 1 else ""
+        lines.append(f"final: trial {number}, mean of {len(found)}: {percent(objective, statistics.mean(found))}{spread}")
+    return lines
+
+
+def _show_what_is_done(directory: Path, space: Space, objective: str, console: Console) -> None:
+    """An early answer: the trials that ended before the search was interrupted."""
+    path = directory / "journal.jsonl"
+    done = leaderboard(Journal(path).trials, objective) if path.exists() else []
+    if done:
+        console.print(_leaderboard(f"so far in {directory}", done, space, objective))
+    console.print("the trials that ended are kept, and the same command goes on", highlight=False)
 
 
 class _Interrupts(Listener):
@@ -164,11 +243,9 @@ class _Interrupts(Listener):
         self.trial_started(trial)
 
 
-def _leaderboard(result: Result, space: Space, objective: str) -> Table:
+def _leaderboard(heading: str, trials: Sequence[TrialRecord], space: Space, objective: str) -> Table:
     # No wider than 80 columns for the default space.
-    table = Table(
-        title=f"leaderboard of {result.directory}", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0)
-    )
+    table = Table(title=heading, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("trial", justify="right")
     table.add_column(objective, justify="right", style="bold")
     short = space.short_names()
@@ -176,7 +253,7 @@ def _leaderboard(result: Result, space: Space, objective: str) -> Table:
         table.add_column(column)
     table.add_column("params", justify="right")
     table.add_column("seconds", justify="right")
-    for record in result.trials[:10]:
+    for record in trials[:10]:
         searched = [record.values.get(path, "") for path in short]
         cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in searched]
         score = "failed" if record.status == "failed" else percent(objective, record.score)
@@ -189,6 +266,8 @@ def _as_json(result: Result) -> dict[str, Any]:
         "directory": str(result.directory),
         "best": dataclasses.asdict(result.best),
         "final": result.final and dataclasses.asdict(result.final),
+        "finals": [dataclasses.asdict(final) for final in result.finals],
+        "dropped": result.dropped,
         "test": result.test,
         "trials": [dataclasses.asdict(record) for record in result.trials],
     }

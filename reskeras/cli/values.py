@@ -1,0 +1,25 @@
+"""Values of options."""
+
+import re
+from typing import Any
+
+import click
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+class _Count(click.ParamType[int]):
+    """A whole number, also as 500k, 2M or 1.5G."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", str(value).strip().lower())
+        if match is None or not (count := int(float(match[1]) * _UNITS[match[2]])):
+            self.fail(f"{value!r} is no count: give a number above 0, such as 300000, 500k, 2M or 1.5G", param, ctx)
+        return count
+
+
+COUNT = _Count()

@@ -1,0 +1,86 @@
+"""What suggests the trials of a search: Keras Tuner's oracles, mended, and ours on its `Oracle` class (keras-tuner 1.4.8)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras_tuner
+
+from reskeras.errors import RequestError, did_you_mean
+from tuning.oracles.base import SharedSpace, Values, derive_seed, fill
+from tuning.oracles.mended import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
+from tuning.oracles.nested import NestedOracle
+from tuning.oracles.rules import HalvingRule, MedianRule
+from tuning.oracles.tpe import AshaOracle, TpeOracle
+from tuning.settings import OBJECTIVES, ORACLES
+from tuning.space import Range, Space, label, sample
+
+__all__ = ["derive_seed", "make_oracle"]
+
+
+def make_oracle(name: str, space: Space, *, objective: str, seed: int, epochs: int, start: Sequence[Mapping[str, Any]] = ()) -> Any:
+    """A Keras Tuner oracle over a space, which can `recall` the suggestions of an earlier sitting.
+
+    All begin with the base as its file has it: a known-good point, and a yardstick for the others. `random`, `bayesian` and
+    `tpe` stop trials by the median of earlier ones, `asha` by halving: report every epoch with `update_trial`, which says so.
+    `hyperband` and `nested` promote trials: a new one goes on with the weights of trial `tuner/trial_id`, which have
+    `tuner/initial_epoch` epochs behind them, up to epoch `tuner/epochs`.
+
+    Args:
+        name: one of `ORACLES`.
+        space: what it draws from.
+        objective: one of `OBJECTIVES`.
+        seed: of its draws.
+        epochs: most epochs of one trial.
+        start: points to be tried right after the base: from paths to values, the base's own where a path is missing. Not
+            for `grid`, which comes to all points.
+
+    Raises:
+        RequestError: no oracle has this name, a start point is not in the space, or it has no depths to nest.
+    """
+    hyperparameters = SharedSpace()
+    sample(hyperparameters, space)
+    shared: dict[str, Any] = {
+        "objective": keras_tuner.Objective(objective, OBJECTIVES[objective]),
+        "hyperparameters": hyperparameters,
+        "allow_new_entries": False,
+        "tune_new_entries": False,
+        "seed": seed,
+    }
+    first = [_point(hyperparameters, space, values) for values in ({}, *start)]
+    match name:
+        case "random":
+            return RandomOracle(start=first, rule=MedianRule(), max_trials=None, **shared)
+        case "bayesian":
+            # Keras Tuner would first draw three points per dimension at random, which is all of a short search.
+            return BayesianOracle(start=first, rule=MedianRule(), max_trials=None, num_initial_points=5, **shared)
+        case "hyperband":
+            return HyperbandOracle(start=first, epochs=epochs, **shared)
+        case "grid":
+            return GridOracle(**shared)
+        case "asha":
+            return AshaOracle(start=first, halving=HalvingRule(epochs), **shared)
+        case "tpe":
+            return TpeOracle(start=first, rule=MedianRule(), **shared)
+        case "nested":
+            return NestedOracle(start=first, space=space, epochs=epochs, **shared)
+        case _:
+            raise RequestError(f"unknown oracle {name!r}{did_you_mean(name, ORACLES)} known: {', '.join(ORACLES)}")
+
+
+def _point(hyperparameters: Any, space: Space, given: Mapping[str, Any]) -> Values:
+    """A start point: values of all active hyperparameters, as Keras Tuner has them."""
+    for path, value in given.items():
+        match space.vary.get(path):
+            case None:
+                raise RequestError(f"start: {path}: the space does not vary it{did_you_mean(path, list(space.vary))}")
+            case Range(low=low, high=high):
+                if isinstance(value, str | bool) or not low <= value <= high or (space.is_whole(path) and value != int(value)):
+                    raise RequestError(f"start: {path}: {value!r} is not in the range {low:g} to {high:g}")
+            case values if label(value) not in map(label, values):
+                raise RequestError(f"start: {path}: {value!r} is not one of {', '.join(map(label, values))}")
+
+    def value_of(hp: Any) -> Any:
+        value = given.get(hp.name, hp.default)
+        return label(value) if isinstance(hp.default, str) else value
+
+    return fill(hyperparameters.space, value_of)

@@ -1,0 +1,202 @@
+"""What all our oracles share."""
+
+import copy
+import hashlib
+import math
+import random
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras_tuner
+
+from reskeras.errors import RequestError
+from tuning.oracles.rules import Rule
+
+Values = dict[str, Any]
+
+
+class SharedSpace(keras_tuner.HyperParameters):  # type: ignore[misc]
+    """Hyperparameters whose copies share the space: each has values of its own, but thousands of trials have one space."""
+
+    def copy(self) -> "SharedSpace":
+        """The same space with a copy of the values."""
+        other = copy.copy(self)
+        other.values = dict(self.values)
+        other._name_scopes, other._conditions, other.active_scopes, other.inactive_scopes = [], [], [], []
+        return other
+
+
+class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
+    """An oracle whose state is the search's journal, which rebuilds it by replaying its trials (see `recall`).
+
+    Keras Tuner's own state files are written without atomic replacement, miss the first trial, and cannot bring back a grid.
+    Its seeds overlap: those of two searches with neighbouring seeds draw mostly the same trials. Here suggestion n is a pure
+    function of the seed, of n, and of what the trials so far reported.
+
+    The score of a trial is the objective after its last epoch, that of the weights it leaves; Keras Tuner takes the best epoch.
+    Inside, a score is a loss: negated where more is better. A failed trial has the loss infinity.
+
+    Args:
+        seed: of the suggestions.
+        start: points that are suggested first: values of all active hyperparameters.
+        rule: what stops trials before their last epoch.
+        settings: Keras Tuner's `objective`, `hyperparameters` and others.
+    """
+
+    structural = False
+    """Whether a suggestion is part of a plan that a replay must go through, such as a grid."""
+    promotes = False
+    """Whether the end of a running trial can give something new to suggest."""
+
+    def __init__(self, *, seed: int, start: Sequence[Values] = (), rule: Rule | None = None, **settings: Any) -> None:
+        super().__init__(seed=derive_seed(seed, "oracle"), **settings)
+        self.verbose = 0
+        # Keras Tuner would take a space for exhausted after 20 draws of what has been tried.
+        self._max_collisions = 1000
+        self._user_seed = seed
+        self._start = list(start)
+        self._rule = rule
+        self._recalled: Values | None = None
+        self._generator = random.Random()
+        self._reports: dict[str, tuple[int, float]] = {}
+        """Of each trial the last epoch and its loss."""
+        self._ranked: list[tuple[float, int]] = []
+        """The loss and number of each trial that ended, sorted."""
+
+    def recall(self, values: Mapping[str, Any]) -> None:
+        """Makes the next `create_trial` suggest what it suggested in an earlier sitting.
+
+        That call raises RequestError where the oracle's own plan comes to something else.
+        """
+        self._recalled = dict(values)
+
+    def create_trial(self, tuner_id: str) -> Any:
+        """Keras Tuner's: the next trial, RUNNING, IDLE (nothing until a running trial ends) or STOPPED (nothing more)."""
+        trial = super().create_trial(tuner_id)
+        self.tuner_ids.discard(tuner_id)  # every trial may have a worker's name of its own
+        recalled, self._recalled = self._recalled, None
+        if recalled is not None and (trial.status != "RUNNING" or trial.hyperparameters.values != recalled):
+            suggested = trial.hyperparameters.values if trial.status == "RUNNING" else "nothing"
+            raise RequestError(
+                f"the oracle no longer suggests what trial {int(trial.trial_id) + 1} ran (then {recalled}, now {suggested}; "
+                "another version of Keras Tuner or reskeras?); give this search another name, or begin anew with --fresh"
+            )
+        return trial
+
+    def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> Any:
+        """Keras Tuner's: takes the objective after an epoch (`step`, from 1).
+
+        Returns:
+            The trial; its status is STOPPED where it should end here.
+        """
+        trial = self.trials[trial_id]
+        if trial.status != "RUNNING":
+            return trial
+        loss = self._loss(metrics[self.objective.name])
+        self._reports[trial_id] = step, loss
+        if self._rule is not None and self._rule.stops(trial_id, step, loss):
+            trial = copy.copy(trial)
+            trial.status = "STOPPED"
+        return trial
+
+    def end_trial(self, trial: Any) -> None:
+        """Keras Tuner's: a trial is COMPLETED, also where it was stopped, or FAILED; without a finite score it failed too."""
+        super().end_trial(trial)
+        ended = self.trials[trial.trial_id]
+        ended.hyperparameters = ended.hyperparameters.copy()  # without the traces of the conditions it went through
+        if ended.status != "COMPLETED":
+            self._reports[ended.trial_id] = (self._reports.get(ended.trial_id, (0, 0.0))[0], math.inf)
+        insort(self._ranked, (self._reports[ended.trial_id][1], int(ended.trial_id)))
+        if self._rule is not None:
+            self._rule.end(ended.trial_id, completed=ended.status == "COMPLETED")
+
+    def score_trial(self, trial: Any) -> None:
+        """Keras Tuner's hook: the score of a trial that says it is completed; NaN makes it fail."""
+        epoch, loss = self._reports.get(trial.trial_id, (0, math.inf))
+        trial.best_step = epoch
+        trial.score = (-loss if self.objective.direction == "max" else loss) if math.isfinite(loss) else math.nan
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Keras Tuner's hook: the values of the next trial. A call that gives none must leave no trace: no journal has it."""
+        if self._recalled is not None and not self.structural:
+            return {"status": "RUNNING", "values": dict(self._recalled)}
+        self._generator = random.Random(self._derive_seed())
+        values = self._suggest(trial_id)
+        if values is not None:
+            return {"status": "RUNNING", "values": values}
+        return {"status": "IDLE" if self.promotes and self.ongoing_trials else "STOPPED"}
+
+    def _suggest(self, trial_id: str) -> Values | None:
+        """The values of the next trial; None where there are none."""
+        return self._new_point()
+
+    def _new_point(self) -> Values | None:
+        """The first candidate that has not been tried."""
+        return next((values for values in self._candidates() if not self._duplicate(values)), None)
+
+    def _candidates(self) -> Iterator[Values]:
+        while self._start:
+            yield self._start.pop(0)
+        yield from self._modelled()
+        for _ in range(self._max_collisions):
+            yield fill(self.hyperparameters.space, self._draw)
+
+    def _modelled(self) -> Iterable[Values]:
+        """Points that a model of the trials so far suggests, drawn as they are asked for; none while it knows too little."""
+        return ()
+
+    def _draw(self, hp: Any) -> Any:
+        return hp.prob_to_value(self._generator.random())
+
+    def _derive_seed(self, *names: object) -> int:
+        """The seed of the suggestion that comes."""
+        return derive_seed(self._user_seed, "oracle", len(self.trials), *names)
+
+    def _scored(self) -> int:
+        """How many trials ended with a score."""
+        return bisect_left(self._ranked, (math.inf, -1))
+
+    def _loss(self, score: float) -> float:
+        loss = -float(score) if self.objective.direction == "max" else float(score)
+        return math.inf if math.isnan(loss) else loss
+
+    def _history(self, best: int = 100, latest: int = 300) -> list[str]:
+        """The best and the latest trials that ended, in the order in which they began: bounded, so that models of them are."""
+        ended = set(self.end_order[-latest:]) | {self.start_order[number] for _, number in self._ranked[:best]}
+        return sorted(ended, key=int)
+
+    def _compute_values_hash(self, values: Mapping[str, Any]) -> Any:
+        return super()._compute_values_hash({path: value for path, value in values.items() if not path.startswith("tuner/")})
+
+    def _check_consecutive_failures(self) -> None:
+        """Nothing: the search decides what it does about failures; Keras Tuner goes through all trials, and would raise."""
+
+    def save(self) -> None:
+        """Nothing: the journal is the state."""
+
+    def _save_trial(self, trial: Any) -> None:
+        """Nothing: the journal is the state."""
+
+
+def fill(space: Iterable[Any], value_of: Callable[[Any], Any]) -> Values:
+    """Values of hyperparameters, of those that are active with the values before them."""
+    values: Values = {}
+    for hp in space:
+        if is_active(hp, values):
+            values[hp.name] = value_of(hp)
+    return values
+
+
+def is_active(hp: Any, values: Mapping[str, Any]) -> bool:
+    """Whether a hyperparameter counts beside these values."""
+    return all(condition.is_active(values) for condition in hp.conditions)
+
+
+def derive_seed(seed: int, *names: object) -> int:
+    """A seed from 1 to 2^31 - 1 that is unrelated to those of other seeds and names.
+
+    Keras Tuner takes 0 for no seed at all, and its neighbouring seeds share most of their trials.
+    """
+    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") % (2**31 - 1) + 1
