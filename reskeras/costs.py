@@ -61,13 +61,15 @@ def cost(spec: AnySpec | str) -> Cost:
     )
 
 
-def trace(spec: AnySpec | str) -> tuple[list["Maps"], list["Maps"]]:
+def trace(spec: AnySpec | str, layers: "Arithmetic | None" = None) -> tuple[list["Maps"], list["Maps"]]:
     """All that the layers of a network give, beginning with its input, in the order in which they run; and its outputs.
+
+    `layers` is what counts them, where something is to be noted besides.
 
     Raises:
         As `cost`.
     """
-    layers = Arithmetic()
+    layers = layers or Arithmetic()
     _, outputs = assemble(as_spec(spec), layers)
     ends = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
     # Behind the last endpoint that a features head asks for nothing is needed.

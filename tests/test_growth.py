@@ -2,15 +2,19 @@
 
 import dataclasses
 import itertools
+import re
 from typing import Any, get_args
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
+import strategies
 from nets import images, numpy, randomise, small
 
 import reskeras
 from reskeras.data import open_data
+from reskeras.growth_plan import sketch, why_not_grow
 from reskeras.spec import (
     BasicBlock,
     BatchNorm,
@@ -43,11 +47,22 @@ NORMS = {norm.kind: norm for norm in (BatchNorm(), LayerNorm(), GroupNorm(groups
 replace = dataclasses.replace
 
 
+def same_reason(foretold: str) -> str:
+    """A pattern of the reason, whichever of the layers that it holds for is named."""
+    return re.escape(foretold.rpartition(": ")[2])
+
+
 def grown(shallow: Any, deep: Any) -> tuple[keras.Model, keras.Model]:
     keras.utils.set_random_seed(0)
     model = reskeras.build(shallow)
     randomise(model)
     before = model.get_weights()
+    # Every pair of specs in these tests also asks what tells the outcome without building anything.
+    foretold = why_not_grow(shallow, deep)
+    if foretold is not None:
+        with pytest.raises(reskeras.RequestError, match=same_reason(foretold)) as refused:
+            reskeras.grow(model, deep)
+        raise refused.value
     deeper = reskeras.grow(model, deep)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)  # the trained network is left as it is
@@ -275,6 +290,40 @@ def test_every_family_grows(name: str) -> None:
 def test_what_cannot_grow_is_refused_with_the_reason(shallow: Any, deep: Any, message: str) -> None:
     with pytest.raises(reskeras.RequestError, match=message):
         grown(shallow, deep)
+
+
+@pytest.mark.parametrize("name", ["basic", "unet", "densenet"])
+def test_nothing_is_built_to_tell_whether_a_network_can_grow(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = {"basic": (small(), small(stages=DEEP)), "unet": (UNET, replace(UNET, **LEVELS))}
+    shallow, changes = NETS["densenet"]
+    pairs["densenet"] = shallow, replace(shallow, **changes)
+    monkeypatch.setattr("keras.layers.Layer.__init__", lambda *_, **__: pytest.fail("a layer was made"))
+    assert why_not_grow(*pairs[name]) is None
+
+
+def _deeper(spec: Any) -> Any:
+    if isinstance(spec, Hourglass):
+        return replace(spec, blocks=spec.blocks + 1)
+    return replace(spec, stages=tuple(replace(stage, blocks=stage.blocks + 1) for stage in spec.stages))
+
+
+@hypothesis.settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(spec=strategies.resnets | strategies.densenets | strategies.hourglasses | strategies.unets)
+def test_what_is_foretold_comes_true(spec: Any) -> None:
+    model = reskeras.build(spec)
+    foretold = why_not_grow(spec, _deeper(spec))
+    if foretold is None:
+        reskeras.grow(model, _deeper(spec))
+    else:
+        with pytest.raises(reskeras.RequestError, match=same_reason(foretold)):
+            reskeras.grow(model, _deeper(spec))
+    nodes, _ = sketch(spec)
+    assert {node.name for node in nodes} == {layer.name for layer in model.layers}
+    for node in nodes:
+        layer = model.get_layer(node.name)
+        kernel = getattr(layer, "kernel", None)
+        assert node.shape == tuple(layer.output.shape[1:])
+        assert node.kernel == (None if kernel is None else tuple(kernel.shape))
 
 
 def test_frozen_layers_stay_frozen() -> None:

@@ -11,7 +11,7 @@ import keras_tuner
 from keras_tuner.engine import hyperparameters as kt
 
 from reskeras.errors import RequestError
-from reskeras.growth import why_not_grow
+from reskeras.growth_plan import why_not_grow
 from reskeras.spec import Recipe
 from tuning.oracles.base import Values
 from tuning.oracles.tpe import ParzenEstimator, Seen, TpeOracle
