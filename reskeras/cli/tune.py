@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import reskeras
+import tuning
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress, compact
 from reskeras.cli.values import COUNT
@@ -218,21 +219,30 @@ def _show_what_is_done(directory: Path, space: Space, objective: str, console: C
 class _Interrupts(Listener):
     """Turns SIGINT and SIGTERM into KeyboardInterrupt.
 
-    Python drops an exception raised while a destructor runs, so one that comes there is put off for a moment; one that was
-    dropped all the same is raised again at the next epoch.
+    Python drops an exception that is raised while a destructor or the callback of a weak reference runs, and prints it. So it is
+    raised where this program waits or works itself, for which a signal that comes elsewhere is put off for a moment; one that
+    was dropped all the same is raised again at the next epoch.
     """
 
+    _OWN = (str(Path(reskeras.__file__).parent), str(Path(tuning.__file__).parent))
+    _WAITING = ("selectors.py", "connection.py", "threading.py", "subprocess.py")
+    _LONGEST = 40
+    """Times that a signal is put off, for 50 ms each."""
+
     def __init__(self) -> None:
-        self._seen = False
+        self._seen, self._put_off = False, 0
         # SIGINT too: a shell starts background jobs with it ignored. SIGALRM is one of them, put off.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, self._raise)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         self._seen = True
-        if frame is not None and (frame.f_code.co_name == "__del__" or frame.f_code.co_filename.endswith("weakref.py")):
+        file = frame.f_code.co_filename if frame is not None else ""
+        if not file.startswith(self._OWN) and not file.endswith(self._WAITING) and self._put_off < self._LONGEST:
+            self._put_off += 1
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             return
+        self._put_off = 0
         raise KeyboardInterrupt
 
     def trial_started(self, trial: Trial) -> None:
