@@ -40,9 +40,8 @@ def plot(rivals: dict[str, list[Run]], folder: Path) -> None:
             curves = np.array([run.best_after(times, scores) for run in runs])
             errors = np.maximum(1 - curves, _LEAST_ERROR)
             started = np.median(curves, axis=0) > 0
-            axis.fill_between(
-                times, errors.min(axis=0), errors.max(axis=0), where=started, color=styles[rival]["color"], alpha=0.08, linewidth=0
-            )
+            low, high = errors.min(axis=0), errors.max(axis=0)
+            axis.fill_between(times, low, high, where=started, color=styles[rival]["color"], alpha=0.08, linewidth=0, step="post")
             axis.step(times[started], np.median(errors, axis=0)[started], where="post", label=rival, **styles[rival])
         _scales(axis, budget)
         axis.set_title(title, fontsize=11)

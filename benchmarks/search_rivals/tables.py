@@ -35,8 +35,8 @@ epochs of the trial; where it has one epoch alone, of trials of its architecture
 as a trial. Keras Tuner and reskeras write checkpoints as they do by default; Optuna and one-epoch-then-best write none. Keras'
 users train at a constant learning rate, reskeras by its default schedule, the cosine."""
 _FIRST_TRIAL_NOTE = """\
-reskeras begins with the space's base, a point known to be good, which Keras Tuner cannot; the last column leaves out the scores
-of the first trial, though not its time."""
+Most of reskeras' oracles begin with the space's base, a point known to be good, which Keras Tuner cannot; the last column leaves
+out the scores of the first trial, though not its time."""
 
 
 def report(folder: Path) -> str:
@@ -143,7 +143,8 @@ def _losses(rivals: Rivals) -> str:
                 name, best = _least(others, lambda run: run.seconds_to(level, scores))  # noqa: B023  called at once
                 own = _median(runs, lambda run: run.seconds_to(level, scores))  # noqa: B023
                 if best < own:
-                    lines.append(f"{rival} needs {_number(own, 1)} s to {100 * level:g} % {how}, {name} {best:.1f} s")
+                    reached = f"takes {own:.1f} s" if math.isfinite(own) else "does not come in time"
+                    lines.append(f"{rival} {reached} to {100 * level:g} % {how}, {name} {best:.1f} s")
         name, worst = _least(others, lambda run: -run.best("recalibrated"))
         if (own := _median(runs, lambda run: run.best("recalibrated"))) < -worst:
             lines.append(f"{rival} ends at {100 * own:.1f} %, {name} at {-100 * worst:.1f} %")
