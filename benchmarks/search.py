@@ -144,10 +144,12 @@ def _add(folder: Path, section: str, rival: str, seed: int, seconds: float) -> l
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
     new = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, rows[0] if rows else [])
-        if new and rows:
+        writer = csv.DictWriter(file, rows[0])
+        if new:
             writer.writeheader()
         writer.writerows(rows)
 
