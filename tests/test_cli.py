@@ -18,10 +18,11 @@ from rich.console import Console
 
 import reskeras
 from reskeras.cli import main
-from reskeras.cli.progress import Progress, compact, percent
+from reskeras.cli.progress import Progress, compact
 from reskeras.train import Epoch
 from tuning.events import Ending, Search, Trial
 from tuning.journal import TrialRecord
+from tuning.report import percent
 from tuning.space import default_space
 
 
@@ -39,7 +40,9 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         (["tune", "bad.yaml"], "error: bad.yaml: vary: this section is missing"),
         (["tune", "space.yaml", "--data", "mnistt"], "error: unknown data set 'mnistt'; did you mean 'mnist'?"),
         (["tune", "--data", "none.npz"], "error: none.npz: no such file"),
-        (["tune", "--oracle", "tarot"], "'tarot' is not one of 'random', 'bayesian', 'hyperband', 'grid'"),
+        (["tune", "--oracle", "tarot"], "'tarot' is not one of 'asha', 'tpe',"),
+        (["tune", "--max-params", "many"], "'many' is no count: give a number above 0, such as 300000, 500k, 2M or 1.5G"),
+        (["tune", "--target", "nan"], "error: --target: not a number"),
         (["tune", "--trials", "0"], "0 is not in the range x>=1"),
         (["tune", "--name", "a/b"], "error: --name 'a/b': a name is one word"),
         (["tune", "--tracking-uri", "mlruns"], "error: tracking store 'mlruns'"),

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from reskeras.train import Epoch, evaluate
 from tuning import Range, Space, tune
 from tuning.events import Listener, Trial
 from tuning.journal import Journal, TrialRecord
+from tuning.limits import Limits
 from tuning.report import leaderboard
 from tuning.settings import ORACLES
 from tuning.tracking import Tracker, open_store, tracking_uri
@@ -91,6 +93,18 @@ class StopIn(Listener):
 
     def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
         if trial.number == self.number:
+            raise KeyboardInterrupt
+
+
+class StopInFinal(Listener):
+    """Ctrl-C in the n-th final training."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def trial_started(self, trial: Trial) -> None:
+        self.left -= trial.final
+        if self.left == 0:
             raise KeyboardInterrupt
 
 
@@ -263,6 +277,77 @@ def test_values_that_make_no_spec_together_fail_their_trial_alone(data: ImageDat
     failed = [record for record in result.trials if record.status == "failed"]
     assert [dict(record.values) for record in failed] == [{"stem.width": 16, "stages.0.width": 8, "shortcut": "pad"}]
     assert "shortcut 'pad' only adds channels" in failed[0].error
+
+
+@pytest.mark.usefixtures("stub")
+def test_points_above_a_limit_or_seen_before_are_dropped_and_counted(data: ImageData) -> None:
+    space = tiny(**{"block.kind": ["plain", "basic"], "stages.*.blocks": [1, 2], "norm.epsilon": [1e-3]})
+    sizes = sorted({reskeras.cost(space.recipe({"stages.*.blocks": blocks}).model).trainable_params for blocks in (1, 2)})
+    result = tune(space, data, directory="s", oracle="grid", trials=None, limits=Limits(params=sizes[0]))
+    assert {record.values["stages.*.blocks"] for record in result.trials} == {1}
+    assert result.dropped == {f"more than {sizes[0]:,} parameters": 2}
+    # A plain block computes the same under every shortcut, but its spec is another; only equal specs are dropped.
+    again = tune(space, data, directory="s", oracle="grid", trials=None, limits=Limits(params=sizes[0]))
+    assert [told(r) for r in again.trials] == [told(r) for r in result.trials]
+    assert again.dropped == result.dropped
+    with pytest.raises(RuntimeError, match="no trial"):
+        tune(space, data, directory="t", oracle="random", trials=2, limits=Limits(params=1))
+
+
+def test_limits_are_those_of_the_arithmetic() -> None:
+    recipe = tiny().base
+    cost = reskeras.cost(recipe.model)
+    memory = 16 * cost.params + recipe.train.batch_size * cost.activation_bytes
+    exact = {"params": cost.trainable_params, "macs": cost.macs, "memory": memory}
+    assert Limits(**exact).refusal(recipe) is None
+    for name, most in exact.items():
+        assert f"more than {most - 1:,} " in Limits(**exact | {name: most - 1}).refusal(recipe)
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_target_ends_a_search_at_the_epoch_that_reaches_it(data: ImageData) -> None:
+    whole = tune(tiny(), data, directory="whole", trials=6, epochs=3)
+    third = next(record for record in whole.trials if record.number == 3)
+    reaching = min(record.number for record in whole.trials if record.score >= third.score)
+    short = tune(tiny(), data, directory="short", trials=None, epochs=3, target=third.score)
+    assert len(short.trials) == reaching
+    last = next(record for record in short.trials if record.number == reaching)
+    assert (last.status, last.epochs) == ("stopped", 1)
+    with pytest.raises(reskeras.RequestError, match="needs an end"):
+        tune(tiny(), data, directory="endless", trials=None)
+
+
+@pytest.mark.usefixtures("stub")
+def test_when_the_time_is_up_a_trial_is_put_off_and_goes_on_another_time(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr("tuning.search.time.monotonic", lambda: next(clock))  # a second a look
+    short = tune(tiny(), data, directory="s", trials=None, epochs=4, minutes=10 / 60)
+    kinds = [entry["kind"] for entry in journal()]
+    assert kinds.count("started") == kinds.count("trial") + 1
+    assert len(short.trials) == kinds.count("trial") >= 1
+    rest = tune(tiny(), data, directory="s", trials=4, epochs=4)
+    assert sorted(record.number for record in rest.trials) == [1, 2, 3, 4]
+    whole = tune(tiny(), data, directory="whole", trials=4, epochs=4)
+    assert [told(r) for r in rest.trials] == [told(r) for r in whole.trials]
+
+
+@pytest.mark.usefixtures("stub")
+def test_final_trainings_of_the_best_over_several_seeds_decide_by_their_mean(data: ImageData) -> None:
+    how = {"trials": 4, "final_epochs": 2, "final_top": 2, "final_seeds": 3}
+    with pytest.raises(KeyboardInterrupt):
+        tune(tiny(), data, directory="s", listeners=[StopInFinal(3)], **how)
+    result = tune(tiny(), data, directory="s", **how)
+    assert [entry["kind"] for entry in journal()].count("final") == 6  # none was run twice
+    means = {
+        number: np.mean([final.record.score for final in result.finals if final.record.number == number])
+        for number in {final.record.number for final in result.finals}
+    }
+    assert sorted(means) == sorted(record.number for record in leaderboard(result.trials, "val_accuracy")[:2])
+    assert result.best.number == max(means, key=means.get)
+    assert len({final.record.score for final in result.finals}) == 6
+    assert result.final.score == max(f.record.score for f in result.finals if f.record.number == result.best.number)
+    assert reskeras.textio.load_recipe("s/best.yaml").train.epochs == 2
+    assert [entry["kind"] for entry in journal()].count("conclusion") == 1
 
 
 @pytest.mark.usefixtures("stub")

@@ -134,6 +134,22 @@ def test_ranges_that_cannot_be_searched_are_named(vary: dict[str, Any], message:
     assert message in str(error.value)
 
 
+def test_start_points_survive_the_file_and_wrong_ones_are_named(tmp_path: Path) -> None:
+    vary = {"block.kind": ["plain", "basic"], "train.learning_rate": Range(low=1e-3, high=1e-1, log=True)}
+    base = space(**vary).base
+    first = Space(base, vary, start=[{"block.kind": "plain"}, {"train.learning_rate": 0.02}])
+    (tmp_path / "space.yaml").write_text(first.dump())
+    assert load_space(tmp_path / "space.yaml").start == first.start == first.with_train(epochs=2).start
+    wrong = [{"block.kind": "dense"}, {"train.learning_rate": 1.0, "block.kin": "plain"}]
+    with pytest.raises(reskeras.RequestError) as caught:
+        Space(base, vary, start=wrong)
+    assert str(caught.value).splitlines() == [
+        "space: start.0: block.kind is one of plain, basic (got 'dense')",
+        "space: start.1: train.learning_rate is a number from 0.001 to 0.1 (got 1.0)",
+        "space: start.1: block.kin does not vary; did you mean 'block.kind'?",
+    ]
+
+
 def test_all_mistakes_of_a_space_are_named_at_once() -> None:
     with pytest.raises(reskeras.RequestError) as error:
         space(norm_order=["a"], **{"stages.*.bloks": [1], "train.epochs": {"low": 2, "high": 1}})
