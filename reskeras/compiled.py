@@ -16,12 +16,14 @@ import tensorflow as tf
 
 from reskeras.recalibration import norms_of, pooled
 from reskeras.segments import Plan, Update, function, fused_update
-from reskeras.targets import Targets
+from reskeras.targets import Targets, outputs_of
 
 _CALL_SECONDS = 1.0
 """Aim for one call, which neither Ctrl-C nor a deadline can end."""
 _KEPT = 32
-"""Compiled networks that are kept; the oldest goes."""
+"""Compiled networks that are kept at most."""
+_KEPT_BYTES = 512 << 20
+"""Aim for the weights that are kept with them: layers, whose variables these are, are what is traced."""
 
 
 class Programs:
@@ -37,7 +39,7 @@ class Programs:
 
     def keep(self, key: Any, program: "_Program") -> None:
         """Keeps a program; forgets all when there are too many, since they share most of what they hold."""
-        if len(self.compiled) >= _KEPT:
+        if len(self.compiled) >= _KEPT or program.bytes + sum(kept.bytes for kept in self.compiled.values()) > _KEPT_BYTES:
             self.compiled.clear()
             self.functions.clear()
         self.compiled[key] = program
@@ -60,7 +62,7 @@ class CompiledRun:
         fused = fused_update(optimizer)
         if fused is None:
             raise TypeError(f"no compiled training with {type(optimizer).__name__}")
-        slots, update = fused
+        slots, _ = fused
         plan = Plan(model, recompute, programs.functions)
         state = [value for values in plan.states for value in values]
         numbers = {id(value): number for number, value in enumerate(state)}
@@ -69,7 +71,7 @@ class CompiledRun:
         config = {n: v for n, v in optimizer.get_config().items() if n not in ("learning_rate", "name", "weight_decay")}
         key = (plan.structure, repr(config), decayed, trained, targets.signature)
         if key not in programs.compiled:
-            programs.keep(key, _Program(plan, model, targets, update, decayed))
+            programs.keep(key, _Program(plan, model, targets, _update_rule(optimizer), decayed))
         self._program = programs.compiled[key]
         self._states = plan.states
         variables = [variable.value for variable in model.trainable_variables]
@@ -88,7 +90,9 @@ class CompiledRun:
             The means of the loss and the metrics over the images, as Keras' `fit` reports them.
         """
         program, done = self._program, 0
-        iterator, all_rates, tally = iter(batches), tf.constant(rates, tf.float32), program.nothing()
+        # Of unknown length, so that another batch size is no other function.
+        all_rates = tf.Variable(tf.constant(rates, tf.float32), shape=[None], trainable=False)
+        iterator, tally = iter(batches), program.nothing()
         while done < len(rates) and math.isfinite(float(tally[0])):
             start, steps = time.perf_counter(), min(program.steps, len(rates) - done)
             tally = program.epoch(
@@ -126,14 +130,34 @@ class CompiledRun:
 
 def compilable(model: Any, optimizer: Any) -> bool:
     """Whether a `CompiledRun` does what Keras' `fit` would."""
+    if type(optimizer) not in (keras.optimizers.SGD, keras.optimizers.Adam):
+        return False
+    stock = type(optimizer)().get_config()
+    changed = {name for name, value in optimizer.get_config().items() if value != stock[name]}
     return bool(
-        hasattr(model, "_nodes_by_depth")
+        changed <= _SETTINGS
+        and hasattr(model, "_nodes_by_depth")
+        and type(model).train_step is keras.Model.train_step
         and not model.losses
-        and type(optimizer) in (keras.optimizers.SGD, keras.optimizers.Adam)
-        and not getattr(optimizer, "amsgrad", False)
-        and all(variable.dtype == "float32" for variable in model.trainable_variables)
+        and all(getattr(layer, "activity_regularizer", None) is None for layer in model.layers)
+        # In float16 `fit` scales the loss; see `reskeras.fitted`.
+        and all(getattr(layer.dtype_policy, "compute_dtype", None) != "float16" for layer in (model, *model.layers))
+        and all(variable.dtype == "float32" and variable.constraint is None for variable in model.trainable_variables)
         and all(layer.momentum < 1 for layer in norms_of(model))
     )
+
+
+_SETTINGS = {"name", "learning_rate", "weight_decay", "momentum", "nesterov", "beta_1", "beta_2", "epsilon"}
+"""Of an optimizer: those that compiled training heeds."""
+
+
+def _update_rule(optimizer: Any) -> Update:
+    """An optimizer's update rule, which is kept for other networks, without its slots, which should not be."""
+    bare = type(optimizer).from_config(optimizer.get_config())
+    bare.build([])
+    fused = fused_update(bare)
+    assert fused is not None
+    return fused[1]
 
 
 class _Program:
@@ -141,8 +165,9 @@ class _Program:
 
     def __init__(self, plan: Plan, model: Any, targets: Targets, update: Update, decayed: tuple[bool, ...]) -> None:
         self.plan, self.update, self.decayed = plan, update, decayed
-        self.inputs, self.names = id(model.inputs[0]), list(targets.outputs)
-        self.outputs = [id(tensor) for tensor in targets.outputs.values()]
+        self.bytes = sum(variable.value.dtype.size * math.prod(variable.shape) for variable in model.variables)
+        self.inputs, outputs = id(model.inputs[0]), outputs_of(model)
+        self.names, self.outputs = list(outputs), [id(tensor) for tensor in outputs.values()]
         self.losses, self.metrics = targets.losses(), targets.metrics()
         self.epoch = function(self._epoch)
         self.score = function(self._score, reduce_retracing=True)
@@ -186,13 +211,12 @@ class _Program:
         return self._tallied(self._loss(wanted, outputs, logits), wanted, outputs, tally)
 
     def _tallied(self, loss: Any, wanted: Any, outputs: list[Any], tally: list[Any]) -> list[Any]:
-        number = self.names.index("head")
         target = wanted["head"] if isinstance(wanted, dict) else wanted
-        images = tf.cast(tf.shape(outputs[number])[0], tf.float32)
+        images = tf.cast(tf.shape(outputs[0])[0], tf.float32)
         seen, rest = [tally[0] + loss * images, tally[1] + images], list(tally[2:])
         for metric in self.metrics:
             mine, rest = rest[: len(metric.variables)], rest[len(metric.variables) :]
-            seen += metric.stateless_update_state(mine, target, outputs[number])
+            seen += metric.stateless_update_state(mine, target, outputs[0])
         return seen
 
     def _epoch(

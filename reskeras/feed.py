@@ -2,110 +2,145 @@
 
 A data set that fits in memory (`ImageData.in_memory`) is decoded once and gathered batch by batch; a larger one is read, shuffled
 and prefetched by `tf.data`. The order of an epoch follows from a seed and the epoch's number alone, so that a training that was
-interrupted goes on with the images that it would have seen.
+interrupted goes on with the images that it would have seen. (`tf.data` also mixes in the seed given to `tf.random.set_seed`; the
+command line gives none.)
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from keras import tree
 
 from reskeras.data.augment import augmented, changed
 from reskeras.recalibration import MOST_RECALIBRATED
-from reskeras.spec import Augment
+from reskeras.spec import TrainSpec
 from reskeras.targets import Targets
 
 _SHUFFLED = 50_000
 """Images that the shuffle buffer of a data set outside memory holds."""
-_SCORED = 1024
-"""Images that are scored together, at most."""
 
 
 class Feed:
-    """The batches of a data set as one kind of network takes them.
+    """The batches of a data set as one kind of network takes them; trainings of one thread may share it.
 
     Args:
         targets: of the network.
-        batch_size: of training.
-        augment: what is done to training images.
-        distributed: whether several devices share each batch, which a pipeline that reads variables does not allow.
+        devices: how many share each batch. With several, an epoch leaves out the fewest images, other ones each time, that let its
+            last batch be shared evenly: a device without images fails in TensorFlow.
     """
 
-    def __init__(self, targets: Targets, batch_size: int, augment: Augment, *, distributed: bool = False) -> None:
-        self._distributed = distributed
-        self._targets, self._batch_size, self._augment = targets, batch_size, augment
-        self._size = targets.data.sizes["train"]
-        self.steps = math.ceil(self._size / batch_size)
-        """Batches of an epoch."""
-        self._splits: dict[str, Any] = {}
-        self._gathered: Any = None
+    def __init__(self, targets: Targets, *, devices: int = 1) -> None:
+        self._targets, self._data = targets, targets.data
+        self._size = self._data.sizes["train"]
+        self._devices = devices
+        self._made: dict[Any, Any] = {}
+        """What is made once: splits as tensors, and pipelines."""
 
-    def training(self, seed: int, epoch: int) -> Any:
-        """Batches (images, targets) of one epoch, the last one smaller; a `tf.data.Dataset`."""
-        random = np.random.default_rng([seed, epoch])
-        if self._distributed or not self._targets.data.in_memory:
-            images = self._targets.data.split("train")
-            shuffled = images.shuffle(min(self._size, _SHUFFLED), seed=int(random.integers(2**31)), reshuffle_each_iteration=False)
-            return self._batched(augmented(shuffled, self._augment, int(random.integers(2**31))), self._batch_size)
-        import tensorflow as tf
+    def training(self, spec: TrainSpec, epoch: int) -> Any:
+        """Batches (images, targets) of one epoch, the last one smaller; a `tf.data.Dataset`.
 
-        if self._gathered is None:
-            # The pipeline is made once, and reads the order and the random numbers of an epoch from these.
-            self._order = tf.Variable(tf.zeros([self._size], tf.int64), trainable=False)
-            self._numbers = tf.Variable(tf.zeros([self._size], tf.int64), trainable=False)
-            self._gathered = self._gather(tf.data.Dataset.range(self.steps))
-        self._order.assign(random.permutation(self._size))
-        self._numbers.assign(random.integers(2**31, size=self._size))
-        return self._gathered
+        Where the data are in memory, an iterator keeps to the order that was the latest asked for when it gave its first batch.
+        """
+        random = np.random.default_rng([spec.seed, epoch])
+        if not self._data.in_memory:
+            shuffled = self._data.split("train").shuffle(
+                min(self._size, _SHUFFLED), seed=int(random.integers(2**31)), reshuffle_each_iteration=False
+            )
+            shuffled = shuffled.take(self.used(spec.batch_size))
+            images = augmented(shuffled, spec.augment, int(random.integers(2**31)))
+            return self._batched(self._counted(images, self.used(spec.batch_size)), spec.batch_size)
+        order, numbers = random.permutation(self._size), random.integers(2**31, size=self._size)
+        if self._devices > 1:  # a pipeline that reads variables cannot be distributed
+            used = self.used(spec.batch_size)
+            return self._gathered(spec, lambda: (order[:used], numbers[:used]))
+        variables = self._once("order", self._order)
+        for variable, value in zip(variables, (order, numbers), strict=True):
+            variable.assign(value)
+        read = lambda: [variable.read_value() for variable in variables]  # noqa: E731
+        return self._once(("training", spec.batch_size, spec.augment), lambda: self._gathered(spec, read))
+
+    def used(self, batch_size: int) -> int:
+        """Images of an epoch."""
+        return self._size - self._size % batch_size % self._devices
 
     def images(self, size: int) -> Any:
         """The training images without their targets, in their own order, in batches of a size."""
-        if self._targets.data.in_memory:
+        if self._data.in_memory:
             whole = self._whole("train")[0][:MOST_RECALIBRATED]
             return [whole[start : start + size] for start in range(0, len(whole), size)]
-        images = self._targets.data.split("train").take(MOST_RECALIBRATED)
+        images = self._data.split("train").take(MOST_RECALIBRATED)
         return images.map(lambda image, _: self._targets.image(image)).batch(size).prefetch(1)
 
-    def split(self, name: str) -> Any:
-        """Batches (images, targets) of a split, in its own order."""
-        if self._targets.data.in_memory:
-            images, targets = self._whole(name)
-            starts = range(0, len(images), _SCORED)
-            return [tree.map_structure(lambda part, at=at: part[at : at + _SCORED], (images, targets)) for at in starts]
-        return self._batched(self._targets.data.split(name), 256)
+    def split(self, name: str, size: int) -> Any:
+        """Batches (images, targets) of a split, in its own order; a `tf.data.Dataset`."""
+        if not self._data.in_memory:
+            return self._batched(self._counted(self._data.split(name), self._data.sizes[name]), size)
+        import tensorflow as tf
+
+        def sliced() -> Any:
+            whole = self._whole(name)
+            numbers = tf.data.Dataset.range(math.ceil(self._data.sizes[name] / size))
+            return numbers.map(lambda n: tf.nest.map_structure(lambda part: part[n * size : (n + 1) * size], whole)).prefetch(1)
+
+        return self._once((name, size), sliced)
+
+    def _once(self, key: Any, make: Any) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def _batched(self, examples: Any, size: int) -> Any:
         import tensorflow as tf
 
         return self._targets.prepared(examples).batch(size, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
-    def _gather(self, numbers: Any) -> Any:
+    def _order(self) -> tuple[Any, Any]:
+        """The order of an epoch and its random numbers, which a pipeline that is made once reads; pipelines run on the host."""
         import tensorflow as tf
 
-        if self._augment == "none":
+        with tf.device("CPU:0"):
+            zeros = tf.zeros([self._size], tf.int64)
+            return tf.Variable(zeros, trainable=False), tf.Variable(zeros, trainable=False)
+
+    def _gathered(self, spec: TrainSpec, read: Callable[[], Any]) -> Any:
+        """Reads order and numbers when an iterator gives its first batch: one that was left early disturbs nobody."""
+        import tensorflow as tf
+
+        begin, used = tf.data.Dataset.range(1), self.used(spec.batch_size)
+        if spec.augment == "none":
             whole = self._whole("train")
 
-            def batch(number: Any) -> Any:
-                chosen = self._order[number * self._batch_size : (number + 1) * self._batch_size]
-                return tf.nest.map_structure(lambda part: tf.gather(part, chosen), whole)
+            def batches(_: Any) -> Any:
+                order = tf.convert_to_tensor(read()[0])
+                starts = tf.data.Dataset.range(0, used, spec.batch_size)
+                chosen = starts.map(lambda start: order[start : start + spec.batch_size])
+                return chosen.map(lambda places: tf.nest.map_structure(lambda part: tf.gather(part, places), whole))
 
-            return numbers.map(batch).prefetch(2)
-        images, labels = self._targets.data.tensors("train")
+            return self._counted(begin.flat_map(batches), math.ceil(used / spec.batch_size)).prefetch(2)
+        images, labels = self._data.tensors("train")
 
-        def example(place: Any) -> Any:
-            chosen = self._order[place]
-            return changed(images[chosen], labels[chosen], self._augment, self._numbers[place])
+        def examples(_: Any) -> Any:
+            def example(place: Any, number: Any) -> Any:
+                return changed(tf.gather(images, place), tf.gather(labels, place), spec.augment, number)
 
-        examples = tf.data.Dataset.range(self._size).map(example, num_parallel_calls=tf.data.AUTOTUNE)
-        return self._batched(examples, self._batch_size)
+            return tf.data.Dataset.from_tensor_slices(tuple(read())).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+
+        return self._batched(self._counted(begin.flat_map(examples), used), spec.batch_size)
+
+    def _counted(self, dataset: Any, size: int) -> Any:
+        """Tells how many there are: Keras' `fit` takes an end that it did not expect for a mistake."""
+        import tensorflow as tf
+
+        return dataset.apply(tf.data.experimental.assert_cardinality(size))
 
     def _whole(self, split: str) -> Any:
         """A split as the network takes it, (images, targets), as tensors."""
-        if split not in self._splits:
-            import tensorflow as tf
+        import tensorflow as tf
 
-            images, labels = self._targets.data.tensors(split)
+        def whole() -> Any:
+            images, labels = self._data.tensors(split)
             prepared = self._targets.prepared(tf.data.Dataset.from_tensor_slices((images, labels)))
-            self._splits[split] = next(iter(prepared.batch(len(images))))
-        return self._splits[split]
+            return next(iter(prepared.batch(len(images))))
+
+        return self._once(("whole", split), whole)

@@ -29,6 +29,7 @@ class FittedRun:
     def __init__(self, model: Any, targets: Targets, optimizer: Any, *, recompute: bool) -> None:
         strategy = _strategy()
         self._model = self._runner = self._single = model
+        self._targets = targets
         self._scope = strategy.scope if strategy is not None else contextlib.nullcontext
         if recompute or (strategy is None and keras.backend.backend() == "tensorflow"):
             from reskeras.segments import training_twin
@@ -54,6 +55,8 @@ class FittedRun:
     def evaluate(self, batches: Any) -> dict[str, float]:
         """Scores batches of (images, targets)."""
         with self._scope():
+            if self._single is not self._model:
+                return self._scored(batches)
             return scores_of(self._runner.evaluate(batches, verbose=0, return_dict=True))
 
     def recalibrate(self, batches: Any) -> None:
@@ -63,6 +66,22 @@ class FittedRun:
         recalibrate_over(self._single, batches)
         if self._single is not self._model:
             self._model.set_weights(self._single.get_weights())
+
+    def _scored(self, batches: Any) -> dict[str, float]:
+        """On one device: a strategy fails where a batch has fewer images than there are devices."""
+        self._single.set_weights(self._model.get_weights())
+        losses, metrics = self._targets.losses(), self._targets.metrics()
+        states = [[keras.ops.zeros(v.shape, v.dtype) for v in metric.variables] for metric in metrics]
+        total, count = 0.0, 0
+        shares = _strategy().num_replicas_in_sync  # in a strategy's scope a Keras loss is divided by these
+        for images, wanted in batches:
+            found = self._single(images, training=False)
+            pairs = {name: (wanted[name], found[name]) for name in losses} if isinstance(found, dict) else {"head": (wanted, found)}
+            total += shares * len(images) * float(sum(losses[name](*pair) for name, pair in pairs.items())) / len(losses)
+            count += len(images)
+            states = [metric.stateless_update_state(old, *pairs["head"]) for metric, old in zip(metrics, states, strict=True)]
+        scores = {metric.name: float(metric.stateless_result(end)) for metric, end in zip(metrics, states, strict=True)}
+        return {**scores, "loss": total / count}
 
 
 def scores_of(logs: Mapping[str, Any]) -> dict[str, float]:

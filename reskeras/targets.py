@@ -11,22 +11,41 @@ from reskeras.data.images import ImageData
 
 
 @dataclasses.dataclass(frozen=True)
+class Head:
+    """One output of a network."""
+
+    shape: tuple[Any, ...]
+    """Of the output, with its batch."""
+    activation: Any
+    """A function of `keras.activations`."""
+
+    @property
+    def binary(self) -> bool:
+        """Whether each channel says yes or no for itself."""
+        return bool(self.activation is keras.activations.sigmoid or self.shape[-1] == 1)
+
+
 class Targets:
     """A network's outputs as training sees them: the last of its heads, and in deep supervision those before it.
+
+    Holds no part of the network, so that what is kept for the next one (see `reskeras.feed`) does not keep this one's weights.
 
     Args:
         model: a built network with a classifier or segmentation head.
         data: what it is trained on.
+
+    Attributes:
+        data: as given.
+        heads: the outputs by name; that of the last head is called `head` and comes first.
     """
 
-    model: keras.Model
-    data: ImageData
-
-    @property
-    def outputs(self) -> dict[str, Any]:
-        """The output tensors by name; that of the last head is called `head`."""
-        output = self.model.output
-        return output if isinstance(output, dict) else {"head": output}
+    def __init__(self, model: keras.Model, data: ImageData) -> None:
+        self.data = data
+        self._input_shape = tuple(model.input.shape)
+        self._named = isinstance(model.output, dict)
+        made_by = {id(layer.output): layer for layer in model.layers}
+        layers = {name: made_by[id(tensor)] for name, tensor in outputs_of(model).items()}
+        self.heads = {name: Head(tuple(layer.output.shape), layer.activation) for name, layer in layers.items()}
 
     def prepared(self, dataset: Any) -> Any:
         """From images [H,W,C] with labels or masks to what the network takes and what its outputs are compared with."""
@@ -36,7 +55,7 @@ class Targets:
         """One image [H,W,C], flat for a fully connected network, channels first for one that works so."""
         import tensorflow as tf
 
-        shape = tuple(self.model.input.shape[1:])
+        shape = self._input_shape[1:]
         if len(shape) == 1:
             return tf.reshape(image, [math.prod(self.data.image_shape)])
         return image if shape == self.data.image_shape else tf.transpose(image, [2, 0, 1])
@@ -44,24 +63,23 @@ class Targets:
     @property
     def signature(self) -> Any:
         """Equal for networks and data whose images, labels and losses take the same forms."""
-        heads = [(name, tuple(layer.output.shape), layer.activation.__name__) for name, layer in self._heads().items()]
         data = self.data
-        return (data.task, data.image_shape, data.classes, tuple(self.model.input.shape), tuple(self.outputs), *heads)
+        return (data.task, data.image_shape, data.classes, self._input_shape, self._named, *self.heads.items())
 
     def losses(self) -> dict[str, Any]:
         """Cross-entropy, for each output; the loss is their mean."""
         losses = {}
-        for name, layer in self._heads().items():
-            logits = layer.activation is keras.activations.linear
-            kind = keras.losses.BinaryCrossentropy if self._binary(layer) else keras.losses.SparseCategoricalCrossentropy
+        for name, head in self.heads.items():
+            logits = head.activation is keras.activations.linear
+            kind = keras.losses.BinaryCrossentropy if head.binary else keras.losses.SparseCategoricalCrossentropy
             losses[name] = kind(from_logits=logits, name="loss")
         return losses
 
     def metrics(self) -> list[Any]:
         """Accuracy, for masks also the mean intersection over union; of the last head alone."""
-        head = self._heads()["head"]
+        head = self.heads["head"]
         threshold = 0.5 if head.activation is keras.activations.sigmoid else 0.0
-        single, binary = head.output.shape[-1] == 1, self._binary(head)
+        single, binary = head.shape[-1] == 1, head.binary
         if single:
             metrics = [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)]
         elif binary:
@@ -79,7 +97,7 @@ class Targets:
     def compile_options(self) -> dict[str, Any]:
         """Loss and metrics as `compile` takes them."""
         losses, metrics = self.losses(), self.metrics()
-        if not isinstance(self.model.output, dict):
+        if not self._named:
             return {"loss": losses["head"], "metrics": metrics}
         weights = {name: 1 / len(losses) for name in losses}
         return {"loss": losses, "loss_weights": weights, "metrics": {"head": metrics}}
@@ -88,34 +106,32 @@ class Targets:
         """Zeros in the form of one target and one output, for what has to be built before training."""
         label = np.zeros(self.data.image_shape[:2] if self.data.task == "segmentation" else (), "int32")
         target = keras.tree.map_structure(lambda tensor: keras.ops.convert_to_numpy(tensor)[None], self._target(label))
-        output = keras.tree.map_structure(lambda tensor: np.zeros((1, *tensor.shape[1:]), "float32"), self.model.output)
-        return target, output
+        outputs = {name: np.zeros((1, *head.shape[1:]), "float32") for name, head in self.heads.items()}
+        return target, outputs if self._named else outputs["head"]
 
     def _target(self, label: Any) -> Any:
         import tensorflow as tf
 
         targets: dict[str, Any] = {}
-        for name, layer in self._heads().items():
+        for name, head in self.heads.items():
             target = targets.get("head", label)
             if self.data.task == "segmentation":
-                sides = layer.output.shape[1:3]
+                sides = head.shape[1:3]
                 target = _cropped(target, sides) if name == "head" else _coarser(target, sides)
             targets[name] = target
-        for name, layer in self._heads().items():
-            if self._binary(layer):
-                classes = layer.output.shape[-1]
+        for name, head in self.heads.items():
+            if head.binary:
+                classes = head.shape[-1]
                 one_hot = tf.one_hot(targets[name], classes) if classes > 1 else tf.cast(targets[name], "float32")[..., None]
                 targets[name] = one_hot
-        return targets if isinstance(self.model.output, dict) else targets["head"]
+        return targets if self._named else targets["head"]
 
-    def _heads(self) -> dict[str, Any]:
-        made_by = {id(layer.output): layer for layer in self.model.layers}
-        heads = {name: made_by[id(tensor)] for name, tensor in self.outputs.items()}
-        return {"head": heads.pop("head")} | heads
 
-    def _binary(self, layer: Any) -> bool:
-        """Whether each channel of a head says yes or no for itself."""
-        return bool(layer.activation is keras.activations.sigmoid or layer.output.shape[-1] == 1)
+def outputs_of(model: keras.Model) -> dict[str, Any]:
+    """A network's output tensors by name; that of the last head is called `head` and comes first."""
+    output = model.output
+    outputs = dict(output) if isinstance(output, dict) else {"head": output}
+    return {"head": outputs.pop("head")} | outputs
 
 
 def _cropped(mask: Any, sides: tuple[int, int]) -> Any:

@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import math
 import os
 import random
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,17 @@ import numpy as np
 
 from reskeras.builder import build
 from reskeras.data.images import ImageData
+from reskeras.errors import RequestError
 from reskeras.feed import Feed
 from reskeras.fitted import FittedRun, scores_of
 from reskeras.recalibration import images_per_pass
 from reskeras.spec import Recipe, TrainSpec
 from reskeras.targets import Targets
+
+_SCORED = 1024
+"""Images that are scored together, at most."""
+_STATE = b"reskeras training 1\n"
+"""Begins the file of a training's state; then the SHA-256 of the rest, an .npz."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +68,8 @@ def train(
 
     Raises:
         FloatingPointError: the loss is not finite any more.
-        RequestError: `spec.recompute` on another backend than TensorFlow, or under a distribution strategy.
+        RequestError: `spec.recompute` on another backend than TensorFlow, or under a distribution strategy; a batch size that
+            the devices of a strategy cannot share evenly.
     """
     training = Training(model, data, spec, first_epoch=first_epoch)
     while training.epoch < spec.epochs:
@@ -116,6 +123,9 @@ class Training:
         first_epoch: as in `train`.
         programs: a `reskeras.compiled.Programs` that this training may share with others of its process; None shares nothing.
 
+    Raises:
+        RequestError: as `train`.
+
     Attributes:
         epoch: epochs trained in all.
         epochs: those trained here, and those of a restored state.
@@ -126,24 +136,24 @@ class Training:
         self.model, self.spec, self.epoch = model, spec, first_epoch
         self.epochs: list[Epoch] = []
         self._targets = targets = Targets(model, data)
-        self._steps = math.ceil(data.sizes["train"] / spec.batch_size)
-        self._schedule = _schedule(spec, first_epoch * self._steps, spec.epochs * self._steps)
-        self._optimizer = _optimizer(spec, self._schedule)
         self._first = first_epoch
-        compiled = False
-        distributed = False
+        devices, strategy = 1, False
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             from reskeras.compiled import CompiledRun, Programs, compilable
 
             programs = programs or Programs()
-            distributed = tf.distribute.has_strategy()
-            compiled = not distributed and compilable(model, self._optimizer)
-        self._feed = Feed(targets, spec.batch_size, spec.augment, distributed=distributed)
+            devices, strategy = tf.distribute.get_strategy().num_replicas_in_sync, tf.distribute.has_strategy()
+        if (batch := min(spec.batch_size, data.sizes["train"])) % devices:
+            raise RequestError(f"train.batch_size: {devices} devices cannot share {batch} images evenly")
+        self._feed = Feed(targets, devices=devices)
+        self._steps = math.ceil(self._feed.used(spec.batch_size) / spec.batch_size)
+        self._schedule = _schedule(spec, first_epoch * self._steps, spec.epochs * self._steps)
+        self._optimizer = _optimizer(spec, self._schedule)
+        compiled = keras.backend.backend() == "tensorflow" and not strategy and compilable(model, self._optimizer)
         if compiled:
-            key = (data.digest, targets.signature, spec.batch_size, spec.augment)
-            self._feed = programs.feeds.setdefault(key, self._feed)
+            self._feed = programs.feeds.setdefault((data.digest, targets.signature), self._feed)
             self._run: Any = CompiledRun(model, targets, self._optimizer, recompute=spec.recompute, programs=programs)
         else:
             self._run = FittedRun(model, targets, self._optimizer, recompute=spec.recompute)
@@ -155,12 +165,15 @@ class Training:
             FloatingPointError: the loss is not finite any more.
         """
         start, number = time.perf_counter(), self.epoch + 1
-        metrics = self._run.epoch(self._feed.training(self.spec.seed, number), self._rates(number))
+        metrics = self._run.epoch(self._feed.training(self.spec, number), self._rates(number))
         metrics.pop("mean_iou", None)  # over a changing network it says nothing
         if not math.isfinite(metrics["loss"]):
             raise FloatingPointError(f"the loss is {metrics['loss']} in epoch {number}")
-        self._run.recalibrate(self._feed.images(images_per_pass(self.model)))
-        metrics |= {f"val_{name}": value for name, value in self._run.evaluate(self._feed.split("val")).items()}
+        most = images_per_pass(self.model)
+        self._run.recalibrate(self._feed.images(most))
+        # A power of two, so that networks of about the same size are scored by the same traces.
+        validation = self._feed.split("val", min(_SCORED, 1 << (most.bit_length() - 1)))
+        metrics |= {f"val_{name}": value for name, value in self._run.evaluate(validation).items()}
         self.epoch = number
         self.epochs.append(Epoch(number=number, metrics=metrics, seconds=time.perf_counter() - start))
         return self.epochs[-1]
@@ -174,20 +187,24 @@ class Training:
         arrays = {f"variable{n}": keras.ops.convert_to_numpy(variable) for n, variable in enumerate(self._variables())}
         told = json.dumps([dataclasses.asdict(epoch) for epoch in self.epochs])
         buffer = io.BytesIO()
-        np.savez(buffer, epoch=np.array(self.epoch), epochs=np.array(told), **arrays)
+        np.savez(buffer, first=np.array(self._first), epoch=np.array(self.epoch), epochs=np.array(told), **arrays)
         partial = path.with_name(f".{path.name}.partial")
         with open(partial, "wb") as file:
+            file.write(_STATE + hashlib.sha256(buffer.getbuffer()).digest())
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
 
     def restore(self, path: Path) -> bool:
-        """Goes on from a saved state; False, and nothing is changed, where there is none that can be read and fits."""
+        """Goes on from a saved state; False, and nothing is changed, where there is none that can be read and fits.
+
+        A state fits a training of the same network and optimizer that began, or begins, where that one began or ended.
+        """
         saved = _read_state(path)
-        if saved is None or not _assign(self._variables(), saved[2]):
+        if saved is None or self._first not in (saved.first, saved.epoch) or not _assign(self._variables(), saved.values):
             return False
-        self.epoch, self.epochs, _ = saved
+        self.epoch, self.epochs = saved.epoch, list(saved.epochs)
         return True
 
     def _variables(self) -> list[Any]:
@@ -203,21 +220,39 @@ class Training:
 def restore_weights(model: Any, path: Path) -> bool:
     """Gives a network the weights of a saved state; False, and nothing is changed, where they cannot be read or do not fit."""
     saved = _read_state(path)
-    return saved is not None and _assign(model.variables, saved[2][: len(model.variables)])
+    return saved is not None and _assign(model.variables, saved.values[: len(model.variables)])
 
 
-def _read_state(path: Path) -> tuple[int, list[Epoch], list[Any]] | None:
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """What the file of a training's state has."""
+
+    first: int
+    epoch: int
+    epochs: tuple[Epoch, ...]
+    values: list[Any]
+
+
+def _read_state(path: Path) -> _State | None:
+    """None where there is no file, or one that is damaged or something else."""
     try:
-        with np.load(path) as file:
-            saved = dict(file)
-        epochs = [Epoch(**epoch) for epoch in json.loads(str(saved.pop("epochs")))]
-        return int(saved.pop("epoch")), epochs, [saved[f"variable{n}"] for n in range(len(saved))]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None  # not there, or damaged
+        content = path.read_bytes()
+    except OSError:
+        return None
+    header = len(_STATE) + hashlib.sha256().digest_size
+    state = content[header:]
+    if content[:header] != _STATE + hashlib.sha256(state).digest():
+        return None
+    with np.load(io.BytesIO(state)) as file:
+        saved = dict(file)
+    first, epoch = int(saved.pop("first")), int(saved.pop("epoch"))
+    epochs = tuple(Epoch(**epoch) for epoch in json.loads(str(saved.pop("epochs"))))
+    return _State(first, epoch, epochs, [saved[f"variable{n}"] for n in range(len(saved))])
 
 
 def _assign(variables: list[Any], values: list[Any]) -> bool:
-    if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+    found = [(value.shape, str(value.dtype)) for value in values]
+    if found != [(tuple(variable.shape), str(variable.dtype)) for variable in variables]:
         return False
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
@@ -232,7 +267,7 @@ def _schedule(spec: TrainSpec, first: int, last: int) -> Any:
     if spec.schedule == "constant":
         return spec.learning_rate
     rate = spec.learning_rate * 0.5 * (1 + math.cos(math.pi * first / last))
-    return keras.optimizers.schedules.CosineDecay(rate, decay_steps=last - first)
+    return keras.optimizers.schedules.CosineDecay(rate, decay_steps=max(1, last - first))  # 1: there is nothing left to train
 
 
 def _optimizer(spec: TrainSpec, rate: Any) -> Any:
