@@ -5,10 +5,10 @@ An executor is fed jobs and asked what happened; after each epoch it waits for t
 
 import contextlib
 import dataclasses
+import errno
 import multiprocessing
 import multiprocessing.connection
 import os
-import pickle
 import queue
 import signal
 import sys
@@ -27,6 +27,7 @@ from tuning.trial import Job, LastJob, Outcome, Run, Verdict, run_test, run_tria
 
 _RECYCLED_AFTER = 512 << 20
 """A worker whose resident memory has grown by so many bytes is replaced: TensorFlow loses some 10 MiB per network."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,15 @@ class Lost:
     reason: str
 
 
-Event = Reported | Ended | Lost
+@dataclasses.dataclass(frozen=True)
+class DiskFull:
+    """A trial could not write what it has to leave, and is over; another time it may go on."""
+
+    key: str
+    reason: str
+
+
+Event = Reported | Ended | Lost | DiskFull
 
 
 class Executor(Protocol):
@@ -131,12 +140,12 @@ class Processes:
             reason = worker.end()
             self._renew(worker)
             return Lost(key, reason)
-        if isinstance(event, Ended):
+        if not isinstance(event, Reported):
             worker.key = None
             if grown > _RECYCLED_AFTER:
                 worker.end()
                 self._renew(worker)
-        assert isinstance(event, Reported | Ended)
+        assert isinstance(event, Reported | Ended | DiskFull)
         return event
 
     def answer(self, key: str, verdict: Verdict) -> None:
@@ -232,14 +241,25 @@ class Runs:
         return run_trial(job, self._data, self._programs)
 
 
-def advance(key: str, run: Run, verdict: Verdict | None) -> Reported | Ended:
+def advance(key: str, run: Run, verdict: Verdict | None) -> Reported | Ended | DiskFull:
     """Runs a job up to its next epoch, or to its end."""
     try:
         return Reported(key, next(run) if verdict is None else run.send(verdict))
     except StopIteration as stop:
         return Ended(key, stop.value)
     except Exception as error:  # noqa: BLE001  whatever one network does, the search goes on; the reason is kept
-        return Ended(key, None, reason_of(error))
+        full = disk_full(error)
+        return DiskFull(key, full) if full else Ended(key, None, reason_of(error))
+
+
+def disk_full(error: BaseException) -> str | None:
+    """Where there was no space left; None for an error that is or comes from another one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return f"{cause.filename or 'the disk'}: {os.strerror(cause.errno)}"
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def reason_of(error: Exception) -> str:
@@ -266,18 +286,21 @@ def serve(connection: Any, data: ImageData, log: Path, share: Share) -> None:
         while True:
             event = advance(job.key, run, verdict)
             connection.send((event, _resident() - first))
-            if isinstance(event, Ended):
+            if not isinstance(event, Reported):
                 break
             verdict = inbox.get()
 
 
 def _listen(connection: Any, inbox: "queue.SimpleQueue[Any]") -> None:
     # A thread of its own, so that the parent's end is noticed in the middle of an epoch too.
-    while True:
-        try:
+    try:
+        while True:
             inbox.put(connection.recv())
-        except (EOFError, OSError, pickle.UnpicklingError):
-            os._exit(0)
+    except (EOFError, OSError):
+        os._exit(0)
+    except Exception:  # noqa: BLE001  what cannot be understood must not be waited for
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _redirect(log: Path) -> None:

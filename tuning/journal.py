@@ -108,15 +108,19 @@ class Journal:
 
     Attributes:
         header: what was searched: settings that must be the same when the search goes on.
-        entries: what happened, in order.
+        history: what happened before this sitting, in order.
         trials: the trials that ended, in order.
+        finals: the final trainings that ended, in order.
+        conclusions: how the sittings that came to an end ended.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header: dict[str, Any] = {}
-        self.entries: list[Entry] = []
+        self.history: list[Entry] = []
         self.trials: list[TrialRecord] = []
+        self.finals: list[Final] = []
+        self.conclusions: list[Conclusion] = []
         if path.exists():
             self._read()
 
@@ -155,9 +159,15 @@ class Journal:
         self._take(entry)
 
     def _take(self, entry: Entry) -> None:
-        self.entries.append(entry)
-        if isinstance(entry, TrialRecord):
-            self.trials.append(entry)
+        match entry:
+            case TrialRecord():
+                self.trials.append(entry)
+            case Final():
+                self.finals.append(entry)
+            case Conclusion():
+                self.conclusions.append(entry)
+            case _:
+                pass
 
     def _append(self, kind: str, value: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,18 +195,46 @@ class Journal:
             # The process died while it wrote the last line; that trial did not end.
             with open(self.path, "r+b") as file:
                 file.truncate(len(raw) - len(torn))
+        running: set[int] = set()
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                entry = json.loads(line)
-                kind = entry.pop("kind")
-                if kind == "search":
-                    self.header = entry
-                    continue
-                if kind == "final":
-                    entry["record"] = TrialRecord(**entry["record"])
-                self._take(_KINDS[kind](**entry))
+                entry = _entry(json.loads(line))
+                if not isinstance(entry, dict):
+                    _check_order(entry, running, bool(self.header))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise RequestError(f"{self.path}:{number}: not a line of a journal: {error}; --fresh begins anew") from error
+                raise RequestError(
+                    f"{self.path}:{number}: not a line of a journal of this version: {error}; "
+                    "give the search another name, or begin anew with --fresh"
+                ) from error
+            if isinstance(entry, dict):
+                self.header = entry
+            else:
+                self.history.append(entry)
+                self._take(entry)
+
+
+def _entry(told: dict[str, Any]) -> Entry | dict[str, Any]:
+    kind = told.pop("kind")
+    if kind == "search":
+        return told
+    if kind == "final":
+        told["record"] = TrialRecord(**told["record"])
+    entry: Entry = _KINDS[kind](**told)
+    return entry
+
+
+def _check_order(entry: Entry, running: set[int], begun: bool) -> None:
+    if not begun:
+        raise ValueError("the line that says what is searched is missing")
+    match entry:
+        case Started():
+            running.add(entry.number)
+        case EpochRecord() | TrialRecord() if entry.number not in running:
+            raise ValueError(f"trial {entry.number} is not running here")
+        case TrialRecord():
+            running.remove(entry.number)
+        case _:
+            pass
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:

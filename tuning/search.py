@@ -19,7 +19,7 @@ from reskeras.spec import Recipe, fit_to_data
 from reskeras.textio import dump_recipe
 from reskeras.train import Epoch
 from tuning.events import Ending, Listener, Result, Search, Trial
-from tuning.executor import Ended, Executor, InProcess, Lost, Processes, Reported
+from tuning.executor import DiskFull, Ended, Executor, InProcess, Lost, Processes, Reported, disk_full
 from tuning.factors import factor_plot
 from tuning.journal import Conclusion, Dropped, EpochRecord, Final, Journal, Started, TrialRecord
 from tuning.limits import Limits
@@ -101,7 +101,7 @@ def tune(
     if trials is None and minutes is None and target is None and oracle not in ("grid",):
         raise RequestError("a search needs an end: trials, minutes or a target")
     directory = Path(directory)
-    with _locked(directory), contextlib.ExitStack() as stack:
+    with _locked(directory), _clear_when_full(), contextlib.ExitStack() as stack:
         if fresh:
             _set_aside(directory)
         directory.mkdir(exist_ok=True)
@@ -222,6 +222,8 @@ class _Loop:
         """From a network and how it is trained to the trial that ran it."""
         self._dropped: collections.Counter[str] = collections.Counter()
         self._exhausted = self._reached = False
+        self._conclusion: Conclusion | None = None
+        """The one that best.keras was left by; None where a trial has replaced it since."""
 
     def run(self) -> None:
         """Brings the oracle to where it was, then runs what remains until the budget or the space is used up."""
@@ -267,28 +269,21 @@ class _Loop:
             test=None,
             dropped=dict(self._dropped),
         )
-        told = [c for c in self._entries(Conclusion) if (c.winner, c.plan) == (winner, repr(plan))]
-        if not told:
-            if result.final is not None:
-                final = next(f for f in finals if f.record is result.final)
-                self._adopt(self._final(best, plan, final.repeat))
-            for name in ("best.keras", "best.yaml"):
-                if not (self.search.directory / name).exists():
-                    raise RequestError(f"{self.search.directory / name} is gone; --fresh begins the search anew")
-            told = [Conclusion(winner=winner, plan=repr(plan), test=self._test())]
-            self.journal.add(told[0])
+        if self._conclusion is None or (self._conclusion.winner, self._conclusion.plan) != (winner, repr(plan)):
+            repeat = next((final.repeat for final in finals if final.record is result.final), None)
+            self._keep(self._again(best) if repeat is None else self._final(best, plan, repeat), result.kept.epochs)
+            earlier = [told for told in self.journal.conclusions if (told.winner, told.plan) == (winner, repr(plan))]
+            self._conclusion = earlier[-1] if earlier else Conclusion(winner=winner, plan=repr(plan), test=self._test())
+            self.journal.add(self._conclusion)
             for leftover in self.search.directory.glob(".trial-*.keras"):
                 leftover.unlink()
-        return dataclasses.replace(result, test=told[-1].test)
+        return dataclasses.replace(result, test=self._conclusion.test)
 
     # From the journal
 
-    def _entries(self, kind: type[Any]) -> list[Any]:
-        return [entry for entry in self.journal.entries if isinstance(entry, kind)]
-
     def _replay(self) -> None:
         running: dict[int, _Running] = {}
-        for entry in list(self.journal.entries):
+        for entry in self.journal.history:
             match entry:
                 case Started():
                     suggestion = self._recalled(entry.values)
@@ -302,8 +297,11 @@ class _Loop:
                         one.stops_at = entry.epoch
                 case TrialRecord():
                     self._take(entry, running.pop(entry.number).suggestion)
+                case Conclusion():
+                    self._conclusion = entry
                 case _:
                     pass
+        self.journal.history.clear()
         self._interrupted.extend(running.values())
         for one in running.values():
             one.start = time.perf_counter()
@@ -376,15 +374,21 @@ class _Loop:
         self._numbers[suggestion.trial_id] = number
         self._values[number] = values
         self._started = max(self._started, number)
-        parent = None
-        if trial.parent is not None:
-            hyperparameters = suggestion.hyperparameters.copy()
-            hyperparameters.values = dict(self._values[trial.parent])
-            parent = Parent(recipe=self._recipe(trial.parent, hyperparameters), state=self._state(f"trial-{trial.parent:04}"))
-        job = self._job(trial, recipe or self.search.space.base, parent)
-        if recipe is not None and parent is None:
+        job = self._job(trial, recipe or self.search.space.base, self._parent(trial))
+        if recipe is not None and trial.parent is None:
             self._recipes.setdefault(_identity(recipe), number)
         return _Running(trial=trial, job=job, suggestion=suggestion), invalid
+
+    def _hyperparameters(self, values: Mapping[str, Any]) -> Any:
+        hyperparameters = self.oracle.hyperparameters.copy()
+        hyperparameters.values = dict(values)
+        return hyperparameters
+
+    def _parent(self, trial: Trial) -> Parent | None:
+        if trial.parent is None:
+            return None
+        recipe = self._recipe(trial.parent, self._hyperparameters(self._values[trial.parent]))
+        return Parent(recipe=recipe, state=self._state(f"trial-{trial.parent:04}"))
 
     def _job(self, trial: Trial, recipe: Recipe, parent: Parent | None) -> Job:
         return Job(
@@ -421,6 +425,8 @@ class _Loop:
 
     def _drop(self, suggestion: Any, dropped: Dropped) -> None:
         self._dropped[dropped.reason] += 1
+        if dropped.twin is not None:
+            self._numbers[suggestion.trial_id] = dropped.twin  # who is promoted from here goes on from there
         twin = self._records.get(dropped.twin or 0)
         record = TrialRecord(number=0, values=dropped.values, status="failed", error=dropped.reason)
         if twin is not None and twin.score is not None:
@@ -448,9 +454,11 @@ class _Loop:
                 self._fail(running, event.error or "")
             case Ended(outcome=Outcome() as outcome) if not running.paused:
                 self._complete(running, outcome)
-            case Ended():
+            case Ended() | Lost() if running.paused:
                 del self._running[event.key]
                 self._tell_ended(running.trial, None)
+            case DiskFull():
+                raise _full(event.reason)
             case Lost() if running.attempts < _ATTEMPTS:
                 running.attempts += 1
                 self.executor.submit(running.job)
@@ -473,7 +481,7 @@ class _Loop:
         last = epoch.number >= running.job.recipe.train.epochs
         if running.suggestion is None:
             return Verdict.KEEP if last else Verdict.GO_ON
-        reached = self.budget.target is not None and _sign(self.search.objective) * (score - self.budget.target) >= 0
+        reached = self._reaches(score)
         self._reached = self._reached or reached
         if last or reached or (running.stops_at is not None and epoch.number >= running.stops_at):
             found = TrialRecord(number=running.trial.number, values={}, status="completed", score=score, metrics=epoch.metrics)
@@ -482,6 +490,9 @@ class _Loop:
             running.paused = True
             return Verdict.PAUSE
         return Verdict.GO_ON
+
+    def _reaches(self, score: float) -> bool:
+        return self.budget.target is not None and _sign(self.search.objective) * (score - self.budget.target) >= 0
 
     def _leads(self, record: TrialRecord) -> bool:
         return self._best is None or leaderboard([self._best, record], self.search.objective)[0] is record
@@ -537,8 +548,10 @@ class _Loop:
     def _take(self, record: TrialRecord, suggestion: Any) -> None:
         """A trial is over, and in the journal."""
         self._records[record.number] = record
-        if record.score is not None and self._leads(record):
-            self._best = record
+        if record.score is not None:
+            self._reached = self._reached or self._reaches(record.score)
+            if self._leads(record):
+                self._best, self._conclusion = record, None
         self._tell_oracle(suggestion, record)
 
     def _tell_ended(self, trial: Trial, record: TrialRecord | None) -> None:
@@ -553,14 +566,15 @@ class _Loop:
     def _adopt(self, running: _Running) -> None:
         """Makes a trial's network the one that the search keeps."""
         if running.job.model.exists():
-            os.replace(running.job.model, self.search.directory / "best.keras")
+            # In this order: who is killed in between finds the model here again.
             _write(self.search.directory / "best.yaml", dump_recipe(running.job.recipe))
+            os.replace(running.job.model, self.search.directory / "best.keras")
 
     # The end
 
     def _train_finally(self, best: Sequence[TrialRecord], plan: _FinalPlan) -> tuple[Final, ...]:
         def done() -> dict[tuple[int, int], Final]:
-            return {(f.record.number, f.repeat): f for f in self._entries(Final) if f.epochs == plan.epochs}
+            return {(f.record.number, f.repeat): f for f in self.journal.finals if f.epochs == plan.epochs}
 
         wanted = [(record, repeat) for record in best for repeat in range(plan.seeds)]
         waiting = collections.deque(
@@ -577,13 +591,38 @@ class _Loop:
         return tuple(done()[record.number, repeat] for record, repeat in wanted)
 
     def _final(self, record: TrialRecord, plan: _FinalPlan, repeat: int) -> _Running:
-        hyperparameters = self.oracle.get_space()
-        hyperparameters.values = dict(record.values)
-        recipe = self._recipe(record.number, hyperparameters)
+        recipe = self._recipe(record.number, self._hyperparameters(record.values))
         seed = derive_seed(self.search.seed, "final", record.number, repeat)
         recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, epochs=plan.epochs, seed=seed))
         trial = Trial(number=record.number, values=record.values, recipe=recipe, first_epoch=0, parent=None, repeat=repeat)
         return _Running(trial=trial, job=self._job(trial, recipe, None))
+
+    def _again(self, record: TrialRecord) -> _Running:
+        """A trial that ended, to be run once more."""
+        recipe = self._recipe(record.number, self._hyperparameters(record.values))
+        first_epoch = record.values.get("tuner/initial_epoch", 0)
+        trial = Trial(number=record.number, values=record.values, recipe=recipe, first_epoch=first_epoch, parent=record.parent)
+        return _Running(trial=trial, job=self._job(trial, recipe, self._parent(trial)))
+
+    def _keep(self, running: _Running, epochs: int) -> None:
+        """Sees to it that best.keras and best.yaml are those of a training which ended after so many epochs.
+
+        They may be another's, where this search was concluded otherwise before; then the training is repeated.
+        """
+        self._adopt(running)
+        best = self.search.directory / "best.yaml"
+        for path in (best, best.with_suffix(".keras")):
+            if not path.exists():
+                raise RequestError(f"{path} is gone; --fresh begins the search anew")
+        if best.read_text(encoding="utf-8") == dump_recipe(running.job.recipe):
+            return
+        self.executor.submit(running.job)
+        while isinstance(event := self.executor.wait(), Reported):
+            self.executor.answer(event.key, Verdict.KEEP if event.epoch.number >= epochs else Verdict.GO_ON)
+        if not isinstance(event, Ended) or event.outcome is None:
+            reason = last_line(event.error) if isinstance(event, Ended) else event.reason
+            raise RuntimeError(f"{running.trial.key} could not be trained again, which won: {reason}")
+        self._adopt(running)
 
     def _test(self) -> Mapping[str, float] | None:
         if "test" not in self.search.data.sizes:
@@ -597,9 +636,15 @@ class _Loop:
                     raise RuntimeError(f"the test failed: {last_line(ended.error)}")
                 case Lost() as lost:
                     reason = lost.reason
+                case DiskFull() as full:
+                    raise _full(full.reason)
                 case _:
                     raise AssertionError("a test has no epochs")
         raise RuntimeError(f"the test failed: {reason}")
+
+
+def _full(reason: str) -> RuntimeError:
+    return RuntimeError(f"{reason}; what is written so far is intact, and the same command goes on once that is mended")
 
 
 def _identity(recipe: Recipe) -> Recipe:
@@ -634,6 +679,16 @@ def _locked(directory: Path) -> Iterator[None]:
         raise RequestError(f"{directory}: another process is searching here; give this search another name") from error
     except FileExistsError as error:
         raise RequestError(f"{error.filename}: a file is in the way of the search's folder") from error
+
+
+@contextlib.contextmanager
+def _clear_when_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if (reason := disk_full(error)) is None:
+            raise
+        raise _full(reason) from error
 
 
 def _set_aside(directory: Path) -> None:

@@ -12,6 +12,7 @@ import queue
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,16 @@ def open_store(uri: str) -> Any:
 
     if not uri.startswith("sqlite:///"):
         return MlflowClient(uri)
+    path = sqlite_path(uri)
     # Processes that create the tables at the same time crash each other.
-    with filelock.FileLock(f"{sqlite_path(uri)}.lock"):
+    with filelock.FileLock(f"{path}.lock"):
+        if not path.exists():
+            # MLflow's migrations are no transaction: one that is killed in them leaves a store that nothing opens any more.
+            for torn in path.parent.glob(f".{path.name}.*.partial"):
+                torn.unlink()
+            partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")  # MLflow keeps connections by name
+            MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+            os.replace(partial, path)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
@@ -148,7 +157,6 @@ class Tracker(Listener):
         if parents:
             self._parent = parents[0].info.run_id
             client.update_run(self._parent, status="RUNNING")
-            self._kill_orphans(ours)
         else:
             self._parent = client.create_run(self._experiment, run_name=search.name, tags=self._tags("search")).info.run_id
             self._log_params(
@@ -163,17 +171,45 @@ class Tracker(Listener):
                 },
             )
             client.log_text(self._parent, search.space.dump(), "space.yaml")
+        if search.done or parents:
+            self._catch_up(search, ours)
         columns = [*self._short.values()]
         client.set_experiment_tag(
             self._experiment, f"mlflow.sharedViewState.{VIEW_KEY}", saved_view(search.objective, columns, self._log_axes())
         )
 
-    def _kill_orphans(self, ours: str) -> None:
-        # A process that was killed outright left its trial's run behind as RUNNING.
-        query = f"{ours} and tags.`reskeras.kind` != 'search' and attributes.status = 'RUNNING'"
-        for run in self._client.search_runs([self._experiment], query):
-            self._client.set_tag(run.info.run_id, "reskeras.error", "interrupted")
-            self._client.set_terminated(run.info.run_id, "KILLED")
+    def _catch_up(self, search: Search, ours: str) -> None:
+        """Brings the runs of earlier sittings to what the journal has: a process that was killed left some behind."""
+        runs: list[Any] = []
+        page = None
+        while page is None or page.token:
+            page = self._client.search_runs([self._experiment], ours, page_token=page and page.token)
+            runs += page
+        trials: dict[int, Any] = {}
+        for run in sorted(runs, key=lambda run: run.info.start_time):
+            if run.data.tags["reskeras.kind"] == "trial":
+                number = int(run.data.tags["reskeras.trial"])
+                if number not in trials or trials[number].info.status not in ("FINISHED", "FAILED"):
+                    trials[number] = run
+        adopted = set()
+        for record in search.done:
+            run = trials.get(record.number)
+            if run is not None and run.info.status in ("FINISHED", "FAILED"):
+                continue
+            trial = Trial(number=record.number, values=record.values, recipe=None, first_epoch=0, parent=record.parent)
+            if run is None:
+                self._begin_trial(trial, _now())
+            else:
+                self._children[trial.key] = run.info.run_id
+                adopted.add(run.info.run_id)
+                if "reskeras.error" in run.data.tags:
+                    self._client.delete_tag(run.info.run_id, "reskeras.error")
+            self._log(self._children[trial.key], record.metrics, step=record.epochs, when=_now())
+            self._end_trial(trial, record, _now())
+        for run in runs:
+            if run.info.status == "RUNNING" and run.info.run_id not in adopted and run.info.run_id != self._parent:
+                self._client.set_tag(run.info.run_id, "reskeras.error", "interrupted")
+                self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _begin_trial(self, trial: Trial, started: int) -> None:
         assert self._search is not None
@@ -193,7 +229,9 @@ class Tracker(Listener):
             self._client.log_text(child, dump_recipe(trial.recipe), "spec.yaml")
 
     def _end_trial(self, trial: Trial, record: TrialRecord | None, ended: int) -> None:
-        child = self._children.pop(trial.key)
+        child = self._children.pop(trial.key, None)
+        if child is None:
+            return  # it was interrupted while listeners were told that it starts
         if record is None:
             self._client.set_tag(child, "reskeras.error", "interrupted")
             status = "KILLED"

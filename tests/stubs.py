@@ -1,0 +1,127 @@
+"""Trials that train nothing, for tests of what is around them: in this process, in forks of it, and in workers."""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reskeras.data import ImageData, from_arrays
+from reskeras.spec import CifarStem, Classifier, Recipe, ResNet, Stage, TrainSpec
+from reskeras.textio import dump_recipe
+from reskeras.train import Epoch
+from tuning import Range, Space
+from tuning.events import Listener, Trial
+from tuning.trial import Job, LastJob, Outcome, Run, Verdict
+
+KILLED_ONCE, KILLED_ALWAYS = 7, 13
+"""Batch sizes whose trials kill their process in the second epoch."""
+
+
+def tiny(epochs: int = 1, **vary: Any) -> Space:
+    net = ResNet(
+        input_shape=(8, 8, 1),
+        stem=CifarStem(width=4),
+        block={"kind": "basic"},
+        stages=(Stage(blocks=1, width=8, stride=2),),
+        head=Classifier(classes=3),
+    )
+    vary = vary or {"block.kind": ["plain", "basic"], "train.learning_rate": Range(low=1e-3, high=1e-1, log=True)}
+    return Space(Recipe(model=net, train=TrainSpec(epochs=epochs, batch_size=32)), vary)
+
+
+def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
+    """Scores follow from the recipe alone, and grow a little with each epoch."""
+    assert job.parent is None or job.parent.state.exists()
+    score = int(hashlib.sha256(dump_recipe(job.recipe).encode()).hexdigest()[:8], 16) / 2**32
+    verdict, number, metrics = Verdict.GO_ON, job.first_epoch, {}
+    while verdict is Verdict.GO_ON and number < job.recipe.train.epochs:
+        number += 1
+        _perhaps_die(job, number)
+        metrics = {"val_accuracy": score + number / 100, "val_loss": -score, "loss": -score}
+        verdict = yield Epoch(number=number, metrics=metrics, seconds=0.0)
+    if verdict is Verdict.KEEP:
+        job.model.write_text(dump_recipe(job.recipe))
+    if job.leave_state:
+        job.state.write_text("a state")
+    return Outcome(metrics=metrics, epochs=number, params=2)
+
+
+def _perhaps_die(job: Job, epoch: int) -> None:
+    batch = job.recipe.train.batch_size
+    seen = job.state.with_suffix(".seen")
+    if epoch == 2 and (batch == KILLED_ALWAYS or (batch == KILLED_ONCE and not seen.exists())):
+        seen.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_test(job: LastJob, data: ImageData) -> Run:
+    assert job.model.exists()
+    yield from ()
+    return Outcome(metrics={"accuracy": 0.5, "loss": 1.0})
+
+
+def serve(*args: Any) -> None:
+    """The life of a worker whose trials train nothing."""
+    import tuning.executor
+
+    tuning.executor.run_trial, tuning.executor.run_test = run_trial, run_test
+    tuning.executor.serve(*args)
+
+
+class InStep(Listener):
+    """Lets a search with stubs be no faster than MLflow."""
+
+    def __init__(self, tracker: Any) -> None:
+        self._jobs = tracker._jobs
+
+    def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
+        done = threading.Event()
+        self._jobs.put(done.set)
+        done.wait(30)
+
+
+def forked_space() -> Space:
+    rates = Range(low=0.001, high=0.1, log=True)
+    return tiny(epochs=3, **{"block.kind": ["plain", "basic"], "stages.*.blocks": [1, 2], "train.learning_rate": rates})
+
+
+def fork_searches(arrays: str) -> None:
+    """Runs a search in a fork of this process, which has loaded all that it needs, for each line of JSON that comes in.
+
+    Answers with its process id, and when it has ended with its exit status.
+    """
+    import keras_tuner  # noqa: F401  loaded once for all forks
+    import mlflow.tracking.client  # noqa: F401
+
+    import tuning.executor
+    from tuning.search import tune
+    from tuning.tracking import Tracker, tracking_uri
+
+    with np.load(arrays) as file:
+        data = from_arrays(dict(file), name="blobs")
+    tuning.executor.run_trial, tuning.executor.run_test = run_trial, run_test
+    for line in sys.stdin:
+        how = json.loads(line)
+        pid = os.fork()
+        if pid:
+            print(pid, flush=True)  # noqa: T201
+            print(os.waitpid(pid, 0)[1], flush=True)  # noqa: T201
+            continue
+        try:
+            os.chdir(how.pop("cwd"))
+            problems: list[str] = []
+            tracker = Tracker(tracking_uri(None), problems.append)
+            listeners = [tracker, InStep(tracker)] if how.pop("mlflow") else []
+            tune(forked_space(), data, listeners=listeners, **how)
+            assert not problems, problems
+        except BaseException:  # noqa: BLE001
+            Path("failure.txt").write_text(traceback.format_exc())
+            os._exit(1)
+        os._exit(0)
