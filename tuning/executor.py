@@ -25,7 +25,7 @@ from reskeras.train import Epoch
 from tuning.machine import cores, visible_gpus, worker_context
 from tuning.trial import Job, LastJob, Outcome, Run, Verdict, run_test, run_trial
 
-_RECYCLED_AFTER = 512 << 20
+RECYCLED_AFTER = 512 << 20
 """A worker whose resident memory has grown by so many bytes is replaced: TensorFlow loses some 10 MiB per network."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -142,7 +142,7 @@ class Processes:
             return Lost(key, reason)
         if not isinstance(event, Reported):
             worker.key = None
-            if grown > _RECYCLED_AFTER:
+            if grown > RECYCLED_AFTER:
                 worker.end()
                 self._renew(worker)
         assert isinstance(event, Reported | Ended | DiskFull)
@@ -276,16 +276,16 @@ def serve(connection: Any, data: ImageData, log: Path, share: Share) -> None:
     with contextlib.suppress(OSError):
         # Where memory runs out, the kernel takes the worker and spares the search.
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-    _limit(share)
+    limit(share)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
-    runs, first = Runs(data), _resident()
+    runs, first = Runs(data), resident()
     while True:
         job = inbox.get()
         run, verdict = runs.begin(job), None
         while True:
             event = advance(job.key, run, verdict)
-            connection.send((event, _resident() - first))
+            connection.send((event, resident() - first))
             if not isinstance(event, Reported):
                 break
             verdict = inbox.get()
@@ -312,7 +312,8 @@ def _redirect(log: Path) -> None:
     os.close(descriptor)
 
 
-def _limit(share: Share) -> None:
+def limit(share: Share) -> None:
+    """Keeps this process to its share, before its framework starts."""
     if share.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = share.gpus
     import keras
@@ -326,7 +327,7 @@ def _limit(share: Share) -> None:
             tf.config.experimental.set_memory_growth(gpu, enable=True)  # else one worker takes all of it
 
 
-def _resident() -> int:
+def resident() -> int:
     """Bytes of memory that this process holds."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])

@@ -61,7 +61,10 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
     default=True,
     help="go on with the search of this name (the default), or begin anew; the old one is kept as NAME.old1",
 )
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="trials at once on this machine")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="trials at once  [default: 1, or what the cluster of --ray has room for]"
+)
+@click.option("--ray", "cluster", metavar="ADDRESS", help="run trials on a Ray cluster: HOST:PORT, auto (this machine's) or local")
 @click.option(
     "--strategy",
     type=click.Choice([strategy.value for strategy in Strategy]),
@@ -72,7 +75,11 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
 @click.option("--precision", type=click.Choice(PRECISIONS), help="what layers compute in  [default: the space's own, float32]")
 @click.option("--max-params", type=COUNT, help="run no network with more trainable parameters (2M)")
 @click.option("--max-macs", type=COUNT, help="run no network with more multiply-adds for an image (500M)")
-@click.option("--max-memory", type=COUNT, help="nor one that trains in more bytes (4G)  [default: what is safe on this machine]")
+@click.option(
+    "--max-memory",
+    type=COUNT,
+    help="nor one that trains in more bytes (4G)  [default: what is safe on this machine, none with --ray]",
+)
 @click.option("--tracking-uri", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def tune(
@@ -90,7 +97,8 @@ def tune(
     objective: str,
     name: str | None,
     resume: bool,
-    workers: int,
+    workers: int | None,
+    cluster: str | None,
     strategy: str,
     precision: str | None,
     max_params: int | None,
@@ -118,7 +126,8 @@ def tune(
     from reskeras.data import open_data
 
     with quiet_tensorflow():
-        warm_up()
+        if cluster is None:
+            warm_up()
         images = open_data(data, image_shape(searched.base.model) if searched is not None else _SIZE_BEFORE_SPACE)
         load_keras()
         from tuning.search import tune as run_search
@@ -133,7 +142,14 @@ def tune(
     directory = Path("searches") / name
     if trials is None and minutes is None and target is None:
         trials = 10
-    limits = Limits(params=max_params, macs=max_macs, memory=safe_memory(workers) if max_memory is None else max_memory)
+    if max_memory is None and cluster is None:
+        max_memory = safe_memory(workers or 1)
+    limits = Limits(params=max_params, macs=max_macs, memory=max_memory)
+    executor = None
+    if cluster is not None:
+        from tuning.cluster import Ray
+
+        executor = Ray(images, cluster, directory=directory, workers=workers)
     try:
         result = run_search(
             searched,
@@ -150,7 +166,8 @@ def tune(
             seed=seed,
             fresh=not resume,
             objective=objective,
-            workers=workers,
+            workers=workers or 1,
+            executor=executor,
             strategy=Strategy(strategy),
             limits=limits,
             listeners=[
