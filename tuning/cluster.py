@@ -136,6 +136,7 @@ class _Actor:
 
 def _connect(address: str, cpus: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # it warns of each second in which it does not get through
     if address == "local":
         # Not for Windows alone, whatever its name says: without it Ray listens on the network.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
