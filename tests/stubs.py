@@ -1,8 +1,10 @@
 """Trials that train nothing, for tests of what is around them: in this process, in forks of it, and in workers."""
 
+import errno
 import hashlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -20,8 +22,8 @@ from tuning import Range, Space
 from tuning.events import Listener, Trial
 from tuning.trial import Job, LastJob, Outcome, Run, Verdict
 
-KILLED_ONCE, KILLED_ALWAYS = 7, 13
-"""Batch sizes whose trials kill their process in the second epoch."""
+KILLED_ONCE, KILLED_ALWAYS, ENDLESS = 7, 13, 11
+"""Batch sizes whose trials do so in the second epoch."""
 
 
 def tiny(epochs: int = 1, **vary: Any) -> Space:
@@ -36,25 +38,33 @@ def tiny(epochs: int = 1, **vary: Any) -> Space:
     return Space(Recipe(model=net, train=TrainSpec(epochs=epochs, batch_size=32)), vary)
 
 
+def score_of(recipe: Recipe) -> float:
+    return int(hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()[:8], 16) / 2**32
+
+
 def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
     """Scores follow from the recipe alone, and grow a little with each epoch."""
     assert job.parent is None or job.parent.state.exists()
-    score = int(hashlib.sha256(dump_recipe(job.recipe).encode()).hexdigest()[:8], 16) / 2**32
+    score = score_of(job.recipe)
     verdict, number, metrics = Verdict.GO_ON, job.first_epoch, {}
     while verdict is Verdict.GO_ON and number < job.recipe.train.epochs:
         number += 1
-        _perhaps_die(job, number)
+        _misbehave(job, number)
         metrics = {"val_accuracy": score + number / 100, "val_loss": -score, "loss": -score}
         verdict = yield Epoch(number=number, metrics=metrics, seconds=0.0)
     if verdict is Verdict.KEEP:
+        if Path("full").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(job.model))
         job.model.write_text(dump_recipe(job.recipe))
     if job.leave_state:
         job.state.write_text("a state")
     return Outcome(metrics=metrics, epochs=number, params=2)
 
 
-def _perhaps_die(job: Job, epoch: int) -> None:
+def _misbehave(job: Job, epoch: int) -> None:
     batch = job.recipe.train.batch_size
+    if epoch == 2 and batch == ENDLESS:
+        threading.Event().wait()
     seen = job.state.with_suffix(".seen")
     if epoch == 2 and (batch == KILLED_ALWAYS or (batch == KILLED_ONCE and not seen.exists())):
         seen.touch()
@@ -73,6 +83,24 @@ def serve(*args: Any) -> None:
 
     tuning.executor.run_trial, tuning.executor.run_test = run_trial, run_test
     tuning.executor.serve(*args)
+
+
+def serve_saving(connection: Any, data: ImageData, log: Path, *more: Any) -> None:
+    """The life of a worker that saves its state after each epoch, and notes which epochs it trained."""
+    import reskeras.train
+    import tuning.executor
+    import tuning.trial
+
+    real = reskeras.train.Training.run_epoch
+
+    def noted(training: Any) -> Epoch:
+        with open(log.with_name("epochs.txt"), "a", encoding="ascii") as file:
+            file.write(f"{training.spec.seed} {training.epoch + 1}\n")
+        return real(training)
+
+    reskeras.train.Training.run_epoch = noted  # type: ignore[method-assign]
+    tuning.trial.CHECKPOINT_SECONDS = -1.0
+    tuning.executor.serve(connection, data, log, *more)
 
 
 class InStep(Listener):
@@ -100,9 +128,9 @@ def fork_searches(arrays: str) -> None:
     import keras_tuner  # noqa: F401  loaded once for all forks
     import mlflow.tracking.client  # noqa: F401
 
+    import reskeras.cli.tune  # noqa: F401
     import tuning.executor
-    from tuning.search import tune
-    from tuning.tracking import Tracker, tracking_uri
+    import tuning.search
 
     with np.load(arrays) as file:
         data = from_arrays(dict(file), name="blobs")
@@ -116,12 +144,41 @@ def fork_searches(arrays: str) -> None:
             continue
         try:
             os.chdir(how.pop("cwd"))
-            problems: list[str] = []
-            tracker = Tracker(tracking_uri(None), problems.append)
-            listeners = [tracker, InStep(tracker)] if how.pop("mlflow") else []
-            tune(forked_space(), data, listeners=listeners, **how)
-            assert not problems, problems
+            _search(data, how)
         except BaseException:  # noqa: BLE001
             Path("failure.txt").write_text(traceback.format_exc())
             os._exit(1)
         os._exit(0)
+
+
+def _search(data: ImageData, how: dict[str, Any]) -> None:
+    import tuning.executor
+    from tuning.search import tune
+    from tuning.tracking import Tracker, tracking_uri
+
+    if "file_bytes" in how:
+        limit = how.pop("file_bytes")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if "command" in how:
+        from reskeras.cli import main
+
+        output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        tuning.executor.serve = serve
+        try:
+            main(how["command"])
+        except SystemExit as end:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(int(end.code or 0))
+    space = tiny(3, **how.pop("vary")) if "vary" in how else forked_space()
+    if how.pop("real", False):
+        tuning.executor.serve, space = serve_saving, tiny(8)
+    else:
+        tuning.executor.serve = serve
+    problems: list[str] = []
+    tracker = Tracker(tracking_uri(None), problems.append)
+    listeners = [tracker, InStep(tracker)] if how.pop("mlflow") else []
+    tune(space, data, listeners=listeners, **how)
+    assert not problems, problems

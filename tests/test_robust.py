@@ -1,5 +1,6 @@
 """Searches that are killed, starved and interrupted lose nothing."""
 
+import contextlib
 import json
 import os
 import random
@@ -8,14 +9,21 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import stubs
+from stubs import ENDLESS, KILLED_ALWAYS, KILLED_ONCE, score_of, tiny
 
 from reskeras.data import ImageData, from_arrays
+from reskeras.train import Epoch
+from tuning import tune
+from tuning.events import Listener, Trial
+from tuning.executor import Processes
+from tuning.journal import TrialRecord
 from tuning.tracking import open_store, tracking_uri
 
 TESTS = Path(__file__).parent
@@ -119,3 +127,157 @@ def test_a_search_that_is_killed_at_random_moments_ends_as_if_it_never_was(
         assert {number: run.data.metrics["val_accuracy"] for number, run in ended.items()} == {
             entry["number"]: pytest.approx(entry["score"]) for entry in trials("whole")
         }
+
+
+# Workers
+
+
+@pytest.fixture
+def stub_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuning.executor.serve", stubs.serve)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch, stub_workers: None) -> None:
+    monkeypatch.setattr("tuning.executor.run_trial", stubs.run_trial)
+    monkeypatch.setattr("tuning.executor.run_test", stubs.run_test)
+
+
+class Recipes(Listener):
+    """What a search tells while it runs."""
+
+    def __init__(self) -> None:
+        self.recipes: dict[int, Any] = {}
+        self.epochs: list[tuple[int, int]] = []
+
+    def trial_started(self, trial: Trial) -> None:
+        self.recipes[trial.number] = trial.recipe
+
+    def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
+        self.epochs.append((trial.number, epoch.number))
+
+
+@pytest.mark.usefixtures("stub_workers")
+def test_the_death_of_a_worker_is_its_trials_alone_and_that_is_tried_again(data: ImageData) -> None:
+    space = tiny(3, **{"train.batch_size": [16, KILLED_ONCE, 32, KILLED_ALWAYS, 64]})
+    watch = Recipes()
+    result = tune(space, data, directory="s", oracle="grid", trials=None, workers=2, listeners=[watch])
+    found = {record.values["train.batch_size"]: record for record in result.trials}
+    assert len(found) == 5
+    for batch, record in found.items():
+        told = [epoch for number, epoch in watch.epochs if number == record.number]
+        if batch == KILLED_ALWAYS:
+            assert record.status == "failed"
+            assert record.error == "its process was ended by SIGKILL, as the kernel does when memory runs out, 3 times"
+            assert told == [1]
+        else:
+            assert record.status == "completed"
+            assert record.score == score_of(watch.recipes[record.number]) + 0.03
+            assert told == [1, 2, 3]
+
+
+def pids(executor: Processes) -> list[int]:
+    return [worker._process.pid for worker in executor._workers]
+
+
+@pytest.mark.usefixtures("stub_workers")
+def test_a_worker_that_dies_while_idle_is_replaced(data: ImageData) -> None:
+    Path("s").mkdir()
+    executor = Processes(data, 1, Path("s/workers.log"))
+    seen = [*pids(executor)]
+
+    class Kill(Listener):
+        def trial_ended(self, trial: Trial, record: TrialRecord | None) -> None:
+            if trial.number == 1:
+                os.kill(seen[0], signal.SIGKILL)
+
+    result = tune(tiny(), data, directory="s", trials=3, executor=executor, listeners=[Kill()])
+    assert [record.status for record in result.trials] == ["completed"] * 3
+    assert pids(executor) != seen
+
+
+@pytest.mark.parametrize("oracle", ["random", "grid"])
+@pytest.mark.usefixtures("stub")
+def test_workers_change_nothing_in_what_random_and_grid_find(data: ImageData, oracle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one epoch, for the median rule of `random`, like every early end, depends on who reports first."""
+    space = tiny(1, **{"block.kind": ["plain", "basic"], "train.learning_rate": [0.01, 0.03, 0.1]})
+    results = [
+        tune(space, data, directory=f"s{workers}", oracle=oracle, trials=5, workers=workers).trials for workers in (None, 1, 2)
+    ]
+    renewed = []
+    renew = Processes._renew
+    monkeypatch.setattr("tuning.executor._RECYCLED_AFTER", -(1 << 40))
+    monkeypatch.setattr(Processes, "_renew", lambda *args: (renewed.append(1), renew(*args)))
+    results.append(tune(space, data, directory="recycled", oracle=oracle, trials=5, workers=1).trials)
+    assert len(renewed) == 6  # after each trial and the test
+    told = [{(record.number, tuple(record.values.items()), record.score) for record in trials} for trials in results]
+    assert len(told[0]) == 5
+    assert told == [told[0]] * 4
+
+
+def descendants(pid: int) -> set[tuple[int, str]]:
+    """Processes below one, each with when it began: process ids are used again."""
+    found: dict[int, tuple[int, str]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            words = stat.read_text().rpartition(")")[2].split()
+            if words[0] != "Z":
+                found[int(stat.parent.name)] = int(words[1]), words[19]
+    below, last = {pid}, set[int]()
+    while below != last:
+        last, below = below, below | {child for child, (parent, _) in found.items() if parent in below}
+    return {(child, found[child][1]) for child in below - {pid}}
+
+
+def alive(process: tuple[int, str]) -> bool:
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{process[0]}/stat").read_text().rpartition(")")[2].split()
+        return words[0] != "Z" and words[19] == process[1]
+    return False
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
+
+
+def entries_of(folder: str, kind: str) -> int:
+    path = Path(folder, "journal.jsonl")
+    return path.read_text().count(f'"kind": "{kind}"') if path.exists() else 0
+
+
+def test_no_process_outlives_a_search_that_is_killed(forks: Forks) -> None:
+    pid = forks.start(directory="s", oracle="grid", trials=None, workers=2, vary={"train.batch_size": [ENDLESS, 16, 12]})
+    wait_until(lambda: entries_of("s", "trial") == 2)  # one worker is in an epoch that never ends, the other idle
+    children = descendants(pid)
+    assert len(children) >= 3  # the workers, and who forks them
+    os.kill(pid, signal.SIGKILL)
+    assert forks.answer() == signal.SIGKILL
+    wait_until(lambda: not any(map(alive, children)))
+
+
+def test_an_interrupted_trial_goes_on_from_its_checkpoint_or_begins_again_where_that_is_damaged(forks: Forks) -> None:
+    how = {"real": True, "trials": 3, "workers": 1, "oracle": "asha", "seed": 1}
+    forks.run(directory="whole", **how)
+    assert all(record["epochs"] == 8 for record in trials("whole")[:2])
+    for epochs in (4, 12):
+        pid = forks.start(directory="cut", **how)
+        wait_until(lambda epochs=epochs: entries_of("cut", "epoch") >= epochs, 120)
+        children = descendants(pid)
+        os.kill(pid, signal.SIGKILL)
+        forks.answer()
+        wait_until(lambda children=children: not any(map(alive, children)))
+    (state,) = Path("cut/states").glob("trial-*.npz")
+    state.write_bytes(state.read_bytes()[:-1000])
+    forks.run(directory="cut", **how)
+    assert trials("cut") == trials("whole")
+    trained = Counter(Path("cut/epochs.txt").read_text().splitlines())
+    by_trial: dict[str, list[int]] = {}
+    for line in trained.elements():
+        seed, epoch = line.split()
+        by_trial.setdefault(seed, []).append(int(epoch))
+    first, second, _ = by_trial.values()
+    assert first.count(1) == 1  # it went on
+    assert second.count(1) == 2  # it began again

@@ -25,7 +25,7 @@ from reskeras.textio import dump_recipe
 from reskeras.train import Epoch, evaluate
 from tuning import Range, Space, tune
 from tuning.events import Listener, Trial
-from tuning.journal import Journal, TrialRecord
+from tuning.journal import Journal, Started, TrialRecord
 from tuning.limits import Limits
 from tuning.report import leaderboard
 from tuning.settings import ORACLES
@@ -414,6 +414,7 @@ def test_a_torn_journal_loses_only_its_last_line(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     first = Journal(path)
     first.begin({"seed": 1})
+    first.add(Started(number=1, values={"a": 1}))
     first.add(TrialRecord(number=1, values={"a": 1}, status="completed", score=0.5))
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"kind": "trial", "numb')

@@ -169,7 +169,7 @@ class _Child:
         self.key: str | None = None
         self.connection, other = multiprocessing.Pipe()
         context = worker_context()
-        self._process = context.Process(target=serve, args=(other, data, log, share), daemon=True)
+        self._process = context.Process(target=serve, args=(other, data, log, share, os.getcwd()), daemon=True)
         with _without_main():
             self._process.start()
         other.close()
@@ -269,8 +269,9 @@ def reason_of(error: Exception) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def serve(connection: Any, data: ImageData, log: Path, share: Share) -> None:
+def serve(connection: Any, data: ImageData, log: Path, share: Share, directory: str) -> None:
     """The life of a worker: jobs and verdicts come in, events go out."""
+    os.chdir(directory)  # multiprocessing's is where the parent was when it loaded that
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair, which ends this process
     _redirect(log)
     with contextlib.suppress(OSError):

@@ -177,6 +177,7 @@ def tune(
             ],
         )
     except KeyboardInterrupt:
+        interrupts.ignore_more()
         _show_what_is_done(directory, searched, objective, console)
         raise
     if as_json:
@@ -261,6 +262,11 @@ class _Interrupts(Listener):
             return
         self._put_off = 0
         raise KeyboardInterrupt
+
+    def ignore_more(self) -> None:
+        """For the rest of this process, which is about to end: a second Ctrl-C hurries the end, a later one does nothing."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)
 
     def trial_started(self, trial: Trial) -> None:
         if self._seen:
