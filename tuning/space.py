@@ -257,7 +257,7 @@ def load_space(path: str | Path) -> Space:
 def default_space(image_shape: ImageShape, classes: int, task: Literal["classification", "segmentation"]) -> Space:
     """What `reskeras tune` searches when it is given no space: depth, block kind, norm order and learning rate."""
     smaller = min(image_shape[:2])
-    train = TrainSpec(epochs=6)
+    train = TrainSpec(epochs=6, learning_rate=5e-3)
     vary: dict[str, Any] = {
         "block.kind": ["plain", "basic", "bottleneck", "dense"],
         "norm_order": ["original", "norm_after_add", "relu_before_add", "relu_only_preact", "full_preact"],
