@@ -26,14 +26,13 @@ class Feed:
 
     Args:
         targets: of the network.
-        devices: how many share each batch. With several, an epoch leaves out the fewest images, other ones each time, that let its
-            last batch be shared evenly: a device without images fails in TensorFlow.
+        shared: whether several devices share each batch, which a pipeline that reads variables does not allow.
     """
 
-    def __init__(self, targets: Targets, *, devices: int = 1) -> None:
+    def __init__(self, targets: Targets, *, shared: bool = False) -> None:
         self._targets, self._data = targets, targets.data
         self._size = self._data.sizes["train"]
-        self._devices = devices
+        self._shared = shared
         self._made: dict[Any, Any] = {}
         """What is made once: splits as tensors, and pipelines."""
 
@@ -47,22 +46,16 @@ class Feed:
             shuffled = self._data.split("train").shuffle(
                 min(self._size, _SHUFFLED), seed=int(random.integers(2**31)), reshuffle_each_iteration=False
             )
-            shuffled = shuffled.take(self.used(spec.batch_size))
             images = augmented(shuffled, spec.augment, int(random.integers(2**31)))
-            return self._batched(self._counted(images, self.used(spec.batch_size)), spec.batch_size)
+            return self._batched(self._counted(images, self._size), spec.batch_size)
         order, numbers = random.permutation(self._size), random.integers(2**31, size=self._size)
-        if self._devices > 1:  # a pipeline that reads variables cannot be distributed
-            used = self.used(spec.batch_size)
-            return self._gathered(spec, lambda: (order[:used], numbers[:used]))
+        if self._shared:
+            return self._gathered(spec, lambda: (order, numbers))
         variables = self._once("order", self._order)
         for variable, value in zip(variables, (order, numbers), strict=True):
             variable.assign(value)
         read = lambda: [variable.read_value() for variable in variables]  # noqa: E731
         return self._once(("training", spec.batch_size, spec.augment), lambda: self._gathered(spec, read))
-
-    def used(self, batch_size: int) -> int:
-        """Images of an epoch."""
-        return self._size - self._size % batch_size % self._devices
 
     def images(self, size: int) -> Any:
         """The training images without their targets, in their own order, in batches of a size."""
@@ -107,17 +100,17 @@ class Feed:
         """Reads order and numbers when an iterator gives its first batch: one that was left early disturbs nobody."""
         import tensorflow as tf
 
-        begin, used = tf.data.Dataset.range(1), self.used(spec.batch_size)
+        begin = tf.data.Dataset.range(1)
         if spec.augment == "none":
             whole = self._whole("train")
 
             def batches(_: Any) -> Any:
                 order = tf.convert_to_tensor(read()[0])
-                starts = tf.data.Dataset.range(0, used, spec.batch_size)
+                starts = tf.data.Dataset.range(0, self._size, spec.batch_size)
                 chosen = starts.map(lambda start: order[start : start + spec.batch_size])
                 return chosen.map(lambda places: tf.nest.map_structure(lambda part: tf.gather(part, places), whole))
 
-            return self._counted(begin.flat_map(batches), math.ceil(used / spec.batch_size)).prefetch(2)
+            return self._counted(begin.flat_map(batches), math.ceil(self._size / spec.batch_size)).prefetch(2)
         images, labels = self._data.tensors("train")
 
         def examples(_: Any) -> Any:
@@ -126,7 +119,7 @@ class Feed:
 
             return tf.data.Dataset.from_tensor_slices(tuple(read())).map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
-        return self._batched(self._counted(begin.flat_map(examples), used), spec.batch_size)
+        return self._batched(self._counted(begin.flat_map(examples), self._size), spec.batch_size)
 
     def _counted(self, dataset: Any, size: int) -> Any:
         """Tells how many there are: Keras' `fit` takes an end that it did not expect for a mistake."""

@@ -18,7 +18,6 @@ import numpy as np
 
 from reskeras.builder import build
 from reskeras.data.images import ImageData
-from reskeras.errors import RequestError
 from reskeras.feed import Feed
 from reskeras.fitted import FittedRun, scores_of
 from reskeras.recalibration import images_per_pass
@@ -68,8 +67,7 @@ def train(
 
     Raises:
         FloatingPointError: the loss is not finite any more.
-        RequestError: `spec.recompute` on another backend than TensorFlow, or under a distribution strategy; a batch size that
-            the devices of a strategy cannot share evenly.
+        RequestError: `spec.recompute` on another backend than TensorFlow, or under a distribution strategy.
     """
     training = Training(model, data, spec, first_epoch=first_epoch)
     while training.epoch < spec.epochs:
@@ -137,18 +135,16 @@ class Training:
         self.epochs: list[Epoch] = []
         self._targets = targets = Targets(model, data)
         self._first = first_epoch
-        devices, strategy = 1, False
+        strategy = False
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             from reskeras.compiled import CompiledRun, Programs, compilable
 
             programs = programs or Programs()
-            devices, strategy = tf.distribute.get_strategy().num_replicas_in_sync, tf.distribute.has_strategy()
-        if (batch := min(spec.batch_size, data.sizes["train"])) % devices:
-            raise RequestError(f"train.batch_size: {devices} devices cannot share {batch} images evenly")
-        self._feed = Feed(targets, devices=devices)
-        self._steps = math.ceil(self._feed.used(spec.batch_size) / spec.batch_size)
+            strategy = tf.distribute.has_strategy()
+        self._feed = Feed(targets, shared=strategy)
+        self._steps = math.ceil(data.sizes["train"] / spec.batch_size)
         self._schedule = _schedule(spec, first_epoch * self._steps, spec.epochs * self._steps)
         self._optimizer = _optimizer(spec, self._schedule)
         compiled = keras.backend.backend() == "tensorflow" and not strategy and compilable(model, self._optimizer)

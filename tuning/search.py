@@ -18,6 +18,7 @@ from reskeras.errors import RequestError
 from reskeras.spec import Recipe, fit_to_data
 from reskeras.textio import dump_recipe
 from reskeras.train import Epoch
+from tuning.devices import check_strategy
 from tuning.events import Ending, Listener, Result, Search, Trial
 from tuning.executor import DiskFull, Ended, Executor, InProcess, Lost, Processes, Reported, disk_full
 from tuning.factors import factor_plot
@@ -81,13 +82,13 @@ def tune(
         fresh: begin anew; an earlier search in the directory is renamed to `DIRECTORY.old1` (or 2, ...).
         objective: `val_accuracy`, `val_loss` or, for masks, `val_mean_iou`.
         workers: how many child processes run trials at once; None runs them one by one in this process.
-        strategy: the devices of one trial.
+        strategy: the devices of one trial (docs/devices.md).
         limits: networks above them are not run, nor counted.
         executor: where trials run, in place of `workers`; it is closed at the end.
         listeners: told what happens.
 
     Raises:
-        RequestError: the space does not fit the data, or the directory holds another search.
+        RequestError: the space does not fit the data or the devices, or the directory holds another search.
         RuntimeError: no trial has a score, or the journal cannot be written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
@@ -100,6 +101,8 @@ def tune(
         space = space.with_train(epochs=epochs)
     if trials is None and minutes is None and target is None and oracle not in ("grid",):
         raise RequestError("a search needs an end: trials, minutes or a target")
+    if executor is None:
+        check_strategy(strategy, space, workers)
     directory = Path(directory)
     with _locked(directory), _clear_when_full(), contextlib.ExitStack() as stack:
         if fresh:

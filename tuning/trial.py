@@ -97,7 +97,7 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
         FloatingPointError: the loss is not finite any more.
     """
     start = time.perf_counter()
-    with strategy_scope(job.strategy):
+    with strategy_scope(job.strategy, job.recipe.train):
         model = _grown(job) or build_seeded(job.recipe)
         training = Training(model, data, job.recipe.train, first_epoch=job.first_epoch, programs=programs)
     inherits = job.parent is not None and job.parent.recipe.model == job.recipe.model
