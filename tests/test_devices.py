@@ -88,11 +88,14 @@ BATCHES = (36, 35, 95)
 SEARCH = """
 from tuning import Range, Space, tune
 from tuning.tracking import Tracker
-space = Space(recipe("batch", epochs=1, batch_size=32), {"stages.*.blocks": [1, 2], "train.precision": ["mixed_bfloat16"]})
+space = Space(recipe("batch", epochs=1, batch_size=32), {"stages.*.blocks": [1, 2]})
+space = space.with_train(precision="mixed_bfloat16")  # as --precision does
 result = tune(space, data, directory="s", oracle="grid", trials=2, strategy=TWO)
 found["search"] = [[record.status, record.error, record.score] for record in result.trials]
 found["test"] = result.test
-found["test_alone"] = evaluate(keras.saving.load_model("s/best.keras"), data, "test")
+best = keras.saving.load_model("s/best.keras")
+found["test_alone"] = evaluate(best, data, "test")
+found["dtypes"] = [best.layers[1].compute_dtype, best.layers[-1].compute_dtype]
 found["best"] = Path("s/best.yaml").read_text()
 try:
     tune(space.with_train(recompute=True), data, directory="t", trials=1, strategy=TWO)
@@ -183,6 +186,7 @@ def test_a_net_with_batch_norm_is_saved_as_it_was_scored(found: dict[str, Any]) 
 def test_a_search_over_two_devices(on_tensorflow: dict[str, Any]) -> None:
     assert [status for status, *_ in on_tensorflow["search"]] == ["completed"] * 2, on_tensorflow["search"]
     assert on_tensorflow["test"] == pytest.approx(on_tensorflow["test_alone"])
+    assert on_tensorflow["dtypes"] == ["bfloat16", "float32"]
     assert "precision: mixed_bfloat16" in on_tensorflow["best"]
     assert on_tensorflow["refused"].startswith("train.recompute trains on one device")
 
