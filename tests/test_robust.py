@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,11 +20,14 @@ import stubs
 from stubs import ENDLESS, KILLED_ALWAYS, KILLED_ONCE, score_of, tiny
 
 from reskeras.data import ImageData, from_arrays
+from reskeras.errors import RequestError
+from reskeras.textio import dump_recipe, load_recipe
 from reskeras.train import Epoch
-from tuning import tune
+from tuning import Space, tune
 from tuning.events import Listener, Trial
 from tuning.executor import Processes
 from tuning.journal import TrialRecord
+from tuning.limits import Limits
 from tuning.tracking import open_store, tracking_uri
 
 TESTS = Path(__file__).parent
@@ -281,3 +285,145 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint_or_begins_again_where_
     first, second, _ = by_trial.values()
     assert first.count(1) == 1  # it went on
     assert second.count(1) == 2  # it began again
+
+
+# Disks, interrupts, other requests
+
+
+@pytest.mark.parametrize("size", [1500, 4000, 9000])
+def test_a_journal_that_finds_no_space_ends_the_search_clearly_and_stays_whole(forks: Forks, size: int) -> None:
+    how = {"oracle": "asha", "trials": 12, "seed": 3}
+    forks.run(directory="whole", **how)
+    forks.start(directory="cut", file_bytes=size, **how)
+    assert os.waitstatus_to_exitcode(forks.answer()) == 1
+    told = Path("failure.txt").read_text().splitlines()[-1]
+    assert re.fullmatch(r"RuntimeError: .*cut/journal\.jsonl: .*; what is written so far is intact, and the same .*", told)
+    before = journal("cut")  # all of it can be read
+    assert 0 < len(before) < len(journal("whole"))
+    forks.run(directory="cut", **how)
+    assert journal("cut")[: len(before)] == before
+    assert trials("cut") == trials("whole")
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+@pytest.mark.usefixtures("stub")
+def test_a_model_that_finds_no_space_does_not_make_its_trial_fail(data: ImageData, workers: int | None) -> None:
+    Path("full").touch()
+    with pytest.raises(RuntimeError, match=r"\.trial-0001\.keras: No space left on device; .* the same command goes on"):
+        tune(tiny(), data, directory="s", trials=2, workers=workers)
+    assert entries_of("s", "trial") == 0
+    Path("full").unlink()
+    result = tune(tiny(), data, directory="s", trials=2, workers=workers)
+    assert [record.status for record in result.trials] == ["completed"] * 2
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.3])
+def test_two_interrupts_end_the_command_cleanly(forks: Forks, blobs_npz: Path, gap: float) -> None:
+    space = tiny(3, **{"train.batch_size": [16, ENDLESS]})
+    Path("space.yaml").write_text(space.dump())
+    command = ["tune", "space.yaml", "--data", str(blobs_npz), "--oracle", "grid", "--trials", "3", "--name", "s"]
+    pid = forks.start(command=command)
+    wait_until(lambda: entries_of("searches/s", "started") == 2 and entries_of("searches/s", "epoch") == 4)
+    children = descendants(pid)
+    os.kill(pid, signal.SIGINT)
+    end = time.monotonic() + gap
+    while time.monotonic() < end:
+        pass
+    os.kill(pid, signal.SIGINT)
+    status = os.waitstatus_to_exitcode(forks.answer())
+    output = Path("output.txt").read_text()
+    assert status == 130, output
+    assert "Traceback" not in output
+    assert "so far in" in output
+    assert "the same command goes on" in output
+    wait_until(lambda: not any(map(alive, children)))
+    # The endless trial is no longer in the space's file, but it began: with other batches it is another search.
+    Path("space.yaml").write_text(tiny(3, **{"train.batch_size": [16, 12]}).dump())
+    forks.start(command=command)
+    assert os.waitstatus_to_exitcode(forks.answer()) == 2
+    told = Path("output.txt").read_text().splitlines()
+    assert any("vary.train.batch_size.1: it has 11, now 12" in line for line in told)
+
+
+@pytest.mark.usefixtures("stub")
+def test_what_is_searched_may_not_change_and_how_long_may(data: ImageData) -> None:
+    space = tiny(2, **{"block.kind": ["plain", "basic"], "train.learning_rate": [0.01, 0.1]})
+    how: dict[str, Any] = {"directory": "s", "oracle": "random", "trials": 2}
+    tune(space, data, **how)
+    began = Space(space.base, space.vary, start=[{"block.kind": "plain"}])
+    otherwise = tiny(2, **{"block.kind": ["plain", "dense"], "train.learning_rate": [0.01, 0.1]})
+    for other, settings, difference in (
+        (otherwise, {}, r'vary\.block\.kind\.1: it has "basic"'),
+        (began, {}, r"start\.0\.block\.kind: it has nothing, now \"plain\""),
+        (space, {"epochs": 3}, r"train\.epochs: it has 2, now 3"),
+        (space, {"oracle": "grid"}, r'oracle: it has "random", now "grid"'),
+        (space, {"objective": "val_loss"}, "objective: it has"),
+    ):
+        before = Path("s/journal.jsonl").read_bytes()
+        with pytest.raises(RequestError, match=difference):
+            tune(other, data, **(how | settings))
+        assert Path("s/journal.jsonl").read_bytes() == before
+    more = [
+        {"trials": 3},
+        {"trials": 3, "minutes": 9.0},
+        {"trials": 3, "workers": 1},
+        {"trials": 3, "limits": Limits(params=10**9)},
+        {"trials": 3, "target": 0.0},
+        {"trials": 3, "final_epochs": 1, "final_seeds": 2},
+        {"trials": 4},
+    ]
+    for settings in more:
+        result = tune(space, data, **(how | settings))
+        assert len(result.trials) == settings["trials"]
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_search_that_reached_its_target_has_ended_for_good(data: ImageData) -> None:
+    first = tune(tiny(), data, directory="s", trials=None, target=0.8)
+    before = Path("s/journal.jsonl").read_text()
+    again = tune(tiny(), data, directory="s", trials=None, target=0.8)
+    assert len(again.trials) == len(first.trials)
+    assert Path("s/journal.jsonl").read_text() == before
+
+
+@pytest.mark.usefixtures("stub")
+def test_the_model_that_is_kept_is_the_one_that_is_told_whatever_was_kept_before(data: ImageData) -> None:
+    def kept() -> tuple[int, int]:
+        recipe = load_recipe("s/best.yaml")
+        assert Path("s/best.keras").read_text() == dump_recipe(recipe)
+        return recipe.train.epochs, recipe.train.seed
+
+    tune(tiny(), data, directory="s", trials=3)
+    trial = kept()
+    tune(tiny(), data, directory="s", trials=3, final_epochs=5)
+    final = kept()
+    assert final[0] == 5
+    tune(tiny(), data, directory="s", trials=3)
+    assert kept() == trial
+    tune(tiny(), data, directory="s", trials=3, final_epochs=5)
+    assert kept() == final
+    finals = [entry for entry in journal("s") if entry["kind"] == "final"]
+    assert len(finals) == 1  # it was made again, not counted again
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_journal_that_does_not_hang_together_is_refused_in_a_line(data: ImageData) -> None:
+    tune(tiny(), data, directory="s", trials=2)
+    lines = Path("s/journal.jsonl").read_text().splitlines(keepends=True)
+    for kept, where in (([line for line in lines if '"started"' not in line], 2), (lines[1:], 1)):
+        Path("s/journal.jsonl").write_text("".join(kept))
+        with pytest.raises(RequestError, match=rf"s/journal\.jsonl:{where}: not a line of a journal of this version: .*--fresh"):
+            tune(tiny(), data, directory="s", trials=2)
+
+
+def test_mlflows_store_is_there_in_full_or_not_at_all(forks: Forks) -> None:
+    for _ in range(3):
+        pid = forks.start(directory="s", trials=2, mlflow=True)
+        wait_until(lambda: list(Path().glob(".mlflow.db.*.partial*")) and max(map(size, Path().glob(".mlflow.db.*.partial"))) > 0)
+        os.kill(pid, signal.SIGKILL)
+        forks.answer()
+        assert not Path("mlflow.db").exists()
+    forks.run(directory="s", trials=2, mlflow=True)
+    runs = open_store(tracking_uri(None)).search_runs(["1"])
+    assert sorted(run.info.status for run in runs) == ["FINISHED"] * 3
+    assert not list(Path().glob(".mlflow.db.*"))

@@ -72,7 +72,7 @@ def open_store(uri: str) -> Any:
     with filelock.FileLock(f"{path}.lock"):
         if not path.exists():
             # MLflow's migrations are no transaction: one that is killed in them leaves a store that nothing opens any more.
-            for torn in path.parent.glob(f".{path.name}.*.partial"):
+            for torn in path.parent.glob(f".{path.name}.*.partial*"):
                 torn.unlink()
             partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")  # MLflow keeps connections by name
             MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
