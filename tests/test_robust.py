@@ -1,6 +1,7 @@
 """Searches that are killed, starved and interrupted lose nothing."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,10 +27,11 @@ from reskeras.textio import dump_recipe, load_recipe
 from reskeras.train import Epoch
 from tuning import Space, tune
 from tuning.events import Listener, Trial
-from tuning.executor import Processes
+from tuning.executor import InProcess, Lost, Processes
 from tuning.journal import TrialRecord
 from tuning.limits import Limits
 from tuning.tracking import open_store, tracking_uri
+from tuning.trial import Verdict
 
 TESTS = Path(__file__).parent
 
@@ -427,3 +430,32 @@ def test_mlflows_store_is_there_in_full_or_not_at_all(forks: Forks) -> None:
     runs = open_store(tracking_uri(None)).search_runs(["1"])
     assert sorted(run.info.status for run in runs) == ["FINISHED"] * 3
     assert not list(Path().glob(".mlflow.db.*"))
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_worker_that_dies_while_its_trial_is_put_off_is_not_started_again_in_this_sitting(
+    data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tuning.search.time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter))
+    begun: list[str] = []
+
+    class Dies(InProcess):
+        def submit(self, job: Any) -> None:
+            begun.append(job.key)
+            super().submit(job)
+
+        def wait(self) -> Any:
+            return Lost(self._key, "it died") if self._verdict is Verdict.PAUSE else super().wait()
+
+    class TimeIsUp(Listener):
+        def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
+            now[0] += 61.0 if trial.number == 2 else 0.0
+
+    space = tiny(3)
+    result = tune(space, data, directory="s", trials=3, minutes=1, executor=Dies(data), listeners=[TimeIsUp()])
+    assert [record.number for record in result.trials] == [1]
+    assert begun == ["trial-0001", "trial-0002", "test"]
+    whole = tune(space, data, directory="whole", trials=3)
+    later = tune(space, data, directory="s", trials=3)
+    assert later.trials == tuple(dataclasses.replace(r, seconds=s.seconds) for r, s in zip(whole.trials, later.trials, strict=True))
