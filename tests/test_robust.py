@@ -213,7 +213,7 @@ def test_workers_change_nothing_in_what_random_and_grid_find(data: ImageData, or
     ]
     renewed = []
     renew = Processes._renew
-    monkeypatch.setattr("tuning.executor._RECYCLED_AFTER", -(1 << 40))
+    monkeypatch.setattr("tuning.executor.RECYCLED_AFTER", -(1 << 40))
     monkeypatch.setattr(Processes, "_renew", lambda *args: (renewed.append(1), renew(*args)))
     results.append(tune(space, data, directory="recycled", oracle=oracle, trials=5, workers=1).trials)
     assert len(renewed) == 6  # after each trial and the test

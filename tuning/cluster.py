@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from reskeras.data import ImageData
 from reskeras.errors import RequestError
-from tuning.executor import RECYCLED_AFTER, Ended, Event, Lost, Reported, Runs, Share, advance, limit, resident
+from tuning.executor import RECYCLED_AFTER, DiskFull, Ended, Event, Lost, Reported, Runs, Share, advance, limit
 from tuning.machine import cores
 from tuning.trial import Job, LastJob, Verdict
 
@@ -81,11 +81,11 @@ class Ray:
             self._end([worker])
             return Lost(worker.key, f"its worker on the cluster is gone ({type(error).__name__})")
         worker.coming, worker.answered = None, True
-        if isinstance(event, Ended):
+        if not isinstance(event, Reported):
             worker.key = None
             if grown > RECYCLED_AFTER:
                 self._end([worker])
-        assert isinstance(event, Reported | Ended)
+        assert isinstance(event, Reported | Ended | DiskFull)
         return event
 
     def answer(self, key: str, verdict: Verdict) -> None:
@@ -124,14 +124,14 @@ class _Actor:
         os.chdir(folder)
         limit(share)
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        self._runs, self._first = Runs(data), resident()
+        self._runs = Runs(data)
 
     def begin(self, job: Job | LastJob) -> tuple[Event, int]:
         self._key, self._run = job.key, self._runs.begin(job)
         return self.go_on(None)
 
     def go_on(self, verdict: Verdict | None) -> tuple[Event, int]:
-        return advance(self._key, self._run, verdict), resident() - self._first
+        return advance(self._key, self._run, verdict), self._runs.grown
 
 
 def _connect(address: str, cpus: int) -> None:

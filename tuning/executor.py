@@ -25,8 +25,9 @@ from reskeras.train import Epoch
 from tuning.machine import cores, visible_gpus, worker_context
 from tuning.trial import Job, LastJob, Outcome, Run, Verdict, run_test, run_trial
 
-RECYCLED_AFTER = 512 << 20
-"""A worker whose resident memory has grown by so many bytes is replaced: TensorFlow loses some 10 MiB per network."""
+RECYCLED_AFTER = 256 << 20
+"""A worker whose resident memory has grown by so many bytes since its first trial is replaced: TensorFlow loses some megabytes with
+each network, and what is compiled is kept."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -226,9 +227,18 @@ class Runs:
     def __init__(self, data: ImageData) -> None:
         self._data = data
         self._programs: Any = None
+        self._begun = self._resident = 0
+
+    @property
+    def grown(self) -> int:
+        """Bytes that this process holds more than after its first job."""
+        return resident() - self._resident if self._begun > 1 else 0
 
     def begin(self, job: Job | LastJob) -> Run:
         """A job, not yet running."""
+        self._begun += 1
+        if self._begun == 2:
+            self._resident = resident()
         if isinstance(job, LastJob):
             return run_test(job, self._data)
         if self._programs is None:
@@ -280,13 +290,13 @@ def serve(connection: Any, data: ImageData, log: Path, share: Share, directory: 
     limit(share)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
-    runs, first = Runs(data), resident()
+    runs = Runs(data)
     while True:
         job = inbox.get()
         run, verdict = runs.begin(job), None
         while True:
             event = advance(job.key, run, verdict)
-            connection.send((event, resident() - first))
+            connection.send((event, runs.grown))
             if not isinstance(event, Reported):
                 break
             verdict = inbox.get()

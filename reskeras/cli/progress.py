@@ -29,14 +29,16 @@ class Progress(Listener):
     def __init__(self, console: Console) -> None:
         self.console = console
         self._search: Search | None = None
-        self._done: list[TrialRecord] = []
+        self._done = 0
+        self._best: TrialRecord | None = None
         self._running: dict[str, tuple[Trial, Epoch | None]] = {}
         self._start = self._last_end = 0.0
         self._trials_here = 0
         self._live = Live(console=console, auto_refresh=True, refresh_per_second=4, transient=True, get_renderable=self._render)
 
     def search_started(self, search: Search) -> None:
-        self._search, self._done = search, list(search.done)
+        self._search, self._done = search, len(search.done)
+        self._best = next(iter(leaderboard(search.done, search.objective)), None)
         self._start = time.monotonic()
         names = ", ".join(search.space.short_names().values())
         trials = "trials" if search.trials is None else f"{search.trials} trials"
@@ -45,7 +47,7 @@ class Progress(Listener):
         self.console.print(line, style="dim", highlight=False, soft_wrap=True)
         if self._done:
             of = f" of {search.trials}" if search.trials is not None else ""
-            self.console.print(f"{len(self._done)}{of} trials are done already", highlight=False)
+            self.console.print(f"{self._done}{of} trials are done already", highlight=False)
         if self.console.is_terminal:
             self._live.start()
 
@@ -62,17 +64,21 @@ class Progress(Listener):
         if record is None or self._search is None:
             return
         number, what = "final" if trial.final else str(record.number), title(record.values, self._search.space)
+        leads = False
         if not trial.final:
-            self._done.append(record)
+            self._done += 1
             self._trials_here += 1
             self._last_end = time.monotonic()
+            leads = self._best is None or leaderboard([self._best, record], self._search.objective)[0] is record
+            if leads:
+                self._best = record
         if record.status == "failed":
             line = Text(f"{number:>5}    failed  {what}  {last_line(record.error)}", style="red")
         else:
             line = Text.assemble(f"{number:>5}  ", (f"{percent(self._search.objective, record.score):>8}", "bold"), f"  {what}")
             early = f", stopped after epoch {record.epochs}" if record.status == "stopped" else ""
             line.append(f"  {compact(record.params)} params  {record.seconds:.1f} s{early}", style="dim")
-            if not trial.final and leaderboard(self._done, self._search.objective)[0] is record:
+            if leads:
                 line.append("  best so far", style="green")
         self.console.print(line, soft_wrap=True)
 
@@ -90,7 +96,7 @@ class Progress(Listener):
         if self._search.trials is None:
             grid.add_row("", self._fitted(self._summary()))
         else:
-            bar = ProgressBar(total=self._search.trials, completed=len(self._done), width=_BAR)
+            bar = ProgressBar(total=self._search.trials, completed=self._done, width=_BAR)
             grid.add_row(bar, self._fitted(self._summary()))
         return grid
 
@@ -114,15 +120,14 @@ class Progress(Listener):
     def _summary(self) -> str:
         assert self._search is not None
         parts = []
-        ranked = leaderboard(self._done, self._search.objective)
-        if ranked and ranked[0].score is not None:
-            parts.append(f"best so far {percent(self._search.objective, ranked[0].score)} (trial {ranked[0].number})")
+        if self._best is not None and self._best.score is not None:
+            parts.append(f"best so far {percent(self._search.objective, self._best.score)} (trial {self._best.number})")
         if self._trials_here and self._search.trials is not None:
             mean = (self._last_end - self._start) / self._trials_here
-            left = max(0.0, (self._search.trials - len(self._done)) * mean - (time.monotonic() - self._last_end))
+            left = max(0.0, (self._search.trials - self._done) * mean - (time.monotonic() - self._last_end))
             parts.append(f"about {left // 60:.0f}:{left % 60:02.0f} left")
         elif self._search.trials is None:
-            parts.append(f"{len(self._done)} trials")
+            parts.append(f"{self._done} trials")
         return " · ".join(parts) or "choosing the first trial"
 
 
