@@ -7,7 +7,7 @@ trial are means over the last tenth before that many trials: suggestion, samplin
 each synced to the disk. `again` reads the journal of the whole search and tells it to a new oracle.
 
 Second table: resident memory of the process that trains, after so many trials of an 8x8 network. TensorFlow loses some 10 MiB
-for each; a child process is replaced when it has grown by `tuning.executor._RECYCLED_AFTER`.
+for each; a child process is replaced when it has grown by `tuning.executor.RECYCLED_AFTER`.
 """
 
 import hashlib

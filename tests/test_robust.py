@@ -437,7 +437,9 @@ def test_a_worker_that_dies_while_its_trial_is_put_off_is_not_started_again_in_t
     data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("tuning.search.time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter))
+    for module in ("search", "loop"):
+        clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter)
+        monkeypatch.setattr(f"tuning.{module}.time", clock)
     begun: list[str] = []
 
     class Dies(InProcess):
