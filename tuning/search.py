@@ -18,7 +18,7 @@ from tuning.executor import Executor, InProcess, Processes, disk_full
 from tuning.journal import Journal
 from tuning.limits import Limits
 from tuning.loop import Budget, FinalPlan, Loop, disk_is_full, write
-from tuning.settings import Strategy, check_objective
+from tuning.settings import DEFAULT_ORACLE, Strategy, check_objective
 from tuning.space import Space
 
 
@@ -27,8 +27,8 @@ def tune(
     data: ImageData,
     *,
     directory: str | Path,
-    oracle: str = "random",
-    trials: int | None = 10,
+    oracle: str = DEFAULT_ORACLE,
+    trials: int | None = 20,
     epochs: int | None = None,
     minutes: float | None = None,
     target: float | None = None,

@@ -40,7 +40,7 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
 @click.argument("space", required=False, metavar="[SPACE.yaml]", type=click.Path(path_type=Path))
 @click.option("--data", default="digits", show_default=True, help="digits, a TFDS name, a folder of images, or an .npz")
 @click.option("--oracle", type=click.Choice(ORACLES), default=DEFAULT_ORACLE, show_default=True, help="what chooses the trials")
-@click.option("--trials", type=click.IntRange(min=1), help="trials in all  [default: 10, or no limit with --minutes or --target]")
+@click.option("--trials", type=click.IntRange(min=1), help="trials in all  [default: 20, or no limit with --minutes or --target]")
 @click.option("--epochs", type=click.IntRange(min=1), help="most epochs of a trial  [default: the space's own, 6 without one]")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="put off what is not done after so many minutes")
 @click.option("--target", type=float, help="end at the first score as good as this, such as 0.98")
@@ -141,7 +141,7 @@ def tune(
         name = images.name.replace("/", "-") if space is None else f"{space.stem}-{images.name.replace('/', '-')}"
     directory = Path("searches") / name
     if trials is None and minutes is None and target is None:
-        trials = 10
+        trials = 20
     if max_memory is None and cluster is None:
         max_memory = safe_memory(workers or 1)
     limits = Limits(params=max_params, macs=max_macs, memory=max_memory)
