@@ -4,7 +4,7 @@
 
 `keras-tuner` is Keras Tuner's own random oracle with its state files, which ours do not write.
 
-A stub objective reports nine epochs. Milliseconds are wall time per trial for creating, reporting and ending it, the mean of the
+A stub objective reports nine epochs. Milliseconds are CPU time per trial for creating, reporting and ending it, the mean of the
 trials since the row above; memory is what the process has resident more than before the first trial.
 """
 
@@ -60,7 +60,7 @@ def _oracle(name: str, trials: int, folder: str) -> Any:
 
 def _rows(oracle: Any, trials: int) -> list[tuple[str, str, str]]:
     marks = [mark for mark in (100, 300, 1_000, 3_000) if mark < trials] + [trials]
-    rows, before, done, clock = [], _resident(), 0, time.perf_counter()
+    rows, before, done, clock = [], _resident(), 0, time.process_time()
     for number in range(trials):
         trial = oracle.create_trial(f"worker-{number}")
         if trial.status != "RUNNING":
@@ -72,9 +72,9 @@ def _rows(oracle: Any, trials: int) -> list[tuple[str, str, str]]:
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
         if number + 1 in marks:
-            mean = 1e3 * (time.perf_counter() - clock) / (number + 1 - done)
+            mean = 1e3 * (time.process_time() - clock) / (number + 1 - done)
             rows.append((f"{number + 1:,}", f"{mean:.2f}", f"{(_resident() - before) / 2**20:.0f}"))
-            done, clock = number + 1, time.perf_counter()
+            done, clock = number + 1, time.process_time()
     return rows
 
 
