@@ -18,7 +18,7 @@ def check_objective(objective: str, task: str) -> None:
         raise RequestError(f"unknown objective {objective!r} for {task}; known: {', '.join(known)}")
 
 
-DEFAULT_ORACLE = "asha"
+DEFAULT_ORACLE = "tpe"
 """The one that won benchmarks/search.py."""
 
 
