@@ -158,7 +158,7 @@ class Training:
         """Trains for an epoch, recalibrates, validates.
 
         Raises:
-            FloatingPointError: the loss is not finite any more.
+            FloatingPointError: the loss, or that of validation, is not finite any more.
         """
         start, number = time.perf_counter(), self.epoch + 1
         metrics = self._run.epoch(self._feed.training(self.spec, number), self._rates(number))
@@ -170,6 +170,8 @@ class Training:
         # A power of two, so that networks of about the same size are scored by the same traces.
         validation = self._feed.split("val", min(_SCORED, 1 << (most.bit_length() - 1)))
         metrics |= {f"val_{name}": value for name, value in self._run.evaluate(validation).items()}
+        if not math.isfinite(metrics["val_loss"]):
+            raise FloatingPointError(f"the validation loss is {metrics['val_loss']} after epoch {number}")
         self.epoch = number
         self.epochs.append(Epoch(number=number, metrics=metrics, seconds=time.perf_counter() - start))
         return self.epochs[-1]

@@ -321,7 +321,7 @@ def test_a_target_ends_a_search_at_the_epoch_that_reaches_it(data: ImageData) ->
 def test_when_the_time_is_up_a_trial_is_put_off_and_goes_on_another_time(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()
     monkeypatch.setattr("tuning.search.time.monotonic", lambda: next(clock))  # a second a look
-    short = tune(tiny(), data, directory="s", trials=None, epochs=4, minutes=10 / 60)
+    short = tune(tiny(), data, directory="s", oracle="tpe", trials=None, epochs=4, minutes=10 / 60)
     kinds = [entry["kind"] for entry in journal()]
     assert kinds.count("started") == kinds.count("trial") + 1
     assert len(short.trials) == kinds.count("trial") >= 1
@@ -348,6 +348,42 @@ def test_final_trainings_of_the_best_over_several_seeds_decide_by_their_mean(dat
     assert result.final.score == max(f.record.score for f in result.finals if f.record.number == result.best.number)
     assert reskeras.textio.load_recipe("s/best.yaml").train.epochs == 2
     assert [entry["kind"] for entry in journal()].count("conclusion") == 1
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_mistake_that_the_oracle_finds_leaves_the_name_free(data: ImageData) -> None:
+    with pytest.raises(reskeras.RequestError, match="no depth varies"):
+        tune(tiny(), data, directory="s", oracle="nested", trials=1)
+    assert not Path("s").exists()
+    tune(tiny(), data, directory="s", trials=1)
+
+
+@pytest.mark.usefixtures("stub")
+def test_final_trainings_of_other_lengths_share_nothing(data: ImageData) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tune(tiny(), data, directory="s", trials=2, final_epochs=4, listeners=[StopInFinal(1)])
+    result = tune(tiny(), data, directory="s", trials=2, final_epochs=2)
+    assert [final.record.epochs for final in result.finals] == [2]
+    assert reskeras.textio.load_recipe("s/best.yaml").train.epochs == 2
+
+
+@pytest.mark.usefixtures("stub")
+def test_time_ends_a_search_in_which_every_trial_fails(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise ValueError("always")
+        yield
+
+    clock = itertools.count()
+    monkeypatch.setattr("tuning.executor.run_trial", fails)
+    monkeypatch.setattr("tuning.search.time.monotonic", lambda: next(clock))
+    with pytest.raises(RuntimeError, match="no trial completed\n  ValueError: always"):
+        tune(tiny(), data, directory="s", trials=None, minutes=10 / 60)
+
+
+def test_a_network_that_validation_breaks_has_failed(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reskeras.compiled.CompiledRun.evaluate", lambda *_: {"accuracy": 0.1, "loss": float("nan")})
+    with pytest.raises(RuntimeError, match="the validation loss is nan after epoch 1"):
+        tune(tiny(), data, directory="s", trials=1, objective="val_loss")
 
 
 @pytest.mark.usefixtures("stub")

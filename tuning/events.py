@@ -59,7 +59,11 @@ class Trial:
     @property
     def key(self) -> str:
         """Names it among the trials of a search."""
-        return f"trial-{self.number:04}" + (f"-final-{self.repeat}" if self.final else "")
+        return f"trial-{self.number:04}" + (f"-final-{self._epochs}-{self.repeat}" if self.final else "")
+
+    @property
+    def _epochs(self) -> int:
+        return self.recipe.train.epochs if self.recipe is not None else 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from tuning.executor import DiskFull, Ended, Executor, Lost, Reported
 from tuning.factors import factor_plot
 from tuning.journal import Conclusion, Dropped, EpochRecord, Final, Journal, Started, TrialRecord
 from tuning.limits import Limits
-from tuning.oracles import derive_seed, make_oracle
+from tuning.oracles import derive_seed
 from tuning.report import last_line, leaderboard, write_leaderboard
 from tuning.settings import OBJECTIVES, Strategy
 from tuning.space import sample
@@ -75,6 +75,7 @@ class Loop:
     def __init__(
         self,
         search: Search,
+        oracle: Any,
         journal: Journal,
         listeners: Sequence[Listener],
         executor: Executor,
@@ -82,16 +83,8 @@ class Loop:
         strategy: Strategy,
         budget: Budget,
     ) -> None:
-        self.search, self.journal, self.listeners = search, journal, listeners
+        self.search, self.oracle, self.journal, self.listeners = search, oracle, journal, listeners
         self.executor, self.limits, self.strategy, self.budget = executor, limits, strategy, budget
-        self.oracle = make_oracle(
-            search.oracle,
-            search.space,
-            objective=search.objective,
-            seed=search.seed,
-            epochs=search.epochs,
-            start=search.space.start,
-        )
         self._suggested = 0
         self._numbers: dict[str, int] = {}
         """From Keras Tuner's ids, which count what was dropped too, to the numbers of trials."""
@@ -138,6 +131,7 @@ class Loop:
             factor_plot(ranked, self.search.space, self.search.objective, self.search.directory / "factors.svg")
         if not ranked or ranked[0].score is None:
             reasons = sorted({last_line(record.error) for record in ranked})
+            reasons += [f"not run: {count} {reason}" for reason, count in self._dropped.items()]
             raise RuntimeError("no trial completed" + "".join(f"\n  {reason}" for reason in reasons))
         finals = (
             self._train_finally([record for record in ranked[: plan.top] if record.score is not None], plan) if plan.epochs else ()
@@ -153,9 +147,9 @@ class Loop:
             test=None,
             dropped=dict(self._dropped),
         )
+        repeat = next((final.repeat for final in finals if final.record is result.final), None)
+        self._keep(self._again(best) if repeat is None else self._final(best, plan, repeat), result.kept.epochs)
         if self._conclusion is None or (self._conclusion.winner, self._conclusion.plan) != (winner, repr(plan)):
-            repeat = next((final.repeat for final in finals if final.record is result.final), None)
-            self._keep(self._again(best) if repeat is None else self._final(best, plan, repeat), result.kept.epochs)
             earlier = [told for told in self.journal.conclusions if (told.winner, told.plan) == (winner, repr(plan))]
             self._conclusion = earlier[-1] if earlier else Conclusion(winner=winner, plan=repr(plan), test=self._test())
             self.journal.add(self._conclusion)
@@ -207,8 +201,8 @@ class Loop:
         return self._reached or self._exhausted or self._late()
 
     def _late(self) -> bool:
-        """Whether the time is up; not before there is anything to show for it."""
-        return self.budget.end is not None and time.monotonic() >= self.budget.end and self._best is not None
+        """Whether the time is up; not before a trial has ended."""
+        return self.budget.end is not None and time.monotonic() >= self.budget.end and bool(self._records)
 
     def _suggestion(self) -> Any:
         suggestion = self.oracle.create_trial(f"trial-{self._suggested}")
@@ -322,6 +316,7 @@ class Loop:
 
     def _begin(self, running: _Running) -> None:
         running.job.state.parent.mkdir(exist_ok=True)
+        running.start = time.perf_counter()
         self._running[running.trial.key] = running
         for listener in self.listeners:
             listener.trial_started(running.trial)
@@ -370,7 +365,7 @@ class Loop:
         if last or reached or (running.stops_at is not None and epoch.number >= running.stops_at):
             found = TrialRecord(number=running.trial.number, values={}, status="completed", score=score, metrics=epoch.metrics)
             return Verdict.KEEP if self._leads(found) else Verdict.END
-        if self._late():
+        if self._reached or self._late():
             running.paused = True
             return Verdict.PAUSE
         return Verdict.GO_ON

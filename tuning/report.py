@@ -1,6 +1,7 @@
 """Who won: the leaderboard."""
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def leaderboard(trials: Sequence[TrialRecord], objective: str) -> list[TrialReco
 
     def rank(record: TrialRecord) -> tuple[bool, float, float, int]:
         score = 0.0 if record.score is None else sign * record.score
-        return record.score is None, score, record.metrics.get("val_loss", 0.0), record.number
+        return record.score is None or math.isnan(score), score, record.metrics.get("val_loss", 0.0), record.number
 
     return sorted(trials, key=rank)
 
@@ -26,12 +27,14 @@ def write_leaderboard(path: Path, ranked: Sequence[TrialRecord], space: Space) -
     short = space.short_names()
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["rank", "trial", "status", "score", *short.values(), "epochs", "params", "seconds", "error"])
+        writer.writerow(["rank", "trial", "status", "score", *short.values(), "parent", "epochs", "params", "seconds", "error"])
         for rank, record in enumerate(ranked, start=1):
             searched = [record.values.get(path, "") for path in short]
             score = "" if record.score is None else record.score
             row: list[Any] = [rank, record.number, record.status, score, *searched]
-            writer.writerow([*row, record.epochs, record.params, round(record.seconds, 3), last_line(record.error)])
+            writer.writerow(
+                [*row, record.parent or "", record.epochs, record.params, round(record.seconds, 3), last_line(record.error)]
+            )
 
 
 def title(values: Any, space: Space) -> str:

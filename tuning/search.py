@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from tuning.executor import Executor, InProcess, Processes, disk_full
 from tuning.journal import Journal
 from tuning.limits import Limits
 from tuning.loop import Budget, FinalPlan, Loop, disk_is_full, write
+from tuning.oracles import make_oracle
 from tuning.settings import DEFAULT_ORACLE, Strategy, check_objective
 from tuning.space import Space
 
@@ -76,19 +78,26 @@ def tune(
         RuntimeError: no trial has a score, or the journal cannot be written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
-    check_objective(objective, data.task)
-    try:
-        space = space.fit_to(fit_to_data(space.base.model, data.image_shape, data.classes, data.task))
-    except ValueError as error:
-        raise RequestError(f"the space does not fit the data {data.name!r}: {_first_line(error)}") from error
-    if epochs is not None:
-        space = space.with_train(epochs=epochs)
-    if trials is None and minutes is None and target is None and oracle not in ("grid",):
-        raise RequestError("a search needs an end: trials, minutes or a target")
-    if executor is None:
-        check_strategy(strategy, space, workers)
-    directory = Path(directory)
-    with _locked(directory), _clear_when_full(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        if executor is not None:
+            stack.callback(executor.close)
+        check_objective(objective, data.task)
+        try:
+            space = space.fit_to(fit_to_data(space.base.model, data.image_shape, data.classes, data.task))
+        except ValueError as error:
+            raise RequestError(f"the space does not fit the data {data.name!r}: {_first_line(error)}") from error
+        if epochs is not None:
+            space = space.with_train(epochs=epochs)
+        if trials is None and minutes is None and target is None and oracle != "grid":
+            raise RequestError("a search needs an end: trials, minutes or a target")
+        if executor is None:
+            check_strategy(strategy, space, workers)
+        most = space.base.train.epochs
+        # Before anything is written: it may refuse the space.
+        chooser = make_oracle(oracle, space, objective=objective, seed=seed, epochs=most, start=space.start)
+        directory = Path(directory)
+        stack.enter_context(_locked(directory))
+        stack.enter_context(_clear_when_full())
         if fresh:
             _set_aside(directory)
         directory.mkdir(exist_ok=True)
@@ -112,20 +121,21 @@ def tune(
             oracle=oracle,
             objective=objective,
             trials=trials,
-            epochs=space.base.train.epochs,
+            epochs=most,
             seed=seed,
             done=tuple(journal.trials),
         )
         write(directory / "space.yaml", space.dump())
         if executor is None:
             executor = InProcess(data) if workers is None else Processes(data, workers, directory / "workers.log")
-        stack.callback(executor.close)
-        for listener in listeners:
-            listener.search_started(search)
+            stack.callback(executor.close)
         ending, result = Ending.INTERRUPTED, None
         try:
+            for listener in listeners:
+                listener.search_started(search)
             end = None if minutes is None else time.monotonic() + 60 * minutes
-            loop = Loop(search, journal, listeners, executor, limits, strategy, Budget(trials=trials, end=end, target=target))
+            budget = Budget(trials=trials, end=end, target=target)
+            loop = Loop(search, chooser, journal, listeners, executor, limits, strategy, budget)
             loop.run()
             result = loop.conclude(FinalPlan(epochs=final_epochs, top=final_top, seeds=final_seeds))
             ending = Ending.FINISHED
@@ -140,17 +150,25 @@ def tune(
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
+    # Beside the folder, which --fresh renames.
+    lock = filelock.FileLock(directory.with_name(f".{directory.name}.lock"))
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         if directory.exists() and not directory.is_dir():
             raise RequestError(f"{directory}: a file is in the way of the search's folder")
-        # Beside the folder, which --fresh renames.
-        with filelock.FileLock(directory.with_name(f".{directory.name}.lock"), timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise RequestError(f"{directory}: another process is searching here; give this search another name") from error
     except FileExistsError as error:
         raise RequestError(f"{error.filename}: a file is in the way of the search's folder") from error
+    except OSError as error:
+        raise RequestError(f"{error.filename}: {error.strerror}") from error
+    try:
+        if directory.exists() and not os.access(directory, os.W_OK | os.X_OK):
+            raise RequestError(f"{directory}: nothing can be written here")
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -121,6 +121,8 @@ class Tracker(Listener):
         self._jobs.put(lambda: self._end_trial(trial, record, ended))
 
     def search_ended(self, ending: Ending, result: Result | None) -> None:
+        if self._search is None:
+            return  # interrupted before this was told of the start
         ended = _now()
         self._jobs.put(lambda: self._close(ending, result, ended))
         self._jobs.put(None)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import os
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -115,7 +116,9 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
         verdict = yield epoch
     if verdict is Verdict.KEEP:
         training.finish()
-        model.save(job.model)
+        partial = job.model.with_name(f"{job.model.stem}.partial.keras")
+        model.save(partial)
+        os.replace(partial, job.model)
     if job.leave_state or verdict is Verdict.PAUSE:
         training.save(job.state)
     else:

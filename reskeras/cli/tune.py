@@ -123,6 +123,8 @@ def tune(
     for option, number in (("minutes", minutes), ("target", target)):
         if number is not None and math.isnan(number):
             raise reskeras.RequestError(f"--{option}: not a number")
+    if cluster is not None and Strategy(strategy) in (Strategy.MIRRORED, Strategy.TPU):
+        raise reskeras.RequestError(f"--strategy {strategy} does not go with --ray, whose workers have one GPU each")
     from reskeras.data import open_data
 
     with quiet_tensorflow():
