@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reskeras
-from reskeras.spec import DenseBlock, NormOrder, TrainSpec
+from reskeras.spec import DenseBlock, NormOrder
 from tuning import Range, Space, sample
 from tuning.oracles import derive_seed, make_oracle
 from tuning.report import title
@@ -179,7 +179,7 @@ def test_every_default_space_reaches_all_kinds_and_orders(shape: tuple[int, int,
     assert default.vary["block.kind"] == ("plain", "basic", "bottleneck", "dense")
     assert default.vary["norm_order"] == NormOrder.__args__
     assert default.base.model.head.classes == 5
-    assert default.base.train.learning_rate == TrainSpec().learning_rate
+    assert default.base.train.learning_rate == 0.005
 
 
 def values_of(name: str, seed: int, n: int) -> list[dict[str, Any]]:
@@ -201,7 +201,7 @@ def test_a_seed_repeats_what_an_oracle_suggests(name: str) -> None:
     if name != "grid":
         assert first[1:] != values_of(name, seed=1, n=7)[1:]
     if name in ("random", "bayesian"):  # the base comes first, whatever the seed
-        assert first[0] == {"block.kind": "basic", "stages.*.blocks": 1, "norm_order": "original", "train.learning_rate": 0.003}
+        assert first[0] == {"block.kind": "basic", "stages.*.blocks": 1, "norm_order": "original", "train.learning_rate": 0.005}
 
 
 def test_neighbouring_seeds_share_no_trials() -> None:

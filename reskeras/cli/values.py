@@ -1,14 +1,20 @@
 """Values of options."""
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-class _Count(click.ParamType[int]):
+if TYPE_CHECKING:
+    _WholeNumber = click.ParamType[int]
+else:
+    _WholeNumber = click.ParamType  # which takes an argument since click 8.3 alone
+
+
+class _Count(_WholeNumber):
     """A whole number, also as 500k, 2M or 1.5G."""
 
     name = "count"
