@@ -143,7 +143,7 @@ def test_the_main_job(tmp_path: Path) -> None:
     assert "best: trial" in done.stdout
     assert "compare trials  reskeras ui" in done.stdout
     entries = [json.loads(line) for line in Path("searches/digits/journal.jsonl").read_text().splitlines()]
-    assert sum(entry["kind"] == "trial" and entry["status"] == "completed" for entry in entries) == 10
+    assert sum(entry["kind"] == "trial" and entry["status"] != "failed" for entry in entries) == 20
     (conclusion,) = [entry for entry in entries if entry["kind"] == "conclusion"]
     assert conclusion["test"]["accuracy"] >= 0.98
     for file in ("best.yaml", "best.keras", "leaderboard.csv", "space.yaml"):
