@@ -17,7 +17,7 @@ from reskeras.plotting import save
 from tuning.insight import categories, importances, scored, searched
 from tuning.journal import TrialRecord
 from tuning.report import leaderboard
-from tuning.settings import OBJECTIVES
+from tuning.settings import OBJECTIVES, sign
 from tuning.space import Range, Space
 
 Array = npt.NDArray[np.float64]
@@ -238,11 +238,10 @@ def _scale(objective: str, scores: Array) -> _Scale:
     if OBJECTIVES[objective] == "min" and (scores > 0).all():
         marks = [digit * 10.0**power for power in range(-7, 8) for digit in (5, 3, 2, 1)]
         return _Scale(lambda s: -np.log10(s), marks, lambda s: f"{s:.6g}")
-    sign = 1.0 if OBJECTIVES[objective] == "max" else -1.0
     low, high = float(scores.min()), float(scores.max())
     from matplotlib.ticker import MaxNLocator
 
-    return _Scale(lambda s: sign * s, list(MaxNLocator(6).tick_values(low, high)), lambda s: f"{s:.6g}")
+    return _Scale(lambda s: sign(objective) * s, list(MaxNLocator(6).tick_values(low, high)), lambda s: f"{s:.6g}")
 
 
 def _limits(heights: Array) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from reskeras.errors import RequestError
 from tuning.journal import TrialRecord
 from tuning.report import leaderboard, percent, title
-from tuning.settings import OBJECTIVES
+from tuning.settings import sign
 from tuning.space import Range, Space
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
         of 24 searches in which nothing matters 6 had more with 10 trials, 1 with 20).
     """
     trials = scored(records)
-    sign = -1.0 if OBJECTIVES[objective] == "max" else 1.0
-    ranks = _ranks(np.array([sign * (record.score or 0.0) for record in trials]))
+    ranks = _ranks(np.array([-sign(objective) * (record.score or 0.0) for record in trials]))
     if len(trials) < FEWEST or np.ptp(ranks) == 0:
         return {}
     lost, r2 = _losses(_Table([searched(record, space) for record in trials], space), ranks)

@@ -18,8 +18,8 @@ from tuning.factors import factor_plot
 from tuning.journal import Conclusion, Dropped, EpochRecord, Final, Journal, Started, TrialRecord
 from tuning.limits import Limits
 from tuning.oracles import derive_seed
-from tuning.report import last_line, leaderboard, write_leaderboard
-from tuning.settings import OBJECTIVES, Strategy
+from tuning.report import last_line, leaderboard, scores_by_trial, write_leaderboard
+from tuning.settings import Strategy, sign
 from tuning.space import sample
 from tuning.trial import Job, LastJob, Outcome, Parent, Verdict
 
@@ -127,12 +127,11 @@ class Loop:
         """
         ranked = leaderboard(self.journal.trials, self.search.objective)
         write_leaderboard(self.search.directory / "leaderboard.csv", ranked, self.search.space)
-        if ranked and ranked[0].score is not None:
-            factor_plot(ranked, self.search.space, self.search.objective, self.search.directory / "factors.svg")
         if not ranked or ranked[0].score is None:
             reasons = sorted({last_line(record.error) for record in ranked})
             reasons += [f"not run: {count} {reason}" for reason, count in self._dropped.items()]
             raise RuntimeError("no trial completed" + "".join(f"\n  {reason}" for reason in reasons))
+        factor_plot(ranked, self.search.space, self.search.objective, self.search.directory / "factors.svg")
         finals = (
             self._train_finally([record for record in ranked[: plan.top] if record.score is not None], plan) if plan.epochs else ()
         )
@@ -181,19 +180,13 @@ class Loop:
                     pass
         self.journal.history.clear()
         self._interrupted.extend(running.values())
-        for one in running.values():
-            one.start = time.perf_counter()
 
     def _recalled(self, values: Mapping[str, Any]) -> Any:
         self.oracle.recall(values)
         try:
-            suggestion = self._suggestion()
+            return self._suggestion()
         except RequestError as error:
-            raise RequestError(
-                f"{self.journal.path}: {error} (another version of Keras Tuner or reskeras?); give this search another name, or "
-                "begin anew with --fresh"
-            ) from error
-        return suggestion
+            raise RequestError(f"{self.journal.path}: {error}") from error
 
     # What to run
 
@@ -371,7 +364,7 @@ class Loop:
         return Verdict.GO_ON
 
     def _reaches(self, score: float) -> bool:
-        return self.budget.target is not None and _sign(self.search.objective) * (score - self.budget.target) >= 0
+        return self.budget.target is not None and sign(self.search.objective) * (score - self.budget.target) >= 0
 
     def _leads(self, record: TrialRecord) -> bool:
         return self._best is None or leaderboard([self._best, record], self.search.objective)[0] is record
@@ -532,17 +525,9 @@ def _identity(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, seed=0))
 
 
-def _sign(objective: str) -> float:
-    return 1.0 if OBJECTIVES[objective] == "max" else -1.0
-
-
 def _mean_best(finals: Sequence[Final], objective: str) -> int | None:
     """The trial whose final trainings have the best mean score; None where none has a score."""
-    scores: dict[int, list[float]] = {}
-    for final in finals:
-        if final.record.score is not None:
-            scores.setdefault(final.record.number, []).append(final.record.score)
-    means = {number: _sign(objective) * sum(found) / len(found) for number, found in scores.items()}
+    means = {number: sign(objective) * sum(found) / len(found) for number, found in scores_by_trial(finals).items()}
     return max(means, key=lambda number: (means[number], -number)) if means else None
 
 

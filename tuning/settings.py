@@ -11,6 +11,11 @@ OBJECTIVES: dict[str, Literal["max", "min"]] = {"val_accuracy": "max", "val_loss
 """Keras Tuner guesses the direction from the name and takes F1, IoU and others for losses; here the name says it."""
 
 
+def sign(objective: str) -> float:
+    """What a score is multiplied by so that more is better: 1 or -1."""
+    return 1.0 if OBJECTIVES[objective] == "max" else -1.0
+
+
 def check_objective(objective: str, task: str) -> None:
     """Raises RequestError unless the objective exists for the task."""
     known = [name for name in OBJECTIVES if task == "segmentation" or name != "val_mean_iou"]

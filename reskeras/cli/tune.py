@@ -26,7 +26,7 @@ from tuning.insight import what_mattered
 from tuning.journal import Journal, TrialRecord
 from tuning.limits import Limits
 from tuning.machine import safe_memory, warm_up
-from tuning.report import leaderboard, percent, title
+from tuning.report import leaderboard, percent, scores_by_trial, title
 from tuning.settings import DEFAULT_ORACLE, OBJECTIVES, ORACLES, Strategy
 from tuning.space import Space, default_space, load_space
 from tuning.tracking import Tracker
@@ -216,12 +216,8 @@ def _show(result: Result, space: Space, objective: str, data: str, tracking_uri:
 
 def _finals(result: Result, objective: str) -> list[str]:
     """The final trainings of each network: their mean score, and how far they spread."""
-    scores: dict[int, list[float]] = {}
-    for final in result.finals:
-        if final.record.score is not None:
-            scores.setdefault(final.record.number, []).append(final.record.score)
     lines = []
-    for number, found in scores.items():
+    for number, found in scores_by_trial(result.finals).items():
         spread = f" ± {percent(objective, statistics.stdev(found))}" if len(found) > 1 else ""
         lines.append(f"final: trial {number}, mean of {len(found)}: {percent(objective, statistics.mean(found))}{spread}")
     return lines
