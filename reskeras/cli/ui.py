@@ -17,8 +17,9 @@ import click
 from rich.console import Console
 
 import reskeras
-from tuning.saved_view import view_url
-from tuning.tracking import searched_experiments, sqlite_path, tracking_uri
+from tuning.tracking import tracking_uri
+from tuning.tracking.saved_view import view_url
+from tuning.tracking.store import searched_experiments, sqlite_path
 
 _START_SECONDS = 120.0
 

@@ -1,4 +1,4 @@
-"""A search in MLflow: one parent run, one child run for each trial. The only importer of mlflow.
+"""A search in MLflow: one parent run, one child run for each trial.
 
 MLflow runs in a thread of its own, fed by a queue, so that opening its store and waiting for its server never hold up
 training. What goes wrong there is reported once; the search goes on, and its journal has everything.
@@ -9,77 +9,25 @@ from __future__ import annotations
 import math
 import os
 import queue
-import re
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
 import reskeras
-from reskeras.errors import RequestError
 from reskeras.textio import dump_recipe
 from tuning.events import Ending, Listener, Result, Search, Trial
 from tuning.journal import TrialRecord
 from tuning.report import title
-from tuning.saved_view import VIEW_KEY, saved_view
 from tuning.space import Range
+from tuning.tracking.saved_view import VIEW_KEY, saved_view
+from tuning.tracking.store import open_store, shown, sqlite_path
 
 if TYPE_CHECKING:
     from reskeras.train import Epoch
 
-_SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    # Its own defaults let one call wait for minutes after a server has gone.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",  # it announces every table it creates
-}
-_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
 _CLOSING_SECONDS = 60.0
 _STATUS = {Ending.FINISHED: "FINISHED", Ending.FAILED: "FAILED", Ending.INTERRUPTED: "KILLED"}
-
-
-def tracking_uri(given: str | None) -> str:
-    """The store to use: the one given, MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory.
-
-    Raises:
-        RequestError: a store that MLflow does not write to any more (a plain folder).
-    """
-    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    scheme, _, rest = uri.partition("://")
-    if scheme not in _SCHEMES or (scheme == "sqlite" and rest in ("", "/")):
-        raise RequestError(
-            f"tracking store {_shown(uri)!r}: give sqlite:///mlflow.db, the http(s):// address of a server, or another store that "
-            "MLflow writes to (a plain folder is none any more)"
-        )
-    return uri
-
-
-def open_store(uri: str) -> Any:
-    """An `MlflowClient` on a store, which is created where it is a new SQLite file."""
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
-
-    if not uri.startswith("sqlite:///"):
-        return MlflowClient(uri)
-    path = sqlite_path(uri)
-    # Processes that create the tables at the same time crash each other.
-    with filelock.FileLock(f"{path}.lock"):
-        if not path.exists():
-            # MLflow's migrations are no transaction: one that is killed in them leaves a store that nothing opens any more.
-            for torn in path.parent.glob(f".{path.name}.*.partial*"):
-                torn.unlink()
-            partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")  # MLflow keeps connections by name
-            MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
-            os.replace(partial, path)
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    return client
 
 
 class Tracker(Listener):
@@ -129,7 +77,7 @@ class Tracker(Listener):
         self._thread.join(_CLOSING_SECONDS)
         if self._thread.is_alive():
             self._on_problem(
-                f"MLflow has not answered for {_CLOSING_SECONDS:.0f} s; the last of this search is not in {_shown(self._uri)}"
+                f"MLflow has not answered for {_CLOSING_SECONDS:.0f} s; the last of this search is not in {shown(self._uri)}"
             )
 
     def _work(self) -> None:
@@ -139,7 +87,7 @@ class Tracker(Listener):
             except Exception as error:  # noqa: BLE001  MLflow raises whatever its store's driver raises
                 reason = str(error).strip().split("\n")[0] or type(error).__name__
                 self._on_problem(
-                    f"MLflow failed ({_shown(self._uri)}): {reason}. The search goes on without it; its journal has everything."
+                    f"MLflow failed ({shown(self._uri)}): {reason}. The search goes on without it; its journal has everything."
                 )
                 while self._jobs.get() is not None:
                     pass
@@ -284,22 +232,6 @@ class Tracker(Listener):
         from mlflow.entities import Metric
 
         self._client.log_batch(run, metrics=[Metric(name, value, when, step) for name, value in metrics.items()])
-
-
-def searched_experiments(uri: str) -> dict[str, str]:
-    """The experiments of a store that searches wrote to, the latest first: from name to id."""
-    found = open_store(uri).search_experiments(order_by=["last_update_time DESC"])
-    key = f"mlflow.sharedViewState.{VIEW_KEY}"
-    return {experiment.name: experiment.experiment_id for experiment in found if key in experiment.tags}
-
-
-def _shown(uri: str) -> str:
-    return re.sub(r"//[^/@]+@", "//***@", uri)  # without a password
-
-
-def sqlite_path(uri: str) -> Path:
-    """The file of an SQLite store."""
-    return Path(uri.removeprefix("sqlite:///")).resolve()
 
 
 def _now() -> int:
