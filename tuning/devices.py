@@ -18,6 +18,8 @@ from tuning.space import Range, Space
 
 _TPU_VARIABLES = ("TPU_NAME", "COLAB_TPU_ADDR", "TPU_WORKER_ID", "TPU_ACCELERATOR_TYPE")
 _TPU_DEVICE = Path("/dev/accel0")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+"""Where "5" resets the peak of the resident memory (proc(5))."""
 
 
 def strategy_scope(strategy: Strategy, train: TrainSpec) -> Any:
@@ -34,6 +36,33 @@ def strategy_scope(strategy: Strategy, train: TrainSpec) -> Any:
         return contextlib.nullcontext()
     _check_shared(train, replicas(strategy))
     return _distribution(strategy).scope()
+
+
+class PeakMemory:
+    """The most memory in use since this was made: of the GPU where TensorFlow has one, else of this process."""
+
+    def __init__(self) -> None:
+        self._gpu = False
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            self._gpu = bool(tf.config.list_physical_devices("GPU"))
+        if self._gpu:
+            tf.config.experimental.reset_memory_stats("GPU:0")
+            return
+        with contextlib.suppress(OSError):  # not Linux, or a sandbox that forbids it: then there is no measure
+            _CLEAR_REFS.write_text("5", encoding="ascii")
+
+    def peak(self) -> int | None:
+        """In bytes; None where the machine does not say."""
+        if self._gpu:
+            import tensorflow as tf
+
+            return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+        if not os.access(_CLEAR_REFS, os.W_OK):
+            return None
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def check_strategy(strategy: Strategy, space: Space, workers: int | None) -> None:

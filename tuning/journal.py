@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,13 @@ from reskeras.errors import RequestError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Started:
+class _Dated:
+    time: float = dataclasses.field(default_factory=time.time, compare=False)
+    """When it happened, in seconds since 1970."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Started(_Dated):
     """A trial began."""
 
     number: int
@@ -27,7 +34,7 @@ class Started:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dropped:
+class Dropped(_Dated):
     """A point that the oracle suggested and that was not run."""
 
     values: Mapping[str, Any]
@@ -37,7 +44,7 @@ class Dropped:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EpochRecord:
+class EpochRecord(_Dated):
     """An epoch of a trial ended."""
 
     number: int
@@ -48,7 +55,7 @@ class EpochRecord:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrialRecord:
+class TrialRecord(_Dated):
     """A trial ended."""
 
     number: int
@@ -63,9 +70,23 @@ class TrialRecord:
     epochs: int = 0
     params: int = 0
     seconds: float = 0.0
+    peak_memory: int | None = None
+    """The most bytes that its process held meanwhile, or its GPU; None where the machine does not say."""
     parent: int | None = None
     """The trial whose weights it started from."""
     error: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinalEpoch:
+    """An epoch of a final training ended."""
+
+    repeat: int
+    """As in `Final`."""
+    epochs: int
+    """As in `Final`."""
+    record: EpochRecord
+    """Under the number of the trial that is trained to the end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +102,7 @@ class Final:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Conclusion:
+class Conclusion(_Dated):
     """What a search left when it ended: who won, and the one look at the test split."""
 
     winner: int
@@ -92,12 +113,13 @@ class Conclusion:
     """Of the model that was kept, the final one where there is one; None where the data have no test split."""
 
 
-Entry = Started | Dropped | EpochRecord | TrialRecord | Final | Conclusion
+Entry = Started | Dropped | EpochRecord | TrialRecord | FinalEpoch | Final | Conclusion
 _KINDS: dict[str, type[Any]] = {
     "started": Started,
     "dropped": Dropped,
     "epoch": EpochRecord,
     "trial": TrialRecord,
+    "final epoch": FinalEpoch,
     "final": Final,
     "conclusion": Conclusion,
 }
@@ -107,7 +129,8 @@ class Journal:
     """Reads and appends to the journal of one search.
 
     Attributes:
-        header: what was searched: settings that must be the same when the search goes on.
+        header: what was searched: settings that must be the same when the search goes on, but for `search_id` and what is below
+            `about`.
         history: what happened before this sitting, in order.
         trials: the trials that ended, in order.
         finals: the final trainings that ended, in order.
@@ -121,6 +144,7 @@ class Journal:
         self.trials: list[TrialRecord] = []
         self.finals: list[Final] = []
         self.conclusions: list[Conclusion] = []
+        self._final_epochs: dict[tuple[int, int, int], int] = {}
         if path.exists():
             self._read()
 
@@ -139,7 +163,7 @@ class Journal:
         differences = [
             f"  {path}: it has {_brief(old.get(path))}, now {_brief(new.get(path))}"
             for path in dict.fromkeys([*new, *old])
-            if path != "search_id" and old.get(path) != new.get(path)
+            if path != "search_id" and not path.startswith("about.") and old.get(path) != new.get(path)
         ]
         if differences:
             listed = "\n".join(differences)
@@ -158,8 +182,14 @@ class Journal:
         self._append(kind, dataclasses.asdict(entry))
         self._take(entry)
 
+    def final_epoch(self, number: int, epochs: int, repeat: int) -> int:
+        """The last epoch that is known of a final training, counted from 1; 0 where none is."""
+        return self._final_epochs.get((number, epochs, repeat), 0)
+
     def _take(self, entry: Entry) -> None:
         match entry:
+            case FinalEpoch():
+                self._final_epochs[entry.record.number, entry.epochs, entry.repeat] = entry.record.epoch
             case TrialRecord():
                 self.trials.append(entry)
             case Final():
@@ -219,6 +249,8 @@ def _entry(told: dict[str, Any]) -> Entry | dict[str, Any]:
         return told
     if kind == "final":
         told["record"] = TrialRecord(**told["record"])
+    if kind == "final epoch":
+        told["record"] = EpochRecord(**told["record"])
     entry: Entry = _KINDS[kind](**told)
     return entry
 

@@ -15,7 +15,7 @@ from reskeras.train import Epoch
 from tuning.events import Listener, Result, Search, Trial
 from tuning.executor import DiskFull, Ended, Executor, Lost, Reported
 from tuning.factors import factor_plot
-from tuning.journal import Conclusion, Dropped, EpochRecord, Final, Journal, Started, TrialRecord
+from tuning.journal import Conclusion, Dropped, EpochRecord, Final, FinalEpoch, Journal, Started, TrialRecord
 from tuning.limits import Limits
 from tuning.oracles import derive_seed
 from tuning.report import last_line, leaderboard, scores_by_trial, write_leaderboard
@@ -338,12 +338,15 @@ class Loop:
                 self._fail(running, f"{event.reason}, {running.attempts} times")
 
     def _verdict(self, running: _Running, epoch: Epoch) -> Verdict:
-        if epoch.number > running.known and running.suggestion is not None:
+        if epoch.number > running.known:
             running.known = epoch.number
-            self.journal.add(
-                EpochRecord(number=running.trial.number, epoch=epoch.number, metrics=epoch.metrics, seconds=epoch.seconds)
-            )
-            if self._score(running, epoch.number, epoch.metrics):
+            record = EpochRecord(number=running.trial.number, epoch=epoch.number, metrics=epoch.metrics, seconds=epoch.seconds)
+            if running.trial.repeat is not None:
+                epochs = running.job.recipe.train.epochs
+                self.journal.add(FinalEpoch(repeat=running.trial.repeat, epochs=epochs, record=record))
+            else:
+                self.journal.add(record)
+            if running.suggestion is not None and self._score(running, epoch.number, epoch.metrics):
                 running.stops_at = epoch.number
         if epoch.number > running.told:
             running.told = epoch.number
@@ -386,6 +389,7 @@ class Loop:
             epochs=outcome.epochs,
             params=outcome.params,
             seconds=outcome.seconds,
+            peak_memory=outcome.peak_memory,
             parent=trial.parent,
         )
         if not trial.final and self._leads(record):
@@ -467,7 +471,8 @@ class Loop:
         seed = derive_seed(self.search.seed, "final", record.number, repeat)
         recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, epochs=plan.epochs, seed=seed))
         trial = Trial(number=record.number, values=record.values, recipe=recipe, first_epoch=0, parent=None, repeat=repeat)
-        return _Running(trial=trial, job=self._job(trial, recipe, None))
+        known = self.journal.final_epoch(record.number, plan.epochs, repeat)
+        return _Running(trial=trial, job=self._job(trial, recipe, None), known=known)
 
     def _again(self, record: TrialRecord) -> _Running:
         """A trial that ended, to be run once more."""

@@ -44,6 +44,7 @@ def tune(
     strategy: Strategy = Strategy.NONE,
     limits: Limits = Limits(),  # noqa: B008  a frozen value
     executor: Executor | None = None,
+    command: Sequence[str] = (),
     listeners: Sequence[Listener] = (),
 ) -> Result:
     """Searches a space on a data set, or goes on with a search that was interrupted.
@@ -71,6 +72,7 @@ def tune(
         strategy: the devices of one trial (docs/devices.md).
         limits: networks above them are not run, nor counted.
         executor: where trials run, in place of `workers`; it is closed at the end.
+        command: the words of the command line that repeat this search, for its reports.
         listeners: told what happens.
 
     Raises:
@@ -110,6 +112,17 @@ def tune(
                 "oracle": oracle,
                 "objective": objective,
                 "seed": seed,
+                "about": {
+                    "name": directory.name,
+                    "epochs": most,
+                    "command": list(command),
+                    "data": {
+                        "name": data.name,
+                        "image_shape": list(data.image_shape),
+                        "classes": data.classes,
+                        "sizes": dict(data.sizes),
+                    },
+                },
             }
         )
         search = Search(

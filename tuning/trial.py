@@ -15,7 +15,7 @@ from reskeras.errors import RequestError
 from reskeras.growth import grow
 from reskeras.spec import Recipe
 from reskeras.train import Epoch, Training, build_seeded, evaluate, precision_of, restore_weights
-from tuning.devices import strategy_scope
+from tuning.devices import PeakMemory, strategy_scope
 from tuning.settings import Strategy
 
 CHECKPOINT_SECONDS = 20.0
@@ -79,6 +79,8 @@ class Outcome:
     """Trained in all."""
     params: int = 0
     seconds: float = 0.0
+    peak_memory: int | None = None
+    """See `tuning.journal.TrialRecord`."""
 
 
 Run = Generator[Epoch, Verdict, Outcome]
@@ -98,6 +100,7 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
         FloatingPointError: the loss is not finite any more.
     """
     start = time.perf_counter()
+    memory = PeakMemory()
     with strategy_scope(job.strategy, job.recipe.train):
         model = _grown(job) or build_seeded(job.recipe)
         training = Training(model, data, job.recipe.train, first_epoch=job.first_epoch, programs=programs)
@@ -124,7 +127,13 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
     else:
         job.state.unlink(missing_ok=True)
     seconds = time.perf_counter() - start
-    return Outcome(metrics=training.epochs[-1].metrics, epochs=training.epoch, params=model.count_params(), seconds=seconds)
+    return Outcome(
+        metrics=training.epochs[-1].metrics,
+        epochs=training.epoch,
+        params=model.count_params(),
+        seconds=seconds,
+        peak_memory=memory.peak(),
+    )
 
 
 def run_test(job: LastJob, data: ImageData) -> Run:
