@@ -118,6 +118,8 @@ def tune(
                     "command": list(command),
                     "data": {
                         "name": data.name,
+                        "source": data.source,
+                        "class_names": list(data.class_names),
                         "image_shape": list(data.image_shape),
                         "classes": data.classes,
                         "sizes": dict(data.sizes),

@@ -1,5 +1,6 @@
 """Images in arrays, and in an .npz of arrays."""
 
+import dataclasses
 import functools
 import hashlib
 import zipfile
@@ -33,7 +34,7 @@ def from_npz(path: Path) -> ImageData:
         raise RequestError(f"{path}: not an .npz of plain arrays: {error or 'it is empty'}") from error
     if arrays is None:
         raise RequestError(f"{path}: not an .npz but a single array (.npy)")
-    return from_arrays(arrays, name=path.stem, where=str(path))
+    return dataclasses.replace(from_arrays(arrays, name=path.stem, where=str(path)), source=str(path.resolve()))
 
 
 def from_arrays(arrays: Mapping[str, Any], *, name: str = "arrays", where: str = "data") -> ImageData:

@@ -60,6 +60,8 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
         sizes={split: len(files) for split, files in splits.items()},
         digest=digest.hexdigest()[:16],
         open_split=functools.partial(_open, splits, image_shape),
+        source=str(root.resolve()),
+        class_names=tuple(classes),
     )
 
 

@@ -15,6 +15,7 @@ class ImageData:
     """Images with labels or masks, in splits `train`, `val` and, where there is one, `test`."""
 
     name: str
+    """What reports call them."""
     task: Task
     image_shape: ImageShape
     classes: int
@@ -25,6 +26,10 @@ class ImageData:
     open_split: Callable[[str], Any]
     """From a split's name to an unbatched `tf.data.Dataset` of image [H,W,C] (float32, bytes scaled to 0..1) and label
     (int) or mask [H,W] (int), in a fixed order. It can be pickled: other processes open the splits too."""
+    source: str = ""
+    """What `--data` takes to open them again, from any folder; empty for arrays in memory."""
+    class_names: tuple[str, ...] = ()
+    """Where the source names its classes."""
     _tensors: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def split(self, name: str) -> Any:

@@ -44,6 +44,8 @@ def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
         sizes={split: info.splits[instruction].num_examples for split, instruction in splits.items()},
         digest=f"{info.full_name} {' '.join(splits.values())}",
         open_split=functools.partial(_open, name, splits, keys, shape),
+        source=name,
+        class_names=tuple(label.names or ()),
     )
 
 
