@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import reskeras
 from reskeras.spec import DenseBlock, NormOrder
 from tuning import Range, Space, sample
-from tuning.oracles import derive_seed, make_oracle
+from tuning.oracles import make_oracle
+from tuning.recipes import derive_seed
 from tuning.report import title
 from tuning.settings import ORACLES
 from tuning.space import default_space, load_space

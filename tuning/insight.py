@@ -63,10 +63,8 @@ def scored(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def searched(record: TrialRecord, space: Space) -> dict[str, Any]:
-    """The values that made a trial, by path, as the spec has them; none of kinds that the trial is not of."""
-    values = {path: space.value(path, record.values[path]) for path in space.vary if path in record.values}
-    conditions = {path: space.condition(path) for path in values}
-    return {path: value for path, value in values.items() if (c := conditions[path]) is None or str(values.get(c[0])) in c[1]}
+    """The values that made a trial, by path, as the spec has them."""
+    return space.point(record.values)
 
 
 def categories(space: Space, path: str) -> tuple[Any, ...] | None:

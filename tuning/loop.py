@@ -17,10 +17,9 @@ from tuning.executor import DiskFull, Ended, Executor, Lost, Reported
 from tuning.factors import factor_plot
 from tuning.journal import Conclusion, Dropped, EpochRecord, Final, FinalEpoch, Journal, Started, TrialRecord
 from tuning.limits import Limits
-from tuning.oracles import derive_seed
+from tuning.recipes import final_recipe, trial_recipe
 from tuning.report import last_line, leaderboard, scores_by_trial, write_leaderboard
 from tuning.settings import Strategy, sign
-from tuning.space import sample
 from tuning.trial import Job, LastJob, Outcome, Parent, Verdict
 
 _ATTEMPTS = 3
@@ -232,7 +231,7 @@ class Loop:
         values = suggestion.hyperparameters.values
         parent_id, invalid, recipe = values.get("tuner/trial_id"), None, None
         try:
-            recipe = self._recipe(number, suggestion.hyperparameters)
+            recipe = self._recipe(number, values)
         except RequestError as error:
             invalid = error
         trial = Trial(
@@ -250,15 +249,10 @@ class Loop:
             self._recipes.setdefault(_identity(recipe), number)
         return _Running(trial=trial, job=job, suggestion=suggestion), invalid
 
-    def _hyperparameters(self, values: Mapping[str, Any]) -> Any:
-        hyperparameters = self.oracle.hyperparameters.copy()
-        hyperparameters.values = dict(values)
-        return hyperparameters
-
     def _parent(self, trial: Trial) -> Parent | None:
         if trial.parent is None:
             return None
-        recipe = self._recipe(trial.parent, self._hyperparameters(self._values[trial.parent]))
+        recipe = self._recipe(trial.parent, self._values[trial.parent])
         return Parent(recipe=recipe, state=self._state(f"trial-{trial.parent:04}"))
 
     def _job(self, trial: Trial, recipe: Recipe, parent: Parent | None) -> Job:
@@ -276,14 +270,8 @@ class Loop:
     def _state(self, key: str) -> Path:
         return self.search.directory / "states" / f"{key}.npz"
 
-    def _recipe(self, number: int, hyperparameters: Any) -> Recipe:
-        recipe = sample(hyperparameters, self.search.space)
-        train = dataclasses.replace(
-            recipe.train,
-            seed=derive_seed(self.search.seed, "trial", number),
-            epochs=hyperparameters.values.get("tuner/epochs", recipe.train.epochs),
-        )
-        return dataclasses.replace(recipe, train=train)
+    def _recipe(self, number: int, values: Mapping[str, Any]) -> Recipe:
+        return trial_recipe(self.search.space, values, number=number, seed=self.search.seed)
 
     def _unwanted(self, trial: Trial) -> Dropped | None:
         assert trial.recipe is not None
@@ -467,16 +455,17 @@ class Loop:
         return tuple(done()[record.number, repeat] for record, repeat in wanted)
 
     def _final(self, record: TrialRecord, plan: FinalPlan, repeat: int) -> _Running:
-        recipe = self._recipe(record.number, self._hyperparameters(record.values))
-        seed = derive_seed(self.search.seed, "final", record.number, repeat)
-        recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, epochs=plan.epochs, seed=seed))
+        search = self.search
+        recipe = final_recipe(
+            search.space, record.values, number=record.number, seed=search.seed, epochs=plan.epochs, repeat=repeat
+        )
         trial = Trial(number=record.number, values=record.values, recipe=recipe, first_epoch=0, parent=None, repeat=repeat)
         known = self.journal.final_epoch(record.number, plan.epochs, repeat)
         return _Running(trial=trial, job=self._job(trial, recipe, None), known=known)
 
     def _again(self, record: TrialRecord) -> _Running:
         """A trial that ended, to be run once more."""
-        recipe = self._recipe(record.number, self._hyperparameters(record.values))
+        recipe = self._recipe(record.number, record.values)
         first_epoch = record.values.get("tuner/initial_epoch", 0)
         trial = Trial(number=record.number, values=record.values, recipe=recipe, first_epoch=first_epoch, parent=record.parent)
         return _Running(trial=trial, job=self._job(trial, recipe, self._parent(trial)))

@@ -180,6 +180,12 @@ class Space:
         listed = item if isinstance(item, tuple) else ()
         return next((value for value in listed if label(value) == label(recorded)), recorded)
 
+    def point(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the values in a record those that make a network, as the spec has them; none of kinds that it is not of."""
+        values = {path: self.value(path, recorded[path]) for path in self.vary if path in recorded}
+        conditions = {path: self.condition(path) for path in values}
+        return {path: value for path, value in values.items() if (c := conditions[path]) is None or str(values.get(c[0])) in c[1]}
+
     def is_whole(self, path: str) -> bool:
         """Whether a range at this path is one of whole numbers."""
         value = self.base_value(path)
@@ -240,18 +246,27 @@ def load_space(path: str | Path) -> Space:
     Raises:
         RequestError: one line for every mistake in the file.
     """
-    document = read_document(path)
+    return parse_space(read_document(path), where=str(path))
+
+
+def parse_space(document: dict[str, Any], where: str) -> Space:
+    """A space from the content of its file; see `load_space`.
+
+    Args:
+        document: as YAML gives it, or `Space.to_document`.
+        where: begins each line of an error.
+    """
     vary = document.pop("vary", None)
     if not isinstance(vary, dict):
         found = "is missing" if vary is None else f"is a {type(vary).__name__}"
         raise RequestError(
-            f"{path}: vary: this section {found}; it maps paths to ranges, as in `stages.*.blocks: {{low: 1, high: 3}}`"
+            f"{where}: vary: this section {found}; it maps paths to ranges, as in `stages.*.blocks: {{low: 1, high: 3}}`"
         )
     start = document.pop("start", [])
     if not isinstance(start, list) or not all(isinstance(point, dict) for point in start):
-        raise RequestError(f"{path}: start: a list of points, each of which maps paths to values")
-    recipe = parse_recipe(document, where=str(path))
-    return Space(recipe, {str(key): value for key, value in vary.items()}, start=start, where=str(path))
+        raise RequestError(f"{where}: start: a list of points, each of which maps paths to values")
+    recipe = parse_recipe(document, where=where)
+    return Space(recipe, {str(key): value for key, value in vary.items()}, start=start, where=where)
 
 
 def default_space(image_shape: ImageShape, classes: int, task: Literal["classification", "segmentation"]) -> Space:

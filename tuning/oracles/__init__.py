@@ -6,7 +6,7 @@ from typing import Any
 import keras_tuner
 
 from reskeras.errors import RequestError, did_you_mean
-from tuning.oracles.base import SharedSpace, Values, derive_seed, fill
+from tuning.oracles.base import SharedSpace, Values, fill
 from tuning.oracles.mended import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
 from tuning.oracles.nested import NestedOracle
 from tuning.oracles.rules import HalvingRule, MedianRule
@@ -14,7 +14,7 @@ from tuning.oracles.tpe import AshaOracle, TpeOracle
 from tuning.settings import OBJECTIVES, ORACLES
 from tuning.space import Range, Space, label, sample
 
-__all__ = ["derive_seed", "make_oracle"]
+__all__ = ["make_oracle"]
 
 
 def make_oracle(name: str, space: Space, *, objective: str, seed: int, epochs: int, start: Sequence[Mapping[str, Any]] = ()) -> Any:

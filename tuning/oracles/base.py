@@ -1,7 +1,6 @@
 """What all our oracles share."""
 
 import copy
-import hashlib
 import math
 import random
 from bisect import bisect_left, insort
@@ -12,6 +11,7 @@ import keras_tuner
 
 from reskeras.errors import RequestError
 from tuning.oracles.rules import Rule
+from tuning.recipes import derive_seed
 
 Values = dict[str, Any]
 
@@ -191,12 +191,3 @@ def fill(space: Iterable[Any], value_of: Callable[[Any], Any]) -> Values:
 def is_active(hp: Any, values: Mapping[str, Any]) -> bool:
     """Whether a hyperparameter counts beside these values."""
     return all(condition.is_active(values) for condition in hp.conditions)
-
-
-def derive_seed(seed: int, *names: object) -> int:
-    """A seed from 1 to 2^31 - 1 that is unrelated to those of other seeds and names.
-
-    Keras Tuner takes 0 for no seed at all, and its neighbouring seeds share most of their trials.
-    """
-    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
-    return int.from_bytes(digest[:4], "big") % (2**31 - 1) + 1
