@@ -107,12 +107,10 @@ class InStep(Listener):
     """Lets a search with stubs be no faster than MLflow."""
 
     def __init__(self, tracker: Any) -> None:
-        self._jobs = tracker._jobs
+        self._tracker = tracker
 
     def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
-        done = threading.Event()
-        self._jobs.put(done.set)
-        done.wait(30)
+        assert self._tracker.flush(30)
 
 
 def forked_space() -> Space:
@@ -181,4 +179,5 @@ def _search(data: ImageData, how: dict[str, Any]) -> None:
     tracker = Tracker(tracking_uri(None), problems.append)
     listeners = [tracker, InStep(tracker)] if how.pop("mlflow") else []
     tune(space, data, listeners=listeners, **how)
-    assert not problems, problems
+    strange = [problem for problem in problems if "not a Keras model" not in problem]  # which the stubs' are not
+    assert not strange, strange

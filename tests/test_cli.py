@@ -183,4 +183,4 @@ def test_progress_fits_a_narrow_terminal() -> None:
     assert "choosing the first trial" in capture.get()
     progress.trial_ended(trial, TrialRecord(number=1, values=values, status="completed", score=0.985, metrics={"val_loss": 0.1}))
     progress.search_ended(Ending.FINISHED, None)
-    assert "98.5 %  bottleneck · relu_only_preact · blocks 3 · lr 0.00459" in console.file.getvalue()
+    assert "98.5 %  bottleneck · relu_only_preact · 3-3 · lr 0.00459" in console.file.getvalue()

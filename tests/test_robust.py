@@ -46,7 +46,8 @@ def journal(folder: str) -> list[dict[str, Any]]:
 
 
 def trials(folder: str) -> list[dict[str, Any]]:
-    return [{**entry, "seconds": 0} for entry in journal(folder) if entry["kind"] == "trial"]
+    measured = {"seconds": 0, "time": 0, "peak_memory": None}
+    return [{**entry, **measured} for entry in journal(folder) if entry["kind"] == "trial"]
 
 
 class Forks:
@@ -293,7 +294,7 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint_or_begins_again_where_
 # Disks, interrupts, other requests
 
 
-@pytest.mark.parametrize("size", [1500, 4000, 9000])
+@pytest.mark.parametrize("size", [2500, 5000, 10000])
 def test_a_journal_that_finds_no_space_ends_the_search_clearly_and_stays_whole(forks: Forks, size: int) -> None:
     how = {"oracle": "asha", "trials": 12, "seed": 3}
     forks.run(directory="whole", **how)
@@ -413,7 +414,7 @@ def test_the_model_that_is_kept_is_the_one_that_is_told_whatever_was_kept_before
 def test_a_journal_that_does_not_hang_together_is_refused_in_a_line(data: ImageData) -> None:
     tune(tiny(), data, directory="s", trials=2)
     lines = Path("s/journal.jsonl").read_text().splitlines(keepends=True)
-    for kept, where in (([line for line in lines if '"started"' not in line], 2), (lines[1:], 1)):
+    for kept, where in (([line for line in lines if '"kind": "started"' not in line], 2), (lines[1:], 1)):
         Path("s/journal.jsonl").write_text("".join(kept))
         with pytest.raises(RequestError, match=rf"s/journal\.jsonl:{where}: not a line of a journal of this version: .*--fresh"):
             tune(tiny(), data, directory="s", trials=2)
@@ -438,7 +439,7 @@ def test_a_worker_that_dies_while_its_trial_is_put_off_is_not_started_again_in_t
 ) -> None:
     now = [0.0]
     for module in ("search", "loop"):
-        clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter)
+        clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter, time=time.time)
         monkeypatch.setattr(f"tuning.{module}.time", clock)
     begun: list[str] = []
 
@@ -460,4 +461,7 @@ def test_a_worker_that_dies_while_its_trial_is_put_off_is_not_started_again_in_t
     assert begun == ["trial-0001", "trial-0002", "test"]
     whole = tune(space, data, directory="whole", trials=3)
     later = tune(space, data, directory="s", trials=3)
-    assert later.trials == tuple(dataclasses.replace(r, seconds=s.seconds) for r, s in zip(whole.trials, later.trials, strict=True))
+    assert later.trials == tuple(
+        dataclasses.replace(r, seconds=s.seconds, peak_memory=s.peak_memory)
+        for r, s in zip(whole.trials, later.trials, strict=True)
+    )

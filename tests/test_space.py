@@ -220,4 +220,4 @@ def test_unknown_oracles_are_refused() -> None:
 def test_a_trial_is_told_in_a_line() -> None:
     default = default_space((8, 8, 1), 10, "classification")
     values = {"block.kind": "dense", "norm_order": "full_preact", "stages.*.blocks": 2, "train.learning_rate": 0.012345}
-    assert title(values, default) == "dense · full_preact · blocks 2 · lr 0.0123"
+    assert title(values, default) == "dense · full_preact · 2-2 · lr 0.0123"

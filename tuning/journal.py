@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import filelock
+
 from reskeras.errors import RequestError
 
 
@@ -241,6 +243,27 @@ class Journal:
             else:
                 self.history.append(entry)
                 self._take(entry)
+
+
+def read_on(path: Path, offset: int) -> tuple[list[Entry | dict[str, Any]], int]:
+    """What was appended to a journal that may be written to meanwhile.
+
+    Args:
+        path: of the journal.
+        offset: where to begin, in bytes; 0, or what an earlier call returned.
+
+    Returns:
+        The whole lines from there (the header as a dictionary), and where they end.
+    """
+    with open(path, "rb") as file:
+        file.seek(offset)
+        whole, end, _ = file.read().rpartition(b"\n")
+    return [_entry(json.loads(line)) for line in whole.splitlines()], offset + len(whole) + len(end)
+
+
+def lock_of(directory: Path) -> filelock.FileLock:
+    """What a process holds while it writes to a search; beside its folder, which `--fresh` renames."""
+    return filelock.FileLock(directory.with_name(f".{directory.name}.lock"))
 
 
 def _entry(told: dict[str, Any]) -> Entry | dict[str, Any]:

@@ -16,7 +16,7 @@ from reskeras.spec import fit_to_data
 from tuning.devices import check_strategy
 from tuning.events import Ending, Listener, Result, Search
 from tuning.executor import Executor, InProcess, Processes, disk_full
-from tuning.journal import Journal
+from tuning.journal import Journal, lock_of
 from tuning.limits import Limits
 from tuning.loop import Budget, FinalPlan, Loop, disk_is_full, write
 from tuning.oracles import make_oracle
@@ -114,6 +114,7 @@ def tune(
                 "seed": seed,
                 "about": {
                     "name": directory.name,
+                    "started": time.time(),
                     "epochs": most,
                     "command": list(command),
                     "data": {
@@ -165,8 +166,7 @@ def tune(
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    # Beside the folder, which --fresh renames.
-    lock = filelock.FileLock(directory.with_name(f".{directory.name}.lock"))
+    lock = lock_of(directory)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         if directory.exists() and not directory.is_dir():

@@ -15,6 +15,7 @@ _COMMANDS = {
     "schema": ("reskeras.cli.specs", "Print the JSON Schema of a spec file."),
     "train": ("reskeras.cli.train", "Train one network."),
     "tune": ("reskeras.cli.tune", "Search for the best network."),
+    "sync": ("reskeras.cli.sync", "Send to MLflow what it has missed."),
     "ui": ("reskeras.cli.ui", "Compare searches in the MLflow UI."),
 }
 

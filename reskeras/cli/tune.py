@@ -6,6 +6,7 @@ import math
 import re
 import signal
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -172,6 +173,7 @@ def tune(
             executor=executor,
             strategy=Strategy(strategy),
             limits=limits,
+            command=["reskeras", *sys.argv[1:]],
             listeners=[
                 interrupts,
                 Progress(console),

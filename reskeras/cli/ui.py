@@ -11,40 +11,65 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from pathlib import Path
 from typing import IO
 
 import click
 from rich.console import Console
 
 import reskeras
+from reskeras.errors import did_you_mean
 from tuning.tracking import tracking_uri
-from tuning.tracking.saved_view import view_url
-from tuning.tracking.store import searched_experiments, sqlite_path
+from tuning.tracking.store import search_pages, shown, sqlite_path
 
 _START_SECONDS = 120.0
+_LOOPBACK = "127.0.0.1"
+_SHOWN = 10
 
 
 @click.command()
+@click.argument("search", required=False)
 @click.option("--tracking-uri", "store", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
 @click.option("--port", type=click.IntRange(1, 65535), help="[default: a free one]")
+@click.option(
+    "--host", default=_LOOPBACK, show_default=True, help="the address to listen on; any other shows the store to the network"
+)
 @click.option("--browser/--no-browser", default=True, help="open the page in a browser")
-def ui(store: str | None, port: int | None, browser: bool) -> None:
-    """Open the MLflow UI on the searches of this folder; it listens on 127.0.0.1 only. Ctrl-C ends it."""
+def ui(search: str | None, store: str | None, port: int | None, host: str, browser: bool) -> None:
+    """Open the MLflow UI on SEARCH, or on the latest search of this folder's store. Ctrl-C ends it.
+
+    It listens on 127.0.0.1 only, unless --host says otherwise. A remote store has a server of its own: there this prints the pages.
+    """
     console = Console(stderr=True, markup=False)
     uri = tracking_uri(store)
     if uri.startswith("sqlite:///") and not sqlite_path(uri).is_file():
         raise reskeras.RequestError(f"{sqlite_path(uri)}: no store here yet; `reskeras tune` makes one")
     console.print("opening the store ...", style="dim")
     try:
-        found = searched_experiments(uri)
+        pages = search_pages(uri)
     except Exception as error:
-        raise RuntimeError(f"{uri}: MLflow cannot open this store: {str(error).strip().splitlines()[0]}") from error
+        raise RuntimeError(f"{shown(uri)}: MLflow cannot open this store: {str(error).strip().splitlines()[0]}") from error
+    if search is not None:
+        name = Path(search).name  # searches/NAME is as good as NAME
+        wanted = [page for page in pages if page[0] == name]
+        if not wanted:
+            known = list(dict.fromkeys(name for name, _ in pages))
+            near = did_you_mean(name, known) or f"; it has {', '.join(known[:10]) or 'none'}"
+            raise reskeras.RequestError(f"no search {name!r} in {shown(uri)}{near}")
+        pages = wanted
     if not uri.startswith("sqlite:///"):
-        for name, experiment in found.items():
-            click.echo(f"{name}: {view_url(uri.rstrip('/'), experiment)}")
+        for name, link in pages:
+            click.echo(f"{name}: {uri.rstrip('/')}{link}")
         return
-    port = _free_port(port or 0)
-    server = f"http://127.0.0.1:{port}"
+    port = _free_port(host, port or 0)
+    if host != _LOOPBACK:
+        console.print(
+            f"warning: --host {host} shows this store to others; MLflow has no login: who reaches port {port} may read and delete "
+            "everything in it",
+            style="yellow",
+            highlight=False,
+        )
+    server = f"http://{_LOOPBACK if host == '0.0.0.0' else host}:{port}"
     # Before the server is there to be left behind; SIGHUP is a closed terminal.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -52,7 +77,7 @@ def ui(store: str | None, port: int | None, browser: bool) -> None:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri),
-            *("--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"),
+            *("--host", host, "--port", str(port), "--allowed-hosts", ",".join(f"{name}:{port}" for name in _names(host))),
             *("--workers", "1", "--no-serve-artifacts"),
             *("--default-artifact-root", (sqlite_path(uri).parent / "mlartifacts").as_uri()),
         ],
@@ -65,13 +90,15 @@ def ui(store: str | None, port: int | None, browser: bool) -> None:
     try:
         with console.status("starting the MLflow server ..."):
             _wait_until_healthy(server, process, said)
-        for name, experiment in found.items():
-            click.echo(f"{name}: {view_url(server, experiment)}")
-        if not found:
+        for name, link in pages[:_SHOWN]:
+            click.echo(f"{name}: {server}{link}")
+        if len(pages) > _SHOWN:
+            click.echo(f"and {len(pages) - _SHOWN} more; `reskeras ui SEARCH` opens one")
+        if not pages:
             click.echo(f"no searches in this store yet: {server}/#/experiments?workflowType=machine_learning")
         console.print("Ctrl-C ends the server", style="dim")
-        if browser and found:
-            webbrowser.open(view_url(server, next(iter(found.values()))))
+        if browser and pages:
+            webbrowser.open(f"{server}{pages[0][1]}")
         process.wait()
         raise RuntimeError(f"the MLflow server ended by itself (exit status {process.returncode})")
     except KeyboardInterrupt:
@@ -79,6 +106,14 @@ def ui(store: str | None, port: int | None, browser: bool) -> None:
     finally:
         _end(process)
         said.close()
+
+
+def _names(host: str) -> list[str]:
+    """By which names a browser may ask for the server; others are another site's that was made to point here."""
+    if host == _LOOPBACK:
+        return [host, "localhost"]
+    addresses = {host} if host != "0.0.0.0" else {str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)}
+    return sorted({_LOOPBACK, "localhost", socket.gethostname(), socket.getfqdn(), *addresses})
 
 
 def _wait_until_healthy(server: str, process: "subprocess.Popen[bytes]", said: IO[bytes]) -> None:
@@ -105,12 +140,15 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.wait(patience)
 
 
-def _free_port(wanted: int) -> int:
+def _free_port(host: str, wanted: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind((host, wanted))
         except OSError as error:
-            raise reskeras.RequestError(f"--port {wanted}: {error.strerror}; without --port a free one is taken") from error
+            reason = error.strerror or str(error)
+            raise reskeras.RequestError(
+                f"--host {host} --port {wanted}: {reason}; without them a free port of {_LOOPBACK} is taken"
+            ) from error
         port: int = probe.getsockname()[1]
         return port

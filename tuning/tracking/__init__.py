@@ -1,6 +1,6 @@
 """A search in MLflow. The only importer of mlflow."""
 
 from tuning.tracking.store import open_store, tracking_uri
-from tuning.tracking.tracker import Tracker
+from tuning.tracking.tracker import Tracker, sync
 
-__all__ = ["Tracker", "open_store", "tracking_uri"]
+__all__ = ["Tracker", "open_store", "sync", "tracking_uri"]

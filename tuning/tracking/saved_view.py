@@ -7,42 +7,50 @@ public contract: a version that does not know them shows its plain page.
 
 import base64
 import json
-import time
 import zlib
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-VIEW_KEY = "reskeras"
+from tuning.settings import sign
+from tuning.space import Range
+from tuning.tracking.subject import Subject
+
+_TAG = "mlflow.sharedViewState."
 
 
-def saved_view(objective: str, columns: Sequence[str], log_axes: Mapping[str, str]) -> str:
-    """The value of the tag `mlflow.sharedViewState.<VIEW_KEY>`.
+def view_key(search_id: str) -> str:
+    """The name of a search's view in addresses."""
+    return f"reskeras-{search_id[:12]}"
 
-    Args:
-        objective: the metric that trials are compared by; rows are in its order.
-        columns: the searched parameters, by their names in MLflow.
-        log_axes: from a parameter to the one that holds its logarithm, which charts show in its place.
-    """
-    axes = [log_axes.get(column, column) for column in columns]
-    curves = [_curve(index, metric) for index, metric in enumerate(["val_accuracy", "val_loss", "loss"])]
-    numeric = [axis for axis in axes if axis not in ("block", "norm_order")]
+
+def view_tag(search_id: str) -> str:
+    """The name of the tag that holds a search's view."""
+    return f"{_TAG}{view_key(search_id)}"
+
+
+def saved_view(subject: Subject) -> str:
+    """The value of a search's `view_tag`: what its trials are compared by, the best first, and charts of what gave the best."""
+    objective = subject.objective
+    columns = list(subject.short.values())
+    axes = [subject.log_axes.get(column, column) for column in columns]
+    numeric = [axis for axis, path in zip(axes, subject.short, strict=True) if not _words(subject.space.vary[path])]
+    across = numeric[-1] if numeric else "depth"
     charts: list[dict[str, Any]] = [
         _chart("parallel", "PARALLEL", f"What gave the best {objective}?")
-        | {"selectedParams": axes, "selectedMetrics": [objective], "showAllRuns": False},
+        | {"selectedParams": ["depth", *axes], "selectedMetrics": [objective], "showAllRuns": False},
         _chart("size", "SCATTER", f"Size against {objective}")
         | {"xaxis": _axis("METRIC", "params_millions"), "yaxis": _axis("METRIC", objective)},
+        _chart("contour", "CONTOUR", f"depth and {across}")
+        | {"xaxis": _axis("PARAM", across), "yaxis": _axis("PARAM", "depth"), "zaxis": _axis("METRIC", objective)},
+        _chart("across", "SCATTER", f"{across} against {objective}")
+        | {"xaxis": _axis("PARAM", across), "yaxis": _axis("METRIC", objective)},
     ]
-    charts += [
-        _chart(f"by-{axis}", "SCATTER", f"{axis} against {objective}")
-        | {"xaxis": _axis("PARAM", axis), "yaxis": _axis("METRIC", objective)}
-        for axis in numeric[:2]
-    ]
-    wanted = [f"metrics.`{objective}`", *(f"params.`{column}`" for column in columns)]
-    wanted += ["metrics.`val_loss`", "metrics.`params_millions`", "metrics.`trial_seconds`"]
+    curves = dict.fromkeys([objective, "val_loss", "loss"])
+    wanted = [f"metrics.`{objective}`", *(f"params.`{column}`" for column in columns), "params.`depth`"]
+    wanted += ["metrics.`params_millions`", "metrics.`trial_seconds`"]
     state = {
-        "searchFilter": "tags.`reskeras.kind` = 'trial'",
+        "searchFilter": f"tags.`reskeras.search_id` = '{subject.search_id}' and tags.`reskeras.kind` = 'trial'",
         "orderByKey": f"metrics.`{objective}`",
-        "orderByAsc": objective.endswith("loss"),
+        "orderByAsc": sign(objective) < 0,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
@@ -51,7 +59,7 @@ def saved_view(objective: str, columns: Sequence[str], log_axes: Mapping[str, st
         "columnOrder": wanted,
         "columnWidths": {},
         "runsHiddenMode": "SHOW_ALL",
-        "compareRunCharts": charts + curves,
+        "compareRunCharts": charts + [_curve(index, metric) for index, metric in enumerate(curves)],
         "compareRunSections": [_section("search", "The search"), _section("curves", "Learning curves")],
         "viewMaximized": False,
         "runListHidden": False,
@@ -62,17 +70,13 @@ def saved_view(objective: str, columns: Sequence[str], log_axes: Mapping[str, st
         "groupsExpanded": {},
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
-    now = int(time.time() * 1000)
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    return json.dumps({"name": "reskeras", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
+    made = int(subject.started * 1000)
+    return json.dumps({"name": subject.name, "createdAt": made, "updatedAt": made, "state": f"deflate;{packed}"})
 
 
-def view_url(server: str, experiment_id: str, mode: str = "CHART") -> str:
-    """The page of an experiment with the saved view; mode is CHART or TABLE."""
-    return (
-        f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode={mode}"
-        f"&viewStateShareKey={VIEW_KEY}"
-    )
+def _words(item: Any) -> bool:
+    return not isinstance(item, Range) and any(isinstance(value, str | bool) for value in item)
 
 
 def _chart(name: str, kind: str, title: str, *, section: str = "search") -> dict[str, Any]:

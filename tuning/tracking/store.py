@@ -5,19 +5,23 @@ import re
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import filelock
 
 from reskeras.errors import RequestError
-from tuning.tracking.saved_view import VIEW_KEY
+from tuning.settings import OBJECTIVES
+from tuning.tracking.saved_view import view_key
 
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # Its own defaults let one call wait for minutes after a server has gone.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",  # it announces every table it creates
+    "MLFLOW_LOGGING_LEVEL": "ERROR",  # it announces every table it creates, and misses pip where there is none
 }
+_VIEWS = ((3, 15), (3, 17))
+"""The first and the last version of MLflow whose saved views are known to be as `saved_view` writes them."""
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
 
 
@@ -60,11 +64,52 @@ def open_store(uri: str) -> Any:
     return client
 
 
-def searched_experiments(uri: str) -> dict[str, str]:
-    """The experiments of a store that searches wrote to, the latest first: from name to id."""
-    found = open_store(uri).search_experiments(order_by=["last_update_time DESC"])
-    key = f"mlflow.sharedViewState.{VIEW_KEY}"
-    return {experiment.name: experiment.experiment_id for experiment in found if key in experiment.tags}
+def artifact_location(uri: str) -> str | None:
+    """Where a new experiment keeps its files: beside an SQLite store; None leaves it to the server."""
+    return (sqlite_path(uri).parent / "mlartifacts").as_uri() if uri.startswith("sqlite:///") else None
+
+
+def knows_views(uri: str) -> bool:
+    """Whether the UI of a store knows the saved views that `tuning.tracking.saved_view` writes.
+
+    Raises:
+        OSError: the server does not answer.
+    """
+    import mlflow
+    import requests
+
+    version = mlflow.__version__
+    if uri.startswith(("http://", "https://")):
+        answer = requests.get(f"{uri.rstrip('/')}/version", timeout=10)
+        version = answer.text if answer.ok else ""
+    found = re.match(r"(\d+)\.(\d+)\.", version)
+    return found is not None and _VIEWS[0] <= (int(found[1]), int(found[2])) <= _VIEWS[1]
+
+
+def view_link(experiment: str, search_id: str, objective: str, *, views: bool) -> str:
+    """The page of a search, below the server's address: its saved view or, where the UI knows none, a list of its trials."""
+    page = f"/#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode="
+    if views:
+        return f"{page}CHART&viewStateShareKey={view_key(search_id)}"
+    query = f"tags.`reskeras.search_id` = '{search_id}' and tags.`reskeras.kind` = 'trial'"
+    ascending = "true" if OBJECTIVES[objective] == "min" else "false"
+    return f"{page}TABLE&searchFilter={quote(query)}&orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc={ascending}"
+
+
+def search_pages(uri: str) -> list[tuple[str, str]]:
+    """The searches of a store, the latest first: their names, and their pages below the server's address."""
+    client, views = open_store(uri), knows_views(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, "tags.`reskeras.kind` = 'search'", order_by=["attributes.start_time DESC"])
+    return [
+        (
+            run.data.tags["reskeras.search"],
+            view_link(
+                run.info.experiment_id, run.data.tags["reskeras.search_id"], run.data.tags["reskeras.objective"], views=views
+            ),
+        )
+        for run in runs
+    ]
 
 
 def shown(uri: str) -> str:

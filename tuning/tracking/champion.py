@@ -1,0 +1,108 @@
+"""The winner's model in MLflow: logged with its signature and an example, and registered under the search's name."""
+
+import hashlib
+import importlib
+import re
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reskeras.errors import RequestError
+
+if TYPE_CHECKING:
+    from tuning.tracking.search_run import SearchRun
+
+ALIAS = "champion"
+EXAMPLE = ".example.npy"
+"""In a search's folder: an image [H,W,C] of its data."""
+_LOGGED = "reskeras.model"
+"""The tag of a search's run that says which model was logged: its id, and the digest of its file."""
+
+
+def log_champion(search: "SearchRun", run_id: str, name: str, directory: Path) -> None:
+    """Logs `best.keras` of a search as the output of the run that trained it and of the search's own, and registers it.
+
+    Does nothing where this very model is there already.
+
+    Args:
+        search: the search's run.
+        run_id: of the training that left the model.
+        name: of the network, for people.
+        directory: of the search.
+
+    Raises:
+        RequestError: there is no model, or it cannot be read.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    client, file = search.client, directory / "best.keras"
+    if not file.exists():
+        raise RequestError(f"{file} is gone")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    if client.get_run(search.run_id).data.tags.get(_LOGGED, "").endswith(digest):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder, "model")
+        _pack(file, directory / EXAMPLE, packed)
+        params = {"network": name}
+        made = client.create_logged_model(search.experiment, name="model", source_run_id=run_id, params=params, model_type="keras")
+        client.log_model_artifacts(made.model_id, str(packed))
+    client.finalize_logged_model(made.model_id, "READY")
+    for run in dict.fromkeys([run_id, search.run_id]):
+        client.log_outputs(run, [LoggedModelOutput(made.model_id, step=0)])
+    _register(client, registered_name(search.name), made.model_id, run_id, name)
+    client.set_tag(search.run_id, _LOGGED, f"{made.model_id} {digest}")
+
+
+def registered_name(search: str) -> str:
+    """A search's name as the registry takes it."""
+    return re.sub(r"[/:]", "-", search)
+
+
+def _register(client: Any, name: str, model_id: str, run_id: str, description: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description="The best network of each `reskeras tune` of this name")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(name, f"models:/{model_id}", run_id, description=description, model_id=model_id)
+    client.set_registered_model_alias(name, ALIAS, version.version)
+
+
+def _pack(file: Path, example: Path, packed: Path) -> None:
+    """The model in a folder as MLflow loads and serves it."""
+    import keras
+
+    with warnings.catch_warnings(action="ignore"):  # of type hints in its own code
+        import mlflow.keras
+        import mlflow.pyfunc.model
+        from mlflow.models import infer_signature
+    try:
+        model = keras.saving.load_model(file)
+    except (ValueError, OSError) as error:
+        raise RequestError(f"{file}: not a Keras model: {str(error).splitlines()[0]}") from error
+    images = _as_input(example, model.input.shape[1:])[None]
+    told = keras.tree.map_structure(keras.ops.convert_to_numpy, model(images, training=False))
+    packed.mkdir()  # mlflow.keras writes the example there before it makes the folder (mlflow/mlflow#16183)
+    # The requirements are given: MLflow would start a Python that imports TensorFlow to find them.
+    backend = keras.backend.backend()
+    versions = {"keras": keras, "numpy": np, backend: importlib.import_module(backend)}
+    requirements = [f"{name}=={module.__version__}" for name, module in versions.items()]
+    mlflow.keras.save_model(
+        model, str(packed), signature=infer_signature(images, told), input_example=images, pip_requirements=requirements
+    )
+
+
+def _as_input(example: Path, shape: tuple[int, ...]) -> Any:
+    """The example as a network of this input takes it, flat or channels first; noise where there is none."""
+    if not example.exists():
+        return np.random.default_rng(0).random(shape, dtype=np.float32)
+    image = np.load(example)
+    if image.shape == shape:
+        return image
+    return image.reshape(shape) if len(shape) == 1 else image.transpose(2, 0, 1)

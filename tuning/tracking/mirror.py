@@ -1,0 +1,370 @@
+"""Brings MLflow to what the journal of a search says: a run for the search, and one below it for each trial and final training.
+
+All is read from the journal, and sent so that it can be sent again: runs are found by their tags, and MLflow drops metrics that it
+has already. After any failure a new `Mirror` begins from the start, and passes over the runs that are complete.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reskeras.costs import cost
+from reskeras.errors import RequestError
+from reskeras.plotting import plot
+from reskeras.spec import Recipe
+from reskeras.textio import dump_recipe
+from tuning.curve import curve_plot
+from tuning.events import Ending
+from tuning.journal import Conclusion, Entry, EpochRecord, Final, FinalEpoch, Started, TrialRecord, read_on
+from tuning.recipes import final_recipe, trial_recipe
+from tuning.report import last_line, leaderboard, title
+from tuning.tracking.champion import log_champion
+from tuning.tracking.note import search_note, trial_note
+from tuning.tracking.search_run import SearchRun
+from tuning.tracking.subject import Subject
+
+_STATUS = {Ending.FINISHED: "FINISHED", Ending.FAILED: "FAILED", Ending.INTERRUPTED: "KILLED"}
+_COMPLETE = ("FINISHED", "FAILED")
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
+"""What MLflow answers to one call that it does not take, as when somebody has deleted the run; other errors are of the store."""
+_BATCH = 1000
+"""Metrics that MLflow takes at once."""
+_RANKED = 100
+"""Trials that are told their rank: it takes a call for each, and MLflow's table shows a hundred."""
+_NOTE_SECONDS = 30.0
+"""How often the description of a search that runs is brought up to date."""
+
+
+@dataclasses.dataclass
+class _Run:
+    """The run of a trial or of a final training, with what is still to be sent."""
+
+    run_id: str
+    name: str
+    status: str
+    """In MLflow."""
+    wronged: bool = False
+    """Whether it has an error that an earlier sitting left."""
+    recipe: Recipe | None = None
+    epochs: list[EpochRecord] = dataclasses.field(default_factory=list)
+    metrics: list[Any] = dataclasses.field(default_factory=list)
+    params: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+    end: tuple[str, float] | None = None
+    """With which status it ends, and when."""
+    over: bool = False
+    """Whether nothing more is to be sent."""
+
+
+class Mirror:
+    """Follows one search into one store.
+
+    Every method raises what MLflow and its store's driver raise; after that the mirror is of no use any more.
+
+    Args:
+        uri: of the store.
+        directory: of the search; its journal must have been begun.
+        caller: id of a run that the caller has active, if any (see `SearchRun`).
+        system_metrics: whether MLflow samples the load of processor, memory and GPU while the search runs.
+
+    Attributes:
+        refused: what MLflow did not take, a line each.
+    """
+
+    def __init__(self, uri: str, directory: Path, *, caller: str | None = None, system_metrics: bool = False) -> None:
+        self._directory, self._journal = directory, directory / "journal.jsonl"
+        (header, *self._unread), self._offset = read_on(self._journal, 0)
+        assert isinstance(header, dict)
+        self._subject = subject = Subject(header)
+        self._parent = SearchRun(uri, subject, caller)
+        self._client, self._experiment = self._parent.client, self._parent.experiment
+        self._runs = {
+            run.data.tags["reskeras.key"]: _Run(
+                run.info.run_id,
+                run.info.run_name,
+                run.info.status,
+                wronged="reskeras.error" in run.data.tags,
+                over=run.info.status in _COMPLETE,
+            )
+            for run in self._parent.children
+        }
+        self._values: dict[int, Mapping[str, Any]] = {}
+        self._records: dict[int, TrialRecord] = {}
+        self._leader: TrialRecord | None = None
+        self._conclusion: Conclusion | None = None
+        self._progress: list[Any] = []
+        """Metrics of the search's own run, to be sent."""
+        self._last = 0.0
+        """When the last thing happened."""
+        self._noted = time.monotonic()
+        self._caught_up = False
+        """Whether what comes now is of this sitting."""
+        self.refused: list[str] = []
+        self._describe(None)
+        self._monitor = self._watch(uri) if system_metrics else None
+
+    @property
+    def concluded(self) -> bool:
+        """Whether the search has come to its end, by what was read so far."""
+        return self._conclusion is not None and all(run.over or run.end for run in self._runs.values())
+
+    @property
+    def link(self) -> str:
+        """The page of this search in MLflow, below the server's address."""
+        return self._parent.link
+
+    def advance(self) -> None:
+        """Sends what the journal has and MLflow has not."""
+        unread, self._offset = read_on(self._journal, self._offset)
+        for entry in [*self._unread, *unread]:
+            assert not isinstance(entry, dict)
+            self._apply(entry)
+        self._unread = []
+        self._flush()
+        self._caught_up = True
+        if unread and time.monotonic() - self._noted > _NOTE_SECONDS:
+            self._describe(None)
+
+    def finish(self, ending: Ending) -> None:
+        """Sends the rest, and ends all runs."""
+        self.advance()
+        for run in self._runs.values():
+            if not run.over:
+                run.tags["reskeras.error"] = "interrupted"
+                run.end = ("KILLED", self._last)
+        self._flush()
+        if ending is Ending.FINISHED:
+            self._conclude()
+        if self._monitor is not None:
+            self._monitor.finish()
+        self._describe(ending)
+        self._parent.end(_STATUS[ending], _milliseconds(self._last))
+
+    # What happened
+
+    def _apply(self, entry: Entry) -> None:
+        match entry:
+            case Started():
+                self._values[entry.number] = entry.values
+                self._start(_key(entry.number), entry.number, self._recipe(entry), entry.time)
+            case EpochRecord():
+                self._epoch(self._runs[_key(entry.number)], entry)
+            case TrialRecord():
+                self._take(entry)
+                self._end(self._runs[_key(entry.number)], entry)
+            case FinalEpoch() | Final():
+                run = self._final(entry)
+                if isinstance(entry, Final):
+                    self._end(run, entry.record)
+                else:
+                    self._epoch(run, entry.record)
+            case Conclusion():
+                self._conclusion, self._last = entry, max(self._last, entry.time)
+            case _:
+                pass
+
+    def _recipe(self, entry: Started) -> Recipe | None:
+        try:
+            return trial_recipe(self._subject.space, entry.values, number=entry.number, seed=self._subject.seed)
+        except RequestError:
+            return None  # the trial fails, and its record says why
+
+    def _final(self, entry: FinalEpoch | Final) -> _Run:
+        number = entry.record.number
+        key = _key(number) + f"-final-{entry.epochs}-{entry.repeat}"
+        if (run := self._runs.get(key)) is None or run.recipe is None:
+            recipe = final_recipe(
+                self._subject.space,
+                self._values[number],
+                number=number,
+                seed=self._subject.seed,
+                epochs=entry.epochs,
+                repeat=entry.repeat,
+            )
+            self._start(key, number, recipe, entry.record.time - entry.record.seconds)
+        return self._runs[key]
+
+    def _start(self, key: str, number: int, recipe: Recipe | None, started: float) -> None:
+        self._last = max(self._last, started)
+        run = self._runs.get(key)
+        if run is None:
+            kind = "final" if "-final-" in key else "trial"
+            name = ("final · " if kind == "final" else "") + title(self._values[number], self._subject.space)
+            tags = self._subject.tags(kind) | {
+                "reskeras.key": key,
+                "reskeras.trial": str(number),
+                "mlflow.parentRunId": self._parent.run_id,
+                "mlflow.source.name": "reskeras tune",
+            }
+            made = self._client.create_run(self._experiment, start_time=_milliseconds(started), run_name=name, tags=tags)
+            run = self._runs[key] = _Run(made.info.run_id, name, "RUNNING")
+        run.recipe = recipe
+        if run.over:
+            return
+        self._client.log_inputs(run.run_id, [self._parent.dataset])
+        run.params = {"trial": number} | self._subject.params(self._values[number])
+        run.tags["mlflow.note.content"] = trial_note(run.run_id)
+        if recipe is not None:
+            # A parameter, so that it can be an axis among those that are searched.
+            run.params["depth" if "depth" not in run.params else "net_depth"] = cost(recipe.model).depth
+            self._client.log_text(run.run_id, dump_recipe(recipe), "spec.yaml")
+
+    def _epoch(self, run: _Run, record: EpochRecord) -> None:
+        self._last = max(self._last, record.time)
+        run.epochs.append(record)
+        if run.over:
+            return
+        if run.status == "KILLED" and self._caught_up:
+            self._client.update_run(run.run_id, status="RUNNING")
+            run.status = "RUNNING"
+        run.metrics += _metrics({**record.metrics, "epoch_seconds": record.seconds}, record.epoch, record.time)
+
+    def _take(self, record: TrialRecord) -> None:
+        self._records[record.number] = record
+        if record.score is not None:
+            if self._leader is None or leaderboard([self._leader, record], self._subject.objective)[0] is record:
+                self._leader, self._conclusion = record, None
+            assert self._leader.score is not None
+            best = {f"best_{self._subject.objective}": self._leader.score}
+            self._progress += _metrics(best, len(self._records), record.time)
+
+    def _end(self, run: _Run, record: TrialRecord) -> None:
+        self._last = max(self._last, record.time)
+        if run.over:
+            return
+        facts = {"trial_seconds": record.seconds}
+        if record.peak_memory is not None:
+            facts["peak_memory_mb"] = record.peak_memory / 1e6
+        if run.recipe is not None:
+            found = cost(run.recipe.model)
+            facts |= {"params_millions": found.params / 1e6, "macs_millions": found.macs / 1e6}
+        run.metrics += _metrics(facts, record.epochs, record.time)
+        if record.parent is not None:
+            run.tags["reskeras.parent_trial"] = str(record.parent)
+        match record.status:
+            case "failed":
+                run.tags["reskeras.error"] = last_line(record.error)
+                run.tags["mlflow.note.content"] = trial_note(run.run_id, record.error)
+            case "stopped":
+                run.tags["reskeras.stopped"] = f"after epoch {record.epochs}: others were better"
+            case "completed":
+                pass
+        run.end = ("FAILED" if record.status == "failed" else "FINISHED", record.time)
+
+    # Sending
+
+    def _flush(self) -> None:
+        for run in self._runs.values():
+            if not run.over and (run.metrics or run.params or run.tags or run.end):
+                with self._tolerant(run):
+                    self._send(run)
+        if self._progress:
+            self._send_batch(self._parent.run_id, self._progress)
+            self._progress = []
+
+    def _send(self, run: _Run) -> None:
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(name, str(value)) for name, value in run.params.items()]
+        tags = [RunTag(name, value) for name, value in run.tags.items()]
+        self._send_batch(run.run_id, run.metrics, params=params, tags=tags)
+        wronged = "reskeras.error" in run.tags
+        run.metrics, run.params, run.tags = [], {}, {}
+        if run.end is None:
+            return
+        if run.wronged and not wronged:
+            self._client.delete_tag(run.run_id, "reskeras.error")
+        status, when = run.end
+        if status in _COMPLETE and run.recipe is not None and run.epochs:
+            self._draw(run, run.recipe)
+        self._client.set_terminated(run.run_id, status, end_time=_milliseconds(when))
+        run.status, run.wronged, run.end, run.over = status, wronged, None, status in _COMPLETE
+
+    def _draw(self, run: _Run, recipe: Recipe) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "architecture.svg").write_bytes(_architecture(recipe.model))
+            curve_plot(run.epochs, self._subject.objective, Path(folder, "learning_curve.svg"))
+            self._client.log_artifacts(run.run_id, folder)
+
+    def _send_batch(self, run_id: str, metrics: list[Any], **more: Any) -> None:
+        for start in range(0, max(len(metrics), 1), _BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH], **(more if start == 0 else {}))
+
+    @contextlib.contextmanager
+    def _tolerant(self, run: _Run) -> Iterator[None]:
+        """Goes on without a run that MLflow does not take any more."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code not in _REFUSALS:
+                raise
+            run.over = True
+            self.refused.append(f"{run.name} ({run.run_id}): {str(error).strip().splitlines()[0]}")
+
+    # The end
+
+    def _conclude(self) -> None:
+        assert self._conclusion is not None
+        for rank, record in enumerate(leaderboard(list(self._records.values()), self._subject.objective)[:_RANKED], start=1):
+            run = self._runs[_key(record.number)]
+            with self._tolerant(run):
+                self._send_batch(run.run_id, _metrics({"rank": rank}, record.epochs, self._last))
+        test = {f"test_{name}": value for name, value in (self._conclusion.test or {}).items()}
+        self._send_batch(self._parent.run_id, _metrics(test, len(self._records), self._conclusion.time))
+        self._client.set_tag(self._parent.run_id, "reskeras.best_trial", str(self._conclusion.winner))
+        for name in ("report.html", "leaderboard.csv", "factors.svg", "best.yaml"):
+            if (self._directory / name).exists():
+                self._client.log_artifact(self._parent.run_id, str(self._directory / name))
+        best = (self._directory / "best.yaml").read_text(encoding="utf-8")
+        winner = next(run for run in self._runs.values() if run.recipe is not None and dump_recipe(run.recipe) == best)
+        with self._tolerant(winner):
+            self._client.set_tag(winner.run_id, "reskeras.best", "true")
+            try:
+                log_champion(self._parent, winner.run_id, winner.name, self._directory)
+            except RequestError as error:
+                self.refused.append(f"the model: {error}")
+        for folder in (self._directory / "models").glob("trial-*"):
+            if folder.name in self._runs:
+                with self._tolerant(self._runs[folder.name]):
+                    self._client.log_artifact(self._runs[folder.name].run_id, str(folder / "model.keras"))
+
+    def _describe(self, ending: Ending | None) -> None:
+        ranked = leaderboard(list(self._records.values()), self._subject.objective)
+        links = {number: f"#/experiments/{self._experiment}/runs/{self._runs[_key(number)].run_id}" for number in self._records}
+        note = search_note(self._subject, ranked, links, self._parent.link, ending, self._conclusion)
+        self._client.set_tag(self._parent.run_id, "mlflow.note.content", note)
+        self._noted = time.monotonic()
+
+    def _watch(self, uri: str) -> Any:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(self._parent.run_id, resume_logging=True, tracking_uri=uri)
+        monitor.start()
+        return monitor
+
+
+def _key(number: int) -> str:
+    return f"trial-{number:04}"
+
+
+def _metrics(values: Mapping[str, float], step: int, when: float) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [Metric(name, float(value), _milliseconds(when), step) for name, value in values.items()]
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+@functools.lru_cache(maxsize=64)
+def _architecture(model: Any) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return plot(model, Path(folder, "architecture.svg")).read_bytes()

@@ -1,0 +1,102 @@
+"""The descriptions of runs: what a person reads first. Markdown, as MLflow shows it."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from reskeras.costs import cost
+from reskeras.errors import RequestError
+from tuning.events import Ending
+from tuning.journal import Conclusion, TrialRecord
+from tuning.report import last_line, percent, title
+from tuning.tracking.subject import Subject
+
+_ROWS = 15
+_MOST = 6000
+"""Characters of a failure; a tag of MLflow takes 8,000."""
+
+
+def trial_note(run_id: str, error: str | None = None) -> str:
+    """The description of a trial's run: how to have its network again, and why it failed, if it did."""
+    again = f"`reskeras train {run_id}` trains this network again; `reskeras show {run_id}` prints its spec."
+    if error is None:
+        return again
+    return f"**Failed**: {last_line(error)}\n\n```\n{error.strip()[-_MOST:]}\n```\n\n{again}"
+
+
+def search_note(
+    subject: Subject,
+    ranked: Sequence[TrialRecord],
+    links: Mapping[int, str],
+    charts: str,
+    ending: Ending | None,
+    conclusion: Conclusion | None,
+) -> str:
+    """The description of a search's run: the answer, its links, the leaderboard, and the command that repeats it.
+
+    Args:
+        subject: of the search.
+        ranked: its trials, the best first.
+        links: from the number of a trial to its run's page.
+        charts: the page of the whole search.
+        ending: how it ended; None while it runs.
+        conclusion: what it came to, once it has ended.
+    """
+    lines = [_answer(subject, ranked, ending, conclusion), ""]
+    lines += [
+        f"[The trials in charts and columns]({charts.removeprefix('/')}) · `report.html` among the artifacts has all of it",
+        "",
+    ]
+    if ranked:
+        short = subject.short
+        names = [subject.objective, *short.values(), "depth", "params", "epochs", "seconds"]
+        lines += [f"| rank | trial | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 2)]
+        lines += [_row(rank, record, links, subject) for rank, record in enumerate(ranked[:_ROWS], start=1)]
+        if len(ranked) > _ROWS:
+            lines.append(f"\nand {len(ranked) - _ROWS} more")
+        lines.append("")
+    if subject.command:
+        lines += ["Again, or on from where it was stopped:", "", f"```\n{shlex.join(subject.command)}\n```"]
+    return "\n".join(lines)
+
+
+def _answer(subject: Subject, ranked: Sequence[TrialRecord], ending: Ending | None, conclusion: Conclusion | None) -> str:
+    scored = [record for record in ranked if record.score is not None]
+    failed = f", {len(ranked) - len(scored)} failed" if len(scored) < len(ranked) else ""
+    so_far = f"{len(ranked)} trials on {subject.data['name']}{failed}"
+    if not scored:
+        reasons = sorted({last_line(record.error) for record in ranked})
+        return f"**No result yet** ({so_far})." + "".join(f" {reason}." for reason in reasons)
+    number = conclusion.winner if conclusion is not None else scored[0].number
+    best = next(record for record in scored if record.number == number)
+    found = f"**{title(best.values, subject.space)}** (trial {best.number}): {subject.objective} **{_score(subject, best)}**"
+    match ending:
+        case Ending.FINISHED if conclusion is not None:
+            tested = conclusion.test or {}
+            test = f", {percent('accuracy', tested['accuracy'])} on the test split" if "accuracy" in tested else ""
+            return f"The best of {so_far} is {found}{test}."
+        case Ending.INTERRUPTED:
+            return f"Interrupted; the same command goes on. So far the best of {so_far} is {found}."
+        case Ending.FAILED:
+            return f"The search failed. The best of {so_far} was {found}."
+        case _:
+            return f"Running. So far the best of {so_far} is {found}."
+
+
+def _row(rank: int, record: TrialRecord, links: Mapping[int, str], subject: Subject) -> str:
+    values = subject.space.point(record.values)
+    searched = [_cell(values.get(path, "")) for path in subject.short]
+    try:
+        depth = str(cost(subject.space.recipe(values).model).depth)
+    except RequestError:
+        depth = ""
+    facts = [depth, f"{record.params:,}", str(record.epochs), f"{record.seconds:.1f}"]
+    cells = [str(rank), f"[{record.number}]({links[record.number]})", _score(subject, record), *searched, *facts]
+    return f"| {' | '.join(cells)} |"
+
+
+def _score(subject: Subject, record: TrialRecord) -> str:
+    return "failed" if record.status == "failed" else percent(subject.objective, record.score)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

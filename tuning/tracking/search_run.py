@@ -1,0 +1,144 @@
+"""The run of a search itself: where it stands in a store, found again or made."""
+
+import hashlib
+import json
+import os
+from functools import cached_property
+from typing import Any
+
+from tuning.tracking.saved_view import saved_view, view_tag
+from tuning.tracking.store import artifact_location, knows_views, open_store, view_link
+from tuning.tracking.subject import Subject
+
+
+class SearchRun:
+    """Opens a store, and finds or makes the run of a search in it.
+
+    Its experiment is that of `MLFLOW_EXPERIMENT_ID` or `MLFLOW_EXPERIMENT_NAME`, else one named like the data.
+
+    Args:
+        uri: of the store.
+        subject: of the search.
+        caller: id of a run that the caller has active. Where it is in this store it becomes the search's own run, which the caller
+            ends; where it is another search's already, the search's run is made below it.
+
+    Attributes:
+        name: of the search.
+        client: of MLflow.
+        experiment: id.
+        run_id: of the search's run.
+        children: MLflow's runs of trials and final trainings that earlier sittings left, oldest first.
+        link: the page of this search, below the server's address.
+    """
+
+    def __init__(self, uri: str, subject: Subject, caller: str | None) -> None:
+        self._subject, self.name = subject, subject.name
+        self.client = open_store(uri)
+        active = self._active(caller)
+        self.experiment: str = active.info.experiment_id if active is not None else self._found_experiment(uri)
+        found = self._found_runs()
+        self.children = [run for run in found if run.data.tags["reskeras.kind"] != "search"]
+        own = [run for run in found if run.data.tags["reskeras.kind"] == "search"]
+        self._callers = False
+        """Whether the caller ends it."""
+        if own:
+            self.run_id: str = own[0].info.run_id
+            self._callers = active is not None and self.run_id == active.info.run_id
+            if not self._callers:
+                self.client.update_run(self.run_id, status="RUNNING")
+        else:
+            self.run_id = self._made(active)
+        self._tell()
+        views = knows_views(uri)
+        self.link = view_link(self.experiment, subject.search_id, subject.objective, views=views)
+        if views:
+            self.client.set_experiment_tag(self.experiment, view_tag(subject.search_id), saved_view(subject))
+
+    def end(self, status: str, when: int) -> None:
+        """Ends it, at a time in milliseconds since 1970."""
+        if not self._callers:
+            self.client.set_terminated(self.run_id, status, end_time=when)
+
+    @cached_property
+    def dataset(self) -> Any:
+        """The data, as MLflow's `DatasetInput`."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = self._subject.data
+        dataset = Dataset(
+            name=data["name"],
+            digest=hashlib.sha256(self._subject.digest.encode()).hexdigest()[:8],  # as short as MLflow's own
+            source_type="reskeras",
+            source=json.dumps({"data": data["source"], "digest": self._subject.digest}),
+            profile=json.dumps({"images": data["sizes"], "image_shape": data["image_shape"], "classes": data["classes"]}),
+        )
+        return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+    def _active(self, run_id: str | None) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run_id) if run_id else None
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None  # of another store
+
+    def _found_experiment(self, uri: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):  # which `mlflow.set_experiment` sets too
+            return given
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self._subject.data["name"]
+        if (found := self.client.get_experiment_by_name(name)) is not None:
+            return str(found.experiment_id)
+        try:
+            return str(self.client.create_experiment(name, artifact_location=artifact_location(uri)))
+        except MlflowException:
+            if (found := self.client.get_experiment_by_name(name)) is None:
+                raise
+            return str(found.experiment_id)  # another search was quicker
+
+    def _found_runs(self) -> list[Any]:
+        runs: list[Any] = []
+        page = None
+        while page is None or page.token:
+            query = f"tags.`reskeras.search_id` = '{self._subject.search_id}'"
+            page = self.client.search_runs([self.experiment], query, page_token=page and page.token)
+            runs += page
+        return sorted(runs, key=lambda run: run.info.start_time)
+
+    def _made(self, active: Any) -> str:
+        from mlflow.entities import RunTag
+        from mlflow.tracking.context.registry import resolve_tags
+
+        subject = self._subject
+        self._callers = active is not None and "reskeras.search_id" not in active.data.tags
+        if self._callers:
+            tags = [RunTag(name, value) for name, value in subject.tags("search").items()]
+            self.client.log_batch(active.info.run_id, tags=tags)
+            return str(active.info.run_id)
+        made = resolve_tags(subject.tags("search") | {"mlflow.source.name": "reskeras tune"})  # adds the user and the commit
+        if active is not None:
+            made["mlflow.parentRunId"] = active.info.run_id
+        start = int(subject.started * 1000)
+        return str(self.client.create_run(self.experiment, start_time=start, run_name=subject.name, tags=made).info.run_id)
+
+    def _tell(self) -> None:
+        """What is searched; again in each sitting, for an earlier one may not have come to it."""
+        from mlflow.entities import Param
+
+        subject = self._subject
+        params = {
+            "oracle": subject.oracle,
+            "objective": subject.objective,
+            "epochs": subject.epochs,
+            "seed": subject.seed,
+            "data": subject.data["name"],
+            "data_source": subject.data["source"],
+            "data_digest": subject.digest,
+        }
+        self.client.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in params.items()])
+        self.client.log_inputs(self.run_id, [self.dataset])
+        self.client.log_text(self.run_id, subject.space.dump(), "space.yaml")
+        self.client.log_dict(self.run_id, subject.data, "data.json")

@@ -1,0 +1,56 @@
+"""What a search is about, from the first line of its journal, as MLflow is told."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import reskeras
+from tuning.space import Range, parse_space
+
+
+class Subject:
+    """The facts of a search.
+
+    Args:
+        header: of its journal.
+
+    Attributes:
+        space: what is searched.
+        data: facts of the data: `name`, `source`, `class_names`, `image_shape`, `classes`, `sizes`.
+        digest: of the data.
+        short: from a path to its short name.
+        log_axes: from a short name to that of its logarithm, for what is searched on a logarithmic scale; MLflow draws linear axes.
+    """
+
+    def __init__(self, header: Mapping[str, Any]) -> None:
+        about = header["about"]
+        self.space = parse_space(json.loads(json.dumps(header["space"])), where="journal.jsonl")
+        self.search_id: str = header["search_id"]
+        self.name: str = about["name"]
+        self.oracle: str = header["oracle"]
+        self.objective: str = header["objective"]
+        self.seed: int = header["seed"]
+        self.epochs: int = about["epochs"]
+        self.started: float = about["started"]
+        self.command: list[str] = about["command"]
+        self.data: dict[str, Any] = about["data"]
+        self.digest: str = header["data"]
+        self.short = self.space.short_names()
+        logarithmic = [path for path, item in self.space.vary.items() if isinstance(item, Range) and item.log]
+        self.log_axes = {self.short[path]: f"log10_{self.short[path]}" for path in logarithmic}
+
+    def tags(self, kind: str) -> dict[str, str]:
+        """By which the runs of this search are found; kind is `search`, `trial` or `final`."""
+        return {
+            "reskeras.kind": kind,
+            "reskeras.search_id": self.search_id,
+            "reskeras.search": self.name,
+            "reskeras.objective": self.objective,
+            "reskeras.version": reskeras.__version__,
+        }
+
+    def params(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What was searched, of a trial's values, by short name, with the logarithms that charts need."""
+        found = {self.short[path]: value for path, value in self.space.point(values).items()}
+        return found | {log: math.log10(found[short]) for short, log in self.log_axes.items() if short in found}
