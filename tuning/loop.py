@@ -16,6 +16,7 @@ from tuning.events import Listener, Result, Search, Trial
 from tuning.executor import DiskFull, Ended, Executor, Lost, Reported
 from tuning.factors import factor_plot
 from tuning.journal import Conclusion, Dropped, EpochRecord, Final, FinalEpoch, Journal, Started, TrialRecord
+from tuning.kept import Keep, Kept
 from tuning.limits import Limits
 from tuning.recipes import final_recipe, trial_recipe
 from tuning.report import last_line, leaderboard, scores_by_trial, write_leaderboard
@@ -81,9 +82,11 @@ class Loop:
         limits: Limits,
         strategy: Strategy,
         budget: Budget,
+        keep: Keep,
     ) -> None:
         self.search, self.oracle, self.journal, self.listeners = search, oracle, journal, listeners
         self.executor, self.limits, self.strategy, self.budget = executor, limits, strategy, budget
+        self._kept = Kept(search.directory, keep, search.objective)
         self._suggested = 0
         self._numbers: dict[str, int] = {}
         """From Keras Tuner's ids, which count what was dropped too, to the numbers of trials."""
@@ -178,6 +181,7 @@ class Loop:
                 case _:
                     pass
         self.journal.history.clear()
+        self._kept.recall(self._records.values())
         self._interrupted.extend(running.values())
 
     def _recalled(self, values: Mapping[str, Any]) -> Any:
@@ -348,7 +352,7 @@ class Loop:
         self._reached = self._reached or reached
         if last or reached or (running.stops_at is not None and epoch.number >= running.stops_at):
             found = TrialRecord(number=running.trial.number, values={}, status="completed", score=score, metrics=epoch.metrics)
-            return Verdict.KEEP if self._leads(found) else Verdict.END
+            return Verdict.KEEP if self._leads(found) or self._kept.wants(found) else Verdict.END
         if self._reached or self._late():
             running.paused = True
             return Verdict.PAUSE
@@ -380,8 +384,10 @@ class Loop:
             peak_memory=outcome.peak_memory,
             parent=trial.parent,
         )
-        if not trial.final and self._leads(record):
-            self._adopt(running)
+        if not trial.final:
+            self._kept.add(record, running.job.model, dump_recipe(running.job.recipe))
+            if self._leads(record):
+                self._adopt(running)
         self._end(running, record)
 
     def _fail(self, running: _Running, error: str) -> None:

@@ -17,6 +17,7 @@ from tuning.devices import check_strategy
 from tuning.events import Ending, Listener, Result, Search
 from tuning.executor import Executor, InProcess, Processes, disk_full
 from tuning.journal import Journal, lock_of
+from tuning.kept import Keep
 from tuning.limits import Limits
 from tuning.loop import Budget, FinalPlan, Loop, disk_is_full, write
 from tuning.oracles import make_oracle
@@ -43,6 +44,7 @@ def tune(
     workers: int | None = None,
     strategy: Strategy = Strategy.NONE,
     limits: Limits = Limits(),  # noqa: B008  a frozen value
+    keep: Keep = Keep(),  # noqa: B008  a frozen value
     executor: Executor | None = None,
     command: Sequence[str] = (),
     listeners: Sequence[Listener] = (),
@@ -71,6 +73,7 @@ def tune(
         workers: how many child processes run trials at once; None runs them one by one in this process.
         strategy: the devices of one trial (docs/devices.md).
         limits: networks above them are not run, nor counted.
+        keep: which trials' models are kept in `DIRECTORY/models`, beside the best one's.
         executor: where trials run, in place of `workers`; it is closed at the end.
         command: the words of the command line that repeat this search, for its reports.
         listeners: told what happens.
@@ -151,7 +154,7 @@ def tune(
                 listener.search_started(search)
             end = None if minutes is None else time.monotonic() + 60 * minutes
             budget = Budget(trials=trials, end=end, target=target)
-            loop = Loop(search, chooser, journal, listeners, executor, limits, strategy, budget)
+            loop = Loop(search, chooser, journal, listeners, executor, limits, strategy, budget, keep)
             loop.run()
             result = loop.conclude(FinalPlan(epochs=final_epochs, top=final_top, seeds=final_seeds))
             ending = Ending.FINISHED

@@ -25,11 +25,13 @@ from reskeras.spec import PRECISIONS, image_shape
 from tuning.events import Listener, Result, Trial
 from tuning.insight import what_mattered
 from tuning.journal import Journal, TrialRecord
+from tuning.kept import Keep
 from tuning.limits import Limits
 from tuning.machine import safe_memory, warm_up
 from tuning.report import leaderboard, percent, scores_by_trial, title
 from tuning.settings import DEFAULT_ORACLE, OBJECTIVES, ORACLES, Strategy
 from tuning.space import Space, default_space, load_space
+from tuning.tensorboard import TensorBoard
 from tuning.tracking import Tracker
 from tuning.tracking import tracking_uri as resolve_uri
 
@@ -81,6 +83,12 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
     type=COUNT,
     help="nor one that trains in more bytes (4G)  [default: what is safe on this machine, none with --ray]",
 )
+@click.option("--keep-models", default="best", show_default=True, help="whose models are kept: best, top:K or all")
+@click.option(
+    "--keep-bytes", type=COUNT, default="2G", show_default=True, help="how large these may be together; the worst go first"
+)
+@click.option("--system-metrics", is_flag=True, help="let MLflow sample the load of processor, memory and GPU")
+@click.option("--tensorboard", is_flag=True, help="also write what TensorBoard reads, to searches/NAME/tensorboard")
 @click.option("--tracking-uri", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def tune(
@@ -105,6 +113,10 @@ def tune(
     max_params: int | None,
     max_macs: int | None,
     max_memory: int | None,
+    keep_models: str,
+    keep_bytes: int,
+    system_metrics: bool,
+    tensorboard: bool,
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
@@ -119,6 +131,7 @@ def tune(
     console.print(f"reskeras {reskeras.__version__} · loading TensorFlow, Keras Tuner and MLflow ...", style="dim", highlight=False)
     searched = load_space(space) if space is not None else None
     uri = resolve_uri(tracking_uri)
+    keep = Keep.parse(keep_models, keep_bytes)
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
         raise reskeras.RequestError(f"--name {name!r}: a name is one word of up to 100 letters, digits, '_', '-' and '.'")
     for option, number in (("minutes", minutes), ("target", target)):
@@ -173,11 +186,17 @@ def tune(
             executor=executor,
             strategy=Strategy(strategy),
             limits=limits,
+            keep=keep,
             command=["reskeras", *sys.argv[1:]],
             listeners=[
                 interrupts,
                 Progress(console),
-                Tracker(uri, on_problem=lambda text: console.print(f"warning: {text}", style="yellow", highlight=False)),
+                *([TensorBoard()] if tensorboard else []),
+                Tracker(
+                    uri,
+                    on_problem=lambda text: console.print(f"warning: {text}", style="yellow", highlight=False),
+                    system_metrics=system_metrics,
+                ),
             ],
         )
     except KeyboardInterrupt:
