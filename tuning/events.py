@@ -83,6 +83,8 @@ class Result:
 
     dropped: Mapping[str, int]
     """How many points were not run, by the reason."""
+    importances: Mapping[str, float]
+    """What `tuning.insight.importances` says of the trials."""
 
     @property
     def final(self) -> TrialRecord | None:

@@ -3,9 +3,9 @@
 import math
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,11 @@ from reskeras.drawing.canvas import BLUE, BODY, FAINT, FONT, GREY, INK, PAPER, R
 from reskeras.drawing.solids import HIGHLIGHT
 from reskeras.errors import RequestError
 from reskeras.plotting import save
-from tuning.insight import categories, importances, scored, searched
+from tuning.insight import importances, scored, searched, strip
 from tuning.journal import TrialRecord
 from tuning.report import leaderboard
-from tuning.settings import OBJECTIVES, sign
+from tuning.scales import Scale, limits, marks, scale_of
+from tuning.settings import OBJECTIVES
 from tuning.space import Range, Space
 
 Array = npt.NDArray[np.float64]
@@ -25,9 +26,8 @@ Array = npt.NDArray[np.float64]
 _WIDE, _TALL = 8.64, 2.5
 """Of the page and of a row of panels, in inches: the width of a README."""
 
-_STRIP = 8
-"""So many whole numbers, or fewer, stand beside each other as words do."""
-
+_CROWD = 1000
+"""More trials than these are drawn as an image of their points, also in an SVG, which would be of many megabytes."""
 
 _FEW = 4
 """Fewer trials than these have no middle half."""
@@ -44,16 +44,13 @@ _FAILED: dict[str, Any] = {"linestyle": "none", "marker": "|", "markersize": 7, 
 _STAR: dict[str, Any] = {"linestyle": "none", "marker": "*", "color": HIGHLIGHT}
 
 
-class _Scale(NamedTuple):
-    """How scores become heights: up is better, and the good end has the room."""
-
-    height: Callable[[Array], Array]
-    marks: Sequence[float]
-    """Scores that can be written at the axis."""
-    write: Callable[[float], str]
-
-
-def factor_plot(records: Sequence[TrialRecord], space: Space, objective: str, path: str | os.PathLike[str]) -> Path:
+def factor_plot(
+    records: Sequence[TrialRecord],
+    space: Space,
+    objective: str,
+    path: str | os.PathLike[str],
+    shares: Mapping[str, float] | None = None,
+) -> Path:
     """Draws each searched factor against the score into an .svg or .png file, whose path it returns.
 
     One panel per factor, the most important first: every trial as a point (lighter where it was stopped early), the medians with
@@ -66,20 +63,21 @@ def factor_plot(records: Sequence[TrialRecord], space: Space, objective: str, pa
         space: what was searched.
         objective: one of `tuning.settings.OBJECTIVES`.
         path: of the picture.
+        shares: what `importances` says of these trials; None has it asked here.
 
     Raises:
         RequestError: another suffix, a folder that does not exist, a file that cannot be written, or no trial has a score.
     """
     if not scored(records):
         raise RequestError(f"{path}: nothing to draw: no trial has a score")
-    return save(path, lambda: _figure(records, space, objective))
+    known = importances(records, space, objective) if shares is None else shares
+    return save(path, lambda: _figure(records, space, objective, known))
 
 
-def _figure(records: Sequence[TrialRecord], space: Space, objective: str) -> Any:
+def _figure(records: Sequence[TrialRecord], space: Space, objective: str, shares: Mapping[str, float]) -> Any:
     from matplotlib.figure import Figure
 
     trials = scored(records)
-    shares = importances(records, space, objective)
     paths = list(shares) or list(space.vary)
     across = min(2, len(paths))
     down = math.ceil(len(paths) / across)
@@ -94,9 +92,9 @@ def _figure(records: Sequence[TrialRecord], space: Space, objective: str) -> Any
     if not shares:
         facts.append("too few, or too alike, to tell how much each factor matters")
     page.text(0.014, 1 - 0.43 / tall, "  ·  ".join(facts), **_font(BODY, GREY), va="center")
-    scale = _scale(objective, np.array([record.score for record in trials]))
+    scale = scale_of(objective, np.array([record.score for record in trials]))
     heights = scale.height(np.array([record.score for record in trials]))
-    low, high = _limits(heights)
+    low, high = limits(heights)
     for axes, factor in zip(grid.flat, paths, strict=False):
         _panel(axes, records, space, objective, factor, scale, low)
         _title(axes, space, factor, shares.get(factor))
@@ -104,29 +102,30 @@ def _figure(records: Sequence[TrialRecord], space: Space, objective: str) -> Any
         axes.set_axis_off()
     room = 0.06 * (high - low)
     grid[0, 0].set_ylim(low - 2.2 * room, high + 1.4 * room)
-    _marks(grid[0, 0], scale, low, high)
+    kept = marks(scale, low, high)
+    grid[0, 0].set_yticks([height for height, _ in kept], [written for _, written in kept])
     _legend(page, trials, failed=bool(failed), below=bool((heights < low).any()))
     return page
 
 
-def _panel(axes: Any, records: Sequence[TrialRecord], space: Space, objective: str, path: str, scale: _Scale, low: float) -> None:
+def _panel(axes: Any, records: Sequence[TrialRecord], space: Space, objective: str, path: str, scale: Scale, low: float) -> None:
     points = [(record, found[path]) for record in records if path in (found := searched(record, space))]
     known = {record.number for record in scored(records)}
     shown = [(record, value) for record, value in points if record.number in known]
     lost = [value for record, value in points if record.number not in known]
     heights = scale.height(np.array([record.score for record, _ in shown]))
     values = [value for _, value in shown]
-    item, strip = space.vary[path], _strip(space, path)
+    item, places = space.vary[path], strip(space, path)
     axes.set_axisbelow(True)
     axes.grid(visible=True, axis="y", color="#e8ebee", linewidth=0.7)
-    if strip is not None:
-        order = {str(value): place for place, value in enumerate(strip)}
+    if places is not None:
+        order = {str(value): place for place, value in enumerate(places)}
         x = np.array([order[str(value)] for value in values], dtype=float)
         _bars(axes, x, heights, low)
         # Beside each other in the order of their age, so that no two hide each other and the picture is always the same.
         x = x + np.array([_aside(place, x) for place in range(len(x))])
-        axes.set_xlim(-0.6, len(strip) - 0.4)
-        axes.set_xticks(range(len(strip)), [_wrapped(value) for value in strip])
+        axes.set_xlim(-0.6, len(places) - 0.4)
+        axes.set_xticks(range(len(places)), [_wrapped(value) for value in places])
         below = np.array([order[str(value)] for value in lost], dtype=float)
         ticks = below + np.array([_aside(place, below) for place in range(len(below))])
     else:
@@ -150,12 +149,13 @@ def _panel(axes: Any, records: Sequence[TrialRecord], space: Space, objective: s
 
 def _dots(axes: Any, x: Array, heights: Array, records: Sequence[TrialRecord], best: int, low: float) -> None:
     """The trials; `best` is the number of the best one."""
+    crowd = len(records) > _CROWD
     star = np.array([record.number == best for record in records], dtype=bool)
     whole = np.array([record.status == "completed" for record in records], dtype=bool)
     for below in (False, True):
         for look, those in ((_WHOLE, whole), (_STOPPED, ~whole)):
             here = those & ~star & ((heights < low) == below)
-            axes.plot(x[here], np.maximum(heights[here], low), marker="v" if below else "o", zorder=3, **look)
+            axes.plot(x[here], np.maximum(heights[here], low), marker="v" if below else "o", zorder=3, rasterized=crowd, **look)
     axes.plot(x[star], heights[star], markersize=12, markeredgecolor="white", markeredgewidth=0.8, zorder=5, **_STAR)
 
 
@@ -181,19 +181,6 @@ def _band(axes: Any, x: Array, heights: Array, *, log: bool, low: float) -> None
     places = np.exp(places) if log else places
     axes.fill_between(places, spread[0], spread[2], color=BLUE.front, linewidth=0, zorder=1)
     axes.plot(places, spread[1], color=INK, linewidth=1.4, zorder=2)
-
-
-def _strip(space: Space, path: str) -> list[Any] | None:
-    """The values that stand beside each other, in their order; None for numbers on an axis."""
-    if (words := categories(space, path)) is not None:
-        return list(words)
-    item = space.vary[path]
-    if isinstance(item, tuple):
-        return sorted(item)
-    if item.log or not space.is_whole(path):
-        return None
-    numbers = range(int(item.low), int(item.high) + 1, int(item.step or 1))
-    return list(numbers) if len(numbers) <= _STRIP else None
 
 
 def _title(axes: Any, space: Space, path: str, share: float | None) -> None:
@@ -225,44 +212,6 @@ def _legend(page: Any, trials: Sequence[TrialRecord], *, failed: bool, below: bo
         handles=handles, loc="lower center", ncols=len(handles), frameon=False, prop=font, labelcolor=GREY, handletextpad=0.4,
         bbox_to_anchor=(0.53, 0.0),
     )  # fmt: skip
-
-
-def _scale(objective: str, scores: Array) -> _Scale:
-    if OBJECTIVES[objective] == "max" and ((scores >= 0) & (scores <= 1)).all():
-        errors = 1 - scores
-        # One that makes no error at all stands as far above the next as halving the error takes it.
-        least = float(errors[errors > 1e-9].min(initial=1.0)) / 2
-        tenths = [1 - digit * 10.0**-power for power in range(1, 7) for digit in (5, 3, 2, 1)]
-        marks = [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, *tenths, *([1.0] if (errors <= 1e-9).any() else [])]
-        return _Scale(lambda s: -np.log10(np.maximum(1 - s, least)), sorted(set(np.round(marks, 9))), lambda s: f"{100 * s:.6g} %")
-    if OBJECTIVES[objective] == "min" and (scores > 0).all():
-        marks = [digit * 10.0**power for power in range(-7, 8) for digit in (5, 3, 2, 1)]
-        return _Scale(lambda s: -np.log10(s), marks, lambda s: f"{s:.6g}")
-    low, high = float(scores.min()), float(scores.max())
-    from matplotlib.ticker import MaxNLocator
-
-    return _Scale(lambda s: sign(objective) * s, list(MaxNLocator(6).tick_values(low, high)), lambda s: f"{s:.6g}")
-
-
-def _limits(heights: Array) -> tuple[float, float]:
-    """From the least to the best; without what is more than three times as far below the best as the median."""
-    high, middle = float(heights.max()), float(np.median(heights))
-    low = float(heights.min())
-    if high > middle:
-        low = max(low, high - 3 * (high - middle))
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _marks(axes: Any, scale: _Scale, low: float, high: float) -> None:
-    """As many round scores at the axis as have room, the best ones first."""
-    kept: list[tuple[float, float]] = []
-    for mark in scale.marks if scale.height(np.array([0.1]))[0] > scale.height(np.array([0.2]))[0] else reversed(scale.marks):
-        height = float(scale.height(np.array([mark]))[0])
-        if low - 0.02 * (high - low) <= height <= high + 0.08 * (high - low) and all(
-            abs(height - other) > 0.09 * (high - low) for _, other in kept
-        ):
-            kept.append((mark, height))
-    axes.set_yticks([height for _, height in kept], [scale.write(mark) for mark, _ in kept])
 
 
 def _numbers_below(axes: Any, item: Range, *, whole: bool) -> None:

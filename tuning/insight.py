@@ -28,6 +28,10 @@ FEWEST = 8
 
 _ENOUGH = 20
 _TREES, _FOLDS, _REPEATS, _DRAWS = 60, 5, 2, 10
+_MOST = 1000
+"""Trials that a forest learns from: more change a share by a tenth at most, and take their time."""
+_STRIP = 8
+"""So many whole numbers, or fewer, stand beside each other as words do."""
 _NEAR = 0.05
 """How near an end of its range a value counts as at it, as a share of the range."""
 
@@ -73,6 +77,19 @@ def categories(space: Space, path: str) -> tuple[Any, ...] | None:
     return None if isinstance(item, Range) or _numbers(item) else item
 
 
+def strip(space: Space, path: str) -> list[Any] | None:
+    """The values that stand beside each other, in their order; None for numbers on an axis."""
+    if (words := categories(space, path)) is not None:
+        return list(words)
+    item = space.vary[path]
+    if isinstance(item, tuple):
+        return sorted(item)
+    if item.log or not space.is_whole(path):
+        return None
+    numbers = range(int(item.low), int(item.high) + 1, int(item.step or 1))
+    return list(numbers) if len(numbers) <= _STRIP else None
+
+
 def importances(records: Sequence[TrialRecord], space: Space, objective: str) -> dict[str, float]:
     """Each factor's share in what makes one trial of this search rank before another, largest first.
 
@@ -89,7 +106,7 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
     looks smaller than it is; ask a random search for importance.
 
     Args:
-        records: trials of one search; those without a score are left out.
+        records: trials of one search; those without a score are left out. Of more than a thousand an even choice is asked.
         space: what was searched.
         objective: one of `tuning.settings.OBJECTIVES`.
 
@@ -99,6 +116,8 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
         of 24 searches in which nothing matters 6 had more with 10 trials, 1 with 20).
     """
     trials = scored(records)
+    if len(trials) > _MOST:
+        trials = [trials[place] for place in np.linspace(0, len(trials) - 1, _MOST).astype(int)]
     ranks = _ranks(np.array([-sign(objective) * (record.score or 0.0) for record in trials]))
     if len(trials) < FEWEST or np.ptp(ranks) == 0:
         return {}
@@ -169,15 +188,24 @@ def first_choice(space: Space) -> str | None:
     return "block.kind" if "block.kind" in words else next(iter(words), None)
 
 
-def what_mattered(records: Sequence[TrialRecord], space: Space, objective: str) -> "list[Text]":
-    """What a search taught, for a terminal: at most 12 lines of at most 80 columns; none where no trial has a score."""
+def what_mattered(
+    records: Sequence[TrialRecord], space: Space, objective: str, shares: Mapping[str, float] | None = None
+) -> "list[Text]":
+    """What a search taught, for a terminal: at most 12 lines of at most 80 columns; none where no trial has a score.
+
+    Args:
+        records: trials of one search.
+        space: what was searched.
+        objective: one of `tuning.settings.OBJECTIVES`.
+        shares: what `importances` says of these trials; None has it asked here.
+    """
     from rich.text import Text
 
     trials = scored(records)
     if not trials:
         return []
     lines = [Text(f"what mattered for {objective}, by {len(trials)} trials", style="bold")]
-    shares = importances(records, space, objective)
+    shares = importances(records, space, objective) if shares is None else shares
     if shares and len(trials) < _ENOUGH:
         lines[0].append(", few, so roughly", style="dim")
     if not shares:

@@ -15,6 +15,7 @@ from reskeras.train import Epoch
 from tuning.events import Listener, Result, Search, Trial
 from tuning.executor import DiskFull, Ended, Executor, Lost, Reported
 from tuning.factors import factor_plot
+from tuning.insight import importances
 from tuning.journal import Conclusion, Dropped, EpochRecord, Final, FinalEpoch, Journal, Started, TrialRecord
 from tuning.kept import Keep, Kept
 from tuning.limits import Limits
@@ -133,7 +134,8 @@ class Loop:
             reasons = sorted({last_line(record.error) for record in ranked})
             reasons += [f"not run: {count} {reason}" for reason, count in self._dropped.items()]
             raise RuntimeError("no trial completed" + "".join(f"\n  {reason}" for reason in reasons))
-        factor_plot(ranked, self.search.space, self.search.objective, self.search.directory / "factors.svg")
+        shares = importances(ranked, self.search.space, self.search.objective)
+        factor_plot(ranked, self.search.space, self.search.objective, self.search.directory / "factors.svg", shares)
         finals = (
             self._train_finally([record for record in ranked[: plan.top] if record.score is not None], plan) if plan.epochs else ()
         )
@@ -147,6 +149,7 @@ class Loop:
             finals=tuple(sorted(finals, key=lambda final: (final.record.number != winner, final.record.number, final.repeat))),
             test=None,
             dropped=dict(self._dropped),
+            importances=shares,
         )
         repeat = next((final.repeat for final in finals if final.record is result.final), None)
         self._keep(self._again(best) if repeat is None else self._final(best, plan, repeat), result.kept.epochs)

@@ -9,6 +9,7 @@ The path is the hyperparameter's name everywhere. `*` stands for every entry of 
 
 import copy
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -178,7 +179,7 @@ class Space:
         """What the spec has where a record holds this: Keras Tuner knows booleans and lists of several types by their text."""
         item = self.vary[path]
         listed = item if isinstance(item, tuple) else ()
-        return next((value for value in listed if label(value) == label(recorded)), recorded)
+        return next((value for value in listed if _known_label(value) == _known_label(recorded)), recorded)
 
     def point(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
         """Of the values in a record those that make a network, as the spec has them; none of kinds that it is not of."""
@@ -341,6 +342,10 @@ def _draw(hp: Any, path: str, space: Space) -> Any:
 def label(value: Any) -> str:
     """The word by which a value of a list goes where Keras Tuner takes only words."""
     return value if isinstance(value, str) else str(yaml.safe_dump(value)).split("\n")[0]
+
+
+_known_label = functools.lru_cache(maxsize=1024, typed=True)(label)
+"""For the same few values asked for again and again; of scalars only."""
 
 
 def _parse_vary(given: Any) -> Vary:

@@ -216,7 +216,7 @@ def _show(result: Result, space: Space, objective: str, data: str, tracking_uri:
         output.print(text, highlight=False, soft_wrap=True, **style)
 
     output.print(_leaderboard(f"leaderboard of {result.directory}", result.trials, space, objective))
-    for text in what_mattered(result.trials, space, objective):
+    for text in what_mattered(result.trials, space, objective, result.importances):
         output.print(text)
     if result.dropped:
         line("not run: " + ", ".join(f"{count} {reason}" for reason, count in result.dropped.items()))
