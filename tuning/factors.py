@@ -150,10 +150,11 @@ def _panel(axes: Any, records: Sequence[TrialRecord], space: Space, objective: s
 def _dots(axes: Any, x: Array, heights: Array, records: Sequence[TrialRecord], best: int, low: float) -> None:
     """The trials; `best` is the number of the best one."""
     crowd = len(records) > _CROWD
+    small = {"markersize": 2.4, "alpha": 0.4} if crowd else {}
     star = np.array([record.number == best for record in records], dtype=bool)
     whole = np.array([record.status == "completed" for record in records], dtype=bool)
     for below in (False, True):
-        for look, those in ((_WHOLE, whole), (_STOPPED, ~whole)):
+        for look, those in ((_WHOLE | small, whole), (_STOPPED | small, ~whole)):
             here = those & ~star & ((heights < low) == below)
             axes.plot(x[here], np.maximum(heights[here], low), marker="v" if below else "o", zorder=3, rasterized=crowd, **look)
     axes.plot(x[star], heights[star], markersize=12, markeredgecolor="white", markeredgewidth=0.8, zorder=5, **_STAR)
@@ -166,7 +167,9 @@ def _bars(axes: Any, x: Array, heights: Array, low: float) -> None:
             continue
         first, middle, third = np.quantile(here, [0.25, 0.5, 0.75])
         axes.fill_between([place - 0.34, place + 0.34], first, third, color=BLUE.front, linewidth=0, zorder=1)
-        axes.plot([place - 0.34, place + 0.34], [middle, middle], color=INK, linewidth=1.4, zorder=2, solid_capstyle="butt")
+        axes.plot(
+            [place - 0.34, place + 0.34], [middle, middle], color=INK, linewidth=1.4, zorder=_line_order(x), solid_capstyle="butt"
+        )
 
 
 def _band(axes: Any, x: Array, heights: Array, *, log: bool, low: float) -> None:
@@ -180,7 +183,12 @@ def _band(axes: Any, x: Array, heights: Array, *, log: bool, low: float) -> None
     spread = np.array([np.quantile(np.maximum(heights[part], low), [0.25, 0.5, 0.75]) for part in parts]).T
     places = np.exp(places) if log else places
     axes.fill_between(places, spread[0], spread[2], color=BLUE.front, linewidth=0, zorder=1)
-    axes.plot(places, spread[1], color=INK, linewidth=1.4, zorder=2)
+    axes.plot(places, spread[1], color=INK, linewidth=1.4, zorder=_line_order(x))
+
+
+def _line_order(x: Array) -> int:
+    """Medians lie below the trials, unless these are a crowd that would hide them."""
+    return 4 if len(x) > _CROWD else 2
 
 
 def _title(axes: Any, space: Space, path: str, share: float | None) -> None:

@@ -66,7 +66,9 @@ def over_time(found: Findings) -> Told:
     if found.winner is not None:
         star = {"size": 14, "color": HIGHLIGHT, "line": {"color": PAPER, "width": 1}}
         traces.append(points("the winner", [found.winner], _heights(found, [found.winner]), "star", **star))
-    return _figure(traces, {"title": {"text": unit}}, _score_axis(found, low, high)), note
+    return _figure(
+        traces, {"title": {"text": unit, "font": {"size": 12}}, "rangemode": "tozero"}, _score_axis(found, low, high)
+    ), note
 
 
 def curves(found: Findings) -> Told | None:
@@ -120,7 +122,9 @@ def curves(found: Findings) -> Told | None:
             traces.append(lines(name, told, colour, 1.5, dash="dash"))
     if found.winner is not None and winner in points:
         traces.append(lines("the winner", [(_name(found, found.winner), points[winner])], HIGHLIGHT, 2.4))
-    across = {"title": {"text": "epochs trained in all"}, "tickformat": "d"}
+    across: Figure = {"title": {"text": "epochs trained in all", "font": {"size": 12}}}
+    if max(epoch for curve in every for epoch, _ in curve) <= 15:
+        across["dtick"] = 1
     return _figure(traces, across, _score_axis(found, low, high)), note
 
 
@@ -159,6 +163,7 @@ def lineage(found: Findings) -> Told | None:
         "symbol": ["star" if n == won else "circle" for n in numbers],
         "color": [HIGHLIGHT if n == won else _shade(_share(found, records[n], low, high)) for n in numbers],
         "line": {"color": PAPER, "width": 1},
+        "opacity": 1,
     }
     labels = [_label(found, records[n]) for n in numbers]
     nodes = _trace("markers+text", "", [place[n][0] for n in numbers], [-place[n][1] for n in numbers], labels, marker=marker)
@@ -167,7 +172,7 @@ def lineage(found: Findings) -> Told | None:
     generations = max(x for x, _ in place.values()) + 1
     ticks = [_epochs_of([records[n] for n in place if place[n][0] == x], x) for x in range(generations)]
     across = {"tickvals": list(range(generations)), "ticktext": ticks, "side": "top", "showline": False, "ticks": ""}
-    figure = _figure(traces, {**across, "range": [-0.08, generations - 0.2]}, {"visible": False, "range": [0.4 - row, 0.9]})
+    figure = _figure(traces, {**across, "range": [-0.08, generations - 0.2]}, {"visible": False, "range": [0.6 - row, 1.1]})
     for trace in traces:
         trace["showlegend"] = False
     figure["layout"] |= {"height": 56 + 30 * row, "margin": {"l": 10, "r": 10, "t": 34, "b": 4}, "minWidth": 190 * generations}
@@ -183,12 +188,15 @@ def parallel(found: Findings) -> Told:
     for path in found.space.vary:
         positions, ticks = _axis(path, [found.values[record.number].get(path) for record in shown], found.space)
         places.append(positions)
-        axes.append({"name": short[path], "ticks": ticks, "lacks": "not of its kind" if None in positions else ""})
+        axes.append({"name": short[path], "ticks": ticks, "lacks": ""})
     low, high = limits(_heights(found, found.scored))
     low -= 0.04 * (high - low)
     scores = [_share(found, record, low, high) for record in shown]
     places.append(scores)
-    ticks = [(_brief((height - low) / (high - low)), text) for height, text in marks(found.scale, low, high) if height <= high]
+    written = marks(found.scale, low, high)
+    ticks = [
+        (_brief((height - low) / (high - low)), text) for height, text in written if low + 0.05 * (high - low) <= height <= high
+    ]
     axes.append({"name": found.objective, "ticks": ticks, "lacks": "failed" if None in scores else ""})
     colours = [_shade(score) for score in scores]
     lines = [[record.number, *rest] for record, *rest in zip(shown, colours, *places, strict=True)]
@@ -283,7 +291,7 @@ def _trace(mode: str, name: str, xs: Iterable[Any], ys: Iterable[Any], texts: Se
 def _score_axis(found: Findings, low: float, high: float) -> Figure:
     room, written = 0.06 * (high - low), marks(found.scale, low, high)
     return {
-        "title": {"text": found.objective, "standoff": 14},
+        "title": {"text": found.objective, "standoff": 14, "font": {"size": 12}},
         "tickvals": [_brief(height) for height, _ in written],
         "ticktext": [text for _, text in written],
         "range": [_brief(low - 2.2 * room), _brief(high + 1.4 * room)],

@@ -229,7 +229,7 @@ def _importance(found: Findings) -> str:
         f"<td>{100 * share:.0f} %</td></tr>"
         for path, share in found.shares.items()
     )
-    doubt = "a third" if count < 15 else "a quarter" if count < 30 else "a tenth"
+    doubt = "a third" if count < 20 else "a quarter" if count < 40 else "a tenth"
     note = (
         "Each factor's share in what makes one trial rank before another (permutation importance in a forest of trees). "
         f"With {count:,} trials a large share moves by about {doubt} from search to search."
