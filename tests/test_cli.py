@@ -146,7 +146,7 @@ def test_the_main_job(tmp_path: Path) -> None:
     assert sum(entry["kind"] == "trial" and entry["status"] != "failed" for entry in entries) == 20
     (conclusion,) = [entry for entry in entries if entry["kind"] == "conclusion"]
     assert conclusion["test"]["accuracy"] >= 0.98
-    for file in ("best.yaml", "best.keras", "leaderboard.csv", "space.yaml"):
+    for file in ("best.yaml", "best.keras", "leaderboard.csv", "report.html", "space.yaml"):
         assert Path("searches/digits", file).exists()
     assert dataclasses.is_dataclass(reskeras.load_spec("searches/digits/best.yaml"))
     assert os.path.getsize("mlflow.db") > 0

@@ -21,6 +21,7 @@ from tuning.kept import Keep, Kept
 from tuning.limits import Limits
 from tuning.recipes import final_recipe, trial_recipe
 from tuning.report import last_line, leaderboard, scores_by_trial, write_leaderboard
+from tuning.report_page import write_report
 from tuning.settings import Strategy, sign
 from tuning.trial import Job, LastJob, Outcome, Parent, Verdict
 
@@ -159,6 +160,7 @@ class Loop:
             self.journal.add(self._conclusion)
             for leftover in self.search.directory.glob(".trial-*.keras"):
                 leftover.unlink()
+        write_report(self.search.directory / "report.html", Journal(self.journal.path), self.search.space, shares)
         return dataclasses.replace(result, test=self._conclusion.test)
 
     # From the journal

@@ -177,7 +177,7 @@ def lineage(found: Findings) -> Told | None:
         trace["showlegend"] = False
     figure["layout"] |= {"height": 56 + 30 * row, "margin": {"l": 10, "r": 10, "t": 34, "b": 4}, "minWidth": 190 * generations}
     alone = sum(record.parent is None and record.number not in children for record in found.ranked)
-    note = f"{alone:,} trials that nobody grew out of are left out." if alone else ""
+    note = f"Left out: {alone:,} that nobody grew out of." if alone else ""
     return figure, note + (f" The best {drawn} of {len(families)} families are shown." if drawn < len(families) else "")
 
 

@@ -59,7 +59,10 @@ def write_report(path: Path, journal: Journal, space: Space, shares: Mapping[str
     }
     template = importlib.resources.files("tuning").joinpath("report_page.html").read_text(encoding="utf-8")
     # In one go: what is filled in is not looked at again, whatever it says.
-    path.write_text(re.sub(r"\{\{(\w+)\}\}", lambda match: fills[match[1]], template), encoding="utf-8")
+    text = re.sub(r"\{\{(\w+)\}\}", lambda match: fills[match[1]], template)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _sections(found: Findings, figures: Mapping[str, Told | None], lines: Told | None) -> Iterator[str]:

@@ -58,7 +58,8 @@ def tune(
     Args:
         space: what to search; its network is fitted to the data's image shape and number of classes.
         data: trained on `train`, compared on `val`; `test` is used once, for the winner, at the end.
-        directory: of the search's files: `journal.jsonl`, `space.yaml`, `leaderboard.csv`, `best.yaml`, `best.keras`.
+        directory: of the search's files: `journal.jsonl`, `space.yaml`, `leaderboard.csv`, `best.yaml`, `best.keras`,
+            `report.html`, `factors.svg`.
         oracle: one of `tuning.settings.ORACLES`.
         trials: how many in all, those of earlier sittings counted; None leaves it to `minutes`, `target` or the oracle.
         epochs: of each trial (at most); the space's own number where it is None.

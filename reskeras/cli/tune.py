@@ -123,8 +123,8 @@ def tune(
     """Search for the best network on a data set: depth, block kind, place of batch norm, learning rate.
 
     SPACE.yaml is a spec with a `vary:` section; without one a default space for the data is searched. Leaves best.yaml,
-    best.keras, leaderboard.csv, factors.svg, space.yaml and journal.jsonl in searches/NAME, and every trial in MLflow. Called
-    again, it goes on where it was stopped.
+    best.keras, leaderboard.csv, report.html with all its figures, factors.svg, space.yaml and journal.jsonl in searches/NAME, and
+    every trial in MLflow. Called again, it goes on where it was stopped.
     """
     interrupts = _Interrupts()
     console = Console(stderr=True, markup=False)
@@ -232,7 +232,7 @@ def _show(result: Result, space: Space, objective: str, data: str, tracking_uri:
     line(f"  train it again  reskeras train {result.directory}/best.yaml --data {data}")
     line(f"  use it          keras.models.load_model('{result.directory}/best.keras')")
     line("  compare trials  reskeras ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else ""))
-    line(f"  what mattered   {result.directory}/factors.svg")
+    line(f"  look at it all  {result.directory}/report.html")
 
 
 def _finals(result: Result, objective: str) -> list[str]:
