@@ -30,6 +30,8 @@ from tuning.tracking.subject import Subject
 
 _STATUS = {Ending.FINISHED: "FINISHED", Ending.FAILED: "FAILED", Ending.INTERRUPTED: "KILLED"}
 _COMPLETE = ("FINISHED", "FAILED")
+_KEPT = "reskeras.kept"
+"""The tag of a trial's run that has its model."""
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
 """What MLflow answers to one call that it does not take, as when somebody has deleted the run; other errors are of the store."""
 _BATCH = 1000
@@ -59,6 +61,10 @@ class _Run:
     """With which status it ends, and when."""
     over: bool = False
     """Whether nothing more is to be sent."""
+    kept: bool = False
+    """Whether MLflow has its model."""
+    gone: bool = False
+    """Whether MLflow does not take it any more."""
 
 
 class Mirror:
@@ -90,6 +96,7 @@ class Mirror:
                 run.info.status,
                 wronged="reskeras.error" in run.data.tags,
                 over=run.info.status in _COMPLETE,
+                kept=_KEPT in run.data.tags,
             )
             for run in self._parent.children
         }
@@ -206,7 +213,7 @@ class Mirror:
         run.recipe = recipe
         if run.over:
             return
-        self._client.log_inputs(run.run_id, [self._parent.dataset])
+        self._parent.log_data(run.run_id)
         run.params = {"trial": number} | self._subject.params(self._values[number])
         run.tags["mlflow.note.content"] = trial_note(run.run_id)
         if recipe is not None:
@@ -305,7 +312,7 @@ class Mirror:
         except MlflowException as error:
             if error.error_code not in _REFUSALS:
                 raise
-            run.over = True
+            run.over = run.gone = True
             self.refused.append(f"{run.name} ({run.run_id}): {str(error).strip().splitlines()[0]}")
 
     # The end
@@ -314,26 +321,47 @@ class Mirror:
         assert self._conclusion is not None
         for rank, record in enumerate(leaderboard(list(self._records.values()), self._subject.objective)[:_RANKED], start=1):
             run = self._runs[_key(record.number)]
-            with self._tolerant(run):
-                self._send_batch(run.run_id, _metrics({"rank": rank}, record.epochs, self._last))
+            if not run.gone:
+                with self._tolerant(run):
+                    self._send_batch(run.run_id, _metrics({"rank": rank}, record.epochs, self._last))
         test = {f"test_{name}": value for name, value in (self._conclusion.test or {}).items()}
         self._send_batch(self._parent.run_id, _metrics(test, len(self._records), self._conclusion.time))
         self._client.set_tag(self._parent.run_id, "reskeras.best_trial", str(self._conclusion.winner))
         for name in ("report.html", "leaderboard.csv", "factors.svg", "best.yaml"):
             if (self._directory / name).exists():
                 self._client.log_artifact(self._parent.run_id, str(self._directory / name))
+        self._hand_over()
+        for key, run in self._runs.items():
+            model = self._directory / "models" / key / "model.keras"
+            if model.exists() != run.kept and not run.gone:
+                with self._tolerant(run):
+                    self._keep(run, model)
+
+    def _hand_over(self) -> None:
+        """The winner's model."""
         best = (self._directory / "best.yaml").read_text(encoding="utf-8")
         winner = next(run for run in self._runs.values() if run.recipe is not None and dump_recipe(run.recipe) == best)
+        if winner.gone:
+            return
         with self._tolerant(winner):
             self._client.set_tag(winner.run_id, "reskeras.best", "true")
             try:
                 log_champion(self._parent, winner.run_id, winner.name, self._directory)
             except RequestError as error:
                 self.refused.append(f"the model: {error}")
-        for folder in (self._directory / "models").glob("trial-*"):
-            if folder.name in self._runs:
-                with self._tolerant(self._runs[folder.name]):
-                    self._client.log_artifact(self._runs[folder.name].run_id, str(folder / "model.keras"))
+
+    def _keep(self, run: _Run, model: Path) -> None:
+        """Gives a trial's run its model, or takes it away where others have become better since."""
+        if model.exists():
+            self._client.log_artifact(run.run_id, str(model))
+            self._client.set_tag(run.run_id, _KEPT, "true")
+        else:
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            where = self._client.get_run(run.run_id).info.artifact_uri
+            get_artifact_repository(where, tracking_uri=self._client.tracking_uri).delete_artifacts(model.name)
+            self._client.delete_tag(run.run_id, _KEPT)
+        run.kept = model.exists()
 
     def _describe(self, ending: Ending | None) -> None:
         ranked = leaderboard(list(self._records.values()), self._subject.objective)

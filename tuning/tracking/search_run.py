@@ -59,9 +59,18 @@ class SearchRun:
         if not self._callers:
             self.client.set_terminated(self.run_id, status, end_time=when)
 
+    def log_data(self, run_id: str) -> None:
+        """Tells a run which data it had."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.log_inputs(run_id, [self._dataset])
+        except MlflowException:
+            # Of two searches that bring a store the same new data at once, one fails (MLflow 3.17: a check, then an insertion).
+            self.client.log_inputs(run_id, [self._dataset])
+
     @cached_property
-    def dataset(self) -> Any:
-        """The data, as MLflow's `DatasetInput`."""
+    def _dataset(self) -> Any:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         data = self._subject.data
@@ -139,6 +148,6 @@ class SearchRun:
             "data_digest": subject.digest,
         }
         self.client.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in params.items()])
-        self.client.log_inputs(self.run_id, [self.dataset])
+        self.log_data(self.run_id)
         self.client.log_text(self.run_id, subject.space.dump(), "space.yaml")
         self.client.log_dict(self.run_id, subject.data, "data.json")
