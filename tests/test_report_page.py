@@ -269,6 +269,7 @@ def test_hostile_names_stay_words(page: Any) -> None:
         [*story(*records), dropped, ended], about=about, data={"name": HOSTILE, "source": HOSTILE, "class_names": [HOSTILE]}
     )
     assert len(found.scripts) == 3
+    assert "<" not in found.scripts[0]
     assert not [tag for tag, _ in found.elements if tag == "img"]
     assert not [key for _, attributes in found.elements for key in attributes if key.startswith("on")]
     assert found.texts["header"].startswith(HOSTILE)

@@ -95,8 +95,9 @@ def _figure(records: Sequence[TrialRecord], space: Space, objective: str, shares
     scale = scale_of(objective, np.array([record.score for record in trials]))
     heights = scale.height(np.array([record.score for record in trials]))
     low, high = limits(heights)
+    values = [searched(record, space) for record in records]
     for axes, factor in zip(grid.flat, paths, strict=False):
-        _panel(axes, records, space, objective, factor, scale, low)
+        _panel(axes, records, values, space, objective, factor, scale, low)
         _title(axes, space, factor, shares.get(factor))
     for axes in list(grid.flat)[len(paths) :]:
         axes.set_axis_off()
@@ -108,8 +109,18 @@ def _figure(records: Sequence[TrialRecord], space: Space, objective: str, shares
     return page
 
 
-def _panel(axes: Any, records: Sequence[TrialRecord], space: Space, objective: str, path: str, scale: Scale, low: float) -> None:
-    points = [(record, found[path]) for record in records if path in (found := searched(record, space))]
+def _panel(
+    axes: Any,
+    records: Sequence[TrialRecord],
+    every: Sequence[Mapping[str, Any]],
+    space: Space,
+    objective: str,
+    path: str,
+    scale: Scale,
+    low: float,
+) -> None:
+    """One factor; `every` has the searched values of each record."""
+    points = [(record, found[path]) for record, found in zip(records, every, strict=True) if path in found]
     known = {record.number for record in scored(records)}
     shown = [(record, value) for record, value in points if record.number in known]
     lost = [value for record, value in points if record.number not in known]
