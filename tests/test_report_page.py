@@ -170,6 +170,8 @@ def test_final_trainings_decide_and_are_shown_with_their_spread(page: Any) -> No
     dashed = {name for name, trace in found.traces("curves").items() if trace["line"]["dash"] == "dash"}
     assert dashed == {"final trainings of others", "final trainings of the winner"}
     # Those of an earlier plan do not count.
+    once = Conclusion(winner=1, plan="FinalPlan(epochs=2, top=2, seeds=1)", test=None, time=155)
+    assert "96.0 % val_accuracy (final training of 2 epochs)" in page([*THREE, *finals, ended, once]).texts["answer"]
     other = Conclusion(winner=2, plan="FinalPlan(epochs=0, top=1, seeds=1)", test=None, time=160)
     assert "finals" not in page([*THREE, *finals, ended, other]).texts
 
