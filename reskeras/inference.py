@@ -1,5 +1,6 @@
 """A trained network as a function from arrays to arrays."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from reskeras.errors import RequestError
 from reskeras.folding import fold_batch_norm
+from reskeras.spec import ImageShape
 
 
 def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
@@ -51,3 +54,67 @@ def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
         return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
     return predict
+
+
+def images_of(model: keras.Model) -> ImageShape:
+    """Height, width and channels of the images that a network takes; one of vectors takes square grey images, flat.
+
+    Raises:
+        RequestError: it does not take images of one size.
+    """
+    shapes = [tuple(x.shape[1:]) for x in model.inputs]
+    match shapes:
+        case [(int(size),)] if math.isqrt(size) ** 2 == size:
+            return math.isqrt(size), math.isqrt(size), 1
+        case [(int(channels), int(height), int(width))] if _channels_first(model):
+            return height, width, channels
+        case [(int(height), int(width), int(channels))]:
+            return height, width, channels
+        case _:
+            raise RequestError(f"{model.name} takes inputs of the shapes {shapes}, which are not images of one size")
+
+
+def classifier(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
+    """A trained network as a function from images to the probabilities of classes, by a `predictor`.
+
+    Args:
+        model: a Functional model with a classifier or segmentation head, of whatever activation; of several heads (deep
+            supervision) the last one is asked.
+        batch_size: see `predictor`.
+
+    Returns:
+        A function of images [N,H,W,C] to probabilities [N,K], for masks [N,H',W',K]. Those of a softmax add up to 1, those of a
+        sigmoid do not; a single channel is the probability of class 1 of two.
+
+    Raises:
+        RequestError: it has no such head, does not take images, or is no Functional model.
+    """
+    images_of(model)
+    try:
+        predict = predictor(model, batch_size)
+    except TypeError as error:
+        raise RequestError(str(error)) from error
+    head: Any = model.output.get("head") if isinstance(model.output, dict) else model.output
+    shape: tuple[int, ...] = getattr(head, "shape", ())
+    if len(shape) not in (2, 4):
+        raise RequestError(f"{model.name} gives {keras.tree.map_structure(lambda x: x.shape, model.output)}, not classes or masks")
+    activation = getattr(head._keras_history.operation, "activation", None)
+
+    def probabilities(images: Any) -> Any:
+        array = np.asarray(images, "float32")
+        if len(model.inputs[0].shape) == 2:
+            array = array.reshape(len(array), -1)
+        elif _channels_first(model):
+            array = array.transpose(0, 3, 1, 2)
+        given = predict(keras.tree.pack_sequence_as(model.input, [array]))
+        scores = given["head"] if isinstance(given, dict) else given
+        single = shape[-1] == 1
+        if activation is keras.activations.linear:
+            scores = keras.ops.convert_to_numpy((keras.ops.sigmoid if single else keras.ops.softmax)(scores))
+        return np.concatenate([1 - scores, scores], axis=-1) if single else scores
+
+    return probabilities
+
+
+def _channels_first(model: keras.Model) -> bool:
+    return any(getattr(layer, "data_format", None) == "channels_first" for layer in model.layers)

@@ -48,6 +48,7 @@ def train(
     spec: TrainSpec,
     *,
     first_epoch: int = 0,
+    last_epoch: int | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
     """Trains a model in place, and validates it after each epoch on recalibrated batch-norm statistics.
@@ -60,6 +61,7 @@ def train(
         data: its splits `train` and `val` are used.
         spec: how to train; `spec.epochs` counts from epoch 0, also when training goes on at `first_epoch`.
         first_epoch: epochs that the model's weights have been trained for already.
+        last_epoch: ends the training before `spec.epochs`, for which the learning rates still are.
         on_epoch: called after each epoch; an exception it raises ends the training.
 
     Returns:
@@ -70,7 +72,7 @@ def train(
         RequestError: `spec.recompute` on another backend than TensorFlow, or under a distribution strategy.
     """
     training = Training(model, data, spec, first_epoch=first_epoch)
-    while training.epoch < spec.epochs:
+    while training.epoch < min(spec.epochs, last_epoch or spec.epochs):
         epoch = training.run_epoch()
         if on_epoch is not None:
             on_epoch(epoch)

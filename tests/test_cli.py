@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -47,6 +48,29 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         (["tune", "--name", "a/b"], "error: --name 'a/b': a name is one word"),
         (["tune", "--tracking-uri", "mlruns"], "error: tracking store 'mlruns'"),
         (["ui"], "mlflow.db: no store here yet; `reskeras tune` makes one"),
+        (["runs"], "mlflow.db: no store here yet; `reskeras tune` makes one"),
+        (["runs", "--limit", "0"], "0 is not in the range x>=1"),
+        (["show", "0123abc"], "mlflow.db: no store here yet; `reskeras tune` makes one"),
+        (["train", "0123abc", "--tracking-uri", "mlruns"], "error: tracking store 'mlruns'"),
+        (["predict", "none.keras", "bad.yaml"], "error: bad.yaml: not a PNG, JPEG, GIF or BMP image; mend or remove it"),
+        (["predict", "none.keras", "none.png"], "error: none.png: no such file or folder of images"),
+        (["predict", "none.keras", "."], "error: .: a folder without images (.bmp, .gif, .jpeg, .jpg, .png)"),
+        (["predict", "none.keras", "data.npz"], "error: data.npz: give it one array, or one called x_test (it has a, b)"),
+        (["predict", "none.keras", "line.npy"], "error: line.npy: an array of the shape (3,); images are [N,H,W] or [N,H,W,C]"),
+        (["predict", "none.keras", "pixels.npy"], "error: 'none.keras' is no model: give a .keras file, a folder such as"),
+        (["predict", "bad.keras", "pixels.npy"], "error: bad.keras: not a model that Keras can load: "),
+        (
+            ["export", "none", "net.h5"],
+            "error: net.h5: a network is written as .keras, .onnx, .weights.h5, .tflite, or as a SavedModel",
+        ),
+        (["export", "none", "no/net.keras"], "error: no/net.keras: there is no folder no"),
+        (["export", "none", "bad.keras"], "error: bad.keras is there already; --force replaces it"),
+        (
+            ["export", ".", "net"],
+            "error: .: has neither best.keras nor model.keras; `reskeras tune` and `reskeras train` leave them",
+        ),
+        (["export", "bad.yaml", "net"], "error: bad.yaml: a trained network is a .keras file"),
+        (["export", "none", "net.weights.h5", "--fold"], "error: --fold leaves a network of other weights"),
         (["dance"], "No such command 'dance'"),
     ],
 )
@@ -55,6 +79,10 @@ def test_a_wrong_request_gets_its_reason_and_status_2_and_writes_nothing(
 ) -> None:
     (tmp_path / "bad.yaml").write_text(reskeras.dump_spec(reskeras.preset("resnet20")).replace("width: 16, stride: 1", "width: -1"))
     (tmp_path / "space.yaml").write_text(default_space((8, 8, 1), 10, "classification").dump())
+    (tmp_path / "bad.keras").write_text("no model")
+    np.savez(tmp_path / "data.npz", a=np.zeros(3), b=np.zeros(3))
+    np.save(tmp_path / "line.npy", np.zeros(3))
+    np.save(tmp_path / "pixels.npy", np.zeros((1, 8, 8)))
     before = sorted(tmp_path.iterdir())
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2, result.output

@@ -298,6 +298,9 @@ def test_the_schema_knows_every_kind_and_forbids_the_rest() -> None:
         ["cost", "resnet50"],
         ["tune", "--help"],
         ["train", "--help"],
+        ["runs", "--help"],
+        ["predict", "--help"],
+        ["export", "--help"],
     ],
 )
 def test_commands_on_specs_import_no_framework(arguments: list[str]) -> None:

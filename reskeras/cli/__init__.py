@@ -9,12 +9,15 @@ from reskeras import RequestError, __version__
 
 _COMMANDS = {
     "presets": ("reskeras.cli.specs", "List the named networks."),
-    "show": ("reskeras.cli.specs", "Print a network's spec as YAML."),
+    "show": ("reskeras.cli.show", "Print a network's spec as YAML."),
     "cost": ("reskeras.cli.specs", "Say what a network costs, by arithmetic."),
     "plot": ("reskeras.cli.plot", "Draw a network as a paper would."),
     "schema": ("reskeras.cli.specs", "Print the JSON Schema of a spec file."),
     "train": ("reskeras.cli.train", "Train one network."),
     "tune": ("reskeras.cli.tune", "Search for the best network."),
+    "runs": ("reskeras.cli.runs", "List and compare searches and their trials in the terminal."),
+    "predict": ("reskeras.cli.predict", "Say what is on images, with a trained network."),
+    "export": ("reskeras.cli.export", "Write a trained network as Keras, SavedModel, ONNX or TFLite."),
     "sync": ("reskeras.cli.sync", "Send to MLflow what it has missed."),
     "ui": ("reskeras.cli.ui", "Compare searches in the MLflow UI."),
 }

@@ -1,4 +1,4 @@
-"""`reskeras presets`, `show`, `cost` and `schema`: specs as text and numbers, without TensorFlow."""
+"""`reskeras presets`, `cost` and `schema`: specs as text and numbers, without TensorFlow."""
 
 import dataclasses
 import json
@@ -9,8 +9,6 @@ import click
 
 import reskeras
 from reskeras.presets import source
-from reskeras.spec import TrainSpec
-from reskeras.textio import dump_document, dump_recipe, load_recipe, to_document
 from reskeras.textio import schema as spec_schema
 
 
@@ -32,20 +30,6 @@ def presets(pattern: str, as_json: bool) -> None:
         return
     rows = [(name, f"{costs[name].trainable_params:,}", _count(costs[name].macs), _sides(name), source(name)) for name in names]
     _table(("name", "parameters", "MACs", "image", "source"), rows, right=(1, 2))
-
-
-@click.command()
-@click.argument("network")
-def show(network: str) -> None:
-    """Print the spec of NETWORK, a preset's name or a spec file, as YAML: a start for a file of your own."""
-    if is_file(network):
-        recipe = load_recipe(network)
-        reskeras.cost(recipe.model)  # refuses what only shows when the parts are put together
-        click.echo(dump_recipe(recipe), nl=False)
-    else:
-        click.echo(f"# {source_line(network)}\n{reskeras.dump_spec(reskeras.preset(network))}", nl=False)
-        training = dump_document({"train": to_document(TrainSpec())})
-        click.echo(f"# How `reskeras train` trains it unless a line like this says otherwise:\n# {training}", nl=False)
 
 
 @click.command()

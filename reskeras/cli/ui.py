@@ -20,7 +20,7 @@ from rich.console import Console
 import reskeras
 from reskeras.errors import did_you_mean
 from tuning.tracking import tracking_uri
-from tuning.tracking.store import search_pages, shown, sqlite_path
+from tuning.tracking.store import check_exists, search_pages, shown, sqlite_path
 
 _START_SECONDS = 120.0
 _LOOPBACK = "127.0.0.1"
@@ -42,8 +42,7 @@ def ui(search: str | None, store: str | None, port: int | None, host: str, brows
     """
     console = Console(stderr=True, markup=False)
     uri = tracking_uri(store)
-    if uri.startswith("sqlite:///") and not sqlite_path(uri).is_file():
-        raise reskeras.RequestError(f"{sqlite_path(uri)}: no store here yet; `reskeras tune` makes one")
+    check_exists(uri)
     console.print("opening the store ...", style="dim")
     try:
         pages = search_pages(uri)

@@ -9,7 +9,7 @@ from reskeras.data.images import ImageData
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp"}
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM")
 _SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
 
@@ -44,9 +44,7 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
         if not files:
             raise RequestError(f"{root}: no images for the {split} split; the layout is {layout}")
         for file, _ in files:
-            with file.open("rb") as image:
-                if not image.read(4).startswith(_SIGNATURES):
-                    raise RequestError(f"{file}: not a PNG, JPEG, GIF or BMP image; mend or remove it")
+            check_image(file)
     digest = hashlib.sha256(
         "\n".join(
             f"{split} {file.relative_to(root)} {file.stat().st_size}" for split in splits for file, _ in splits[split]
@@ -65,6 +63,26 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
     )
 
 
+def check_image(file: Path) -> None:
+    """Raises RequestError for a file that does not begin as a PNG, JPEG, GIF or BMP image does."""
+    with file.open("rb") as image:
+        if not image.read(4).startswith(_SIGNATURES):
+            raise RequestError(f"{file}: not a PNG, JPEG, GIF or BMP image; mend or remove it")
+
+
+def read_image(path: Any, image_shape: ImageShape) -> Any:
+    """Decodes an image file to [H,W,C] of 0..1 and resizes it; `path` is a string, or a tensor of one."""
+    import tensorflow as tf
+
+    height, width, channels = image_shape
+    # Always as colours first: a grey BMP cannot be asked for one channel, nor a coloured one.
+    image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+    if channels == 1:
+        image = tf.image.rgb_to_grayscale(image)
+    image = tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width), antialias=True)
+    return tf.ensure_shape(image, image_shape)
+
+
 def _class_names(folder: Path) -> list[str]:
     return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
@@ -78,7 +96,7 @@ def _labelled(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
         for label, name in enumerate(classes)
         if (folder / name).is_dir()
         for file in sorted((folder / name).iterdir())
-        if file.suffix.lower() in _SUFFIXES
+        if file.suffix.lower() in SUFFIXES
     ]
 
 
@@ -97,15 +115,8 @@ def _deal(files: list[tuple[Path, int]]) -> dict[str, list[tuple[Path, int]]]:
 def _open(splits: dict[str, list[tuple[Path, int]]], image_shape: ImageShape, split: str) -> Any:
     import tensorflow as tf
 
-    height, width, channels = image_shape
-
     def read(path: Any, label: Any) -> Any:
-        # Always as colours first: a grey BMP cannot be asked for one channel, nor a coloured one.
-        image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-        if channels == 1:
-            image = tf.image.rgb_to_grayscale(image)
-        image = tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width), antialias=True)
-        return tf.ensure_shape(image, image_shape), label
+        return read_image(path, image_shape), label
 
     paths = [str(file) for file, _ in splits[split]]
     labels = [label for _, label in splits[split]]

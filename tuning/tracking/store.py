@@ -19,6 +19,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "ERROR",  # it announces every table it creates, and misses pip where there is none
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _VIEWS = ((3, 15), (3, 17))
 """The first and the last version of MLflow whose saved views are known to be as `saved_view` writes them."""
@@ -62,6 +63,12 @@ def open_store(uri: str) -> Any:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def check_exists(uri: str) -> None:
+    """Raises RequestError for an SQLite store whose file is not there: who only reads makes none."""
+    if uri.startswith("sqlite:///") and not sqlite_path(uri).is_file():
+        raise RequestError(f"{sqlite_path(uri)}: no store here yet; `reskeras tune` makes one")
 
 
 def artifact_location(uri: str) -> str | None:

@@ -1,0 +1,105 @@
+"""`reskeras export`."""
+
+import enum
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+import reskeras
+from reskeras.cli.files import check_free, written_aside
+from reskeras.cli.loading import quiet_tensorflow
+from reskeras.cli.models import Found, find_model, load_model
+
+
+class Format(enum.Enum):
+    """What a network is written as, by the ending of the name."""
+
+    KERAS = ".keras"
+    ONNX = ".onnx"
+    WEIGHTS = ".weights.h5"
+    TFLITE = ".tflite"
+    SAVED_MODEL = ""
+
+
+@click.command()
+@click.argument("model")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--fold", is_flag=True, help="fold batch norms into the layers beside them: faster, and not for further training")
+@click.option("--force", is_flag=True, help="replace what is there")
+@click.option("--tracking-uri", help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
+def export(model: str, out: Path, fold: bool, force: bool, tracking_uri: str | None) -> None:
+    """Write the trained network MODEL to OUT, whose ending says as what: .keras, .onnx, .tflite, .weights.h5; none is a SavedModel.
+
+    MODEL is a .keras file, a folder with one (searches/NAME, trained/NAME), or the id of a run in MLflow, of which 6 digits
+    may do.
+    """
+    form = _format(out)
+    if fold and form is Format.WEIGHTS:
+        raise reskeras.RequestError(
+            "--fold leaves a network of other weights, which the spec's network cannot load; give a .keras file"
+        )
+    check_free(out, force=force, mark="saved_model.pb" if form is Format.SAVED_MODEL else None)
+    with find_model(model, tracking_uri) as found:
+        network = load_model(found)
+        with written_aside(out) as partial:
+            _write(network, found, form, partial, fold)
+    ins, outs = (", ".join(map(_shape, tensors)) for tensors in (network.inputs, network.outputs))
+    click.echo(f"saved: {out}, {_size(out)}, input {ins}, output {outs}")
+
+
+def _format(out: Path) -> Format:
+    form = next((form for form in Format if form.value and out.name.endswith(form.value)), None)
+    if form is None and out.suffix:
+        known = ", ".join(form.value for form in Format if form.value)
+        raise reskeras.RequestError(f"{out}: a network is written as {known}, or as a SavedModel in a folder without an ending")
+    return form or Format.SAVED_MODEL
+
+
+def _write(network: Any, found: Found, form: Format, path: Path, fold: bool) -> None:
+    if fold:
+        from reskeras.folding import fold_batch_norm
+
+        try:
+            network = fold_batch_norm(network)
+        except TypeError as error:
+            raise reskeras.RequestError(str(error)) from error
+    match form:
+        case Format.KERAS if not fold:
+            shutil.copyfile(found.path, path)  # with its optimizer
+        case Format.KERAS:
+            network.save(path)
+        case Format.WEIGHTS:
+            network.save_weights(path)
+        case Format.SAVED_MODEL:
+            network.export(path, format="tf_saved_model", verbose=False)
+        case Format.ONNX:
+            from reskeras.onnx_export import export_onnx
+
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)  # Keras, of NumPy
+                    export_onnx(network, path)
+            except ImportError as error:
+                raise reskeras.RequestError(f"{path.suffix} {error}") from error
+            except ValueError as error:
+                raise RuntimeError(str(error).strip().split("\n")[0]) from error
+        case Format.TFLITE:
+            import tensorflow as tf
+
+            with tempfile.TemporaryDirectory() as folder, quiet_tensorflow():
+                network.export(folder, format="tf_saved_model", verbose=False)  # from_keras_model tells of it on standard output
+                path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
+
+
+def _shape(tensor: Any) -> str:
+    return f"[N, {', '.join(str(size or '?') for size in tensor.shape[1:])}] {tensor.dtype}"
+
+
+def _size(path: Path) -> str:
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

@@ -1,0 +1,284 @@
+"""`reskeras runs`: searches, leaderboards and comparisons from MLflow, in the terminal."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import reskeras
+from reskeras.cli.progress import compact
+from reskeras.errors import did_you_mean
+from tuning.report import last_line, percent
+from tuning.tracking import tracking_uri
+from tuning.tracking.runs import Kind, Run, Runs, Status, is_run_id, ranked
+
+_DONE = (Status.FINISHED, Status.STOPPED)
+_SHARES = ("accuracy", "mean_iou")
+"""Endings of the names of metrics that are shares of 1."""
+_ROWS = 20
+_WHOLE = ("#", "score", "depth", "params", "sec", "trials", "failed", "best", "test", "status", "age", "run")
+"""Columns that are never broken, however narrow the terminal."""
+
+
+@click.command()
+@click.argument("which", nargs=-1, metavar="[SEARCH or RUN_ID ...]")
+@click.option("--limit", type=click.IntRange(min=1), help=f"show no more than so many  [default: {_ROWS}, with --json all]")
+@click.option("--tracking-uri", "store", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with whole run ids.")
+def runs(which: tuple[str, ...], limit: int | None, store: str | None, as_json: bool) -> None:
+    """List the searches in MLflow; of one SEARCH (its name or run id) its trials, best first; of several runs, what differs.
+
+    A run id may be cut to its first 6 digits or more.
+    """
+    found = Runs(tracking_uri(store))
+    output = Console(markup=False, highlight=False)
+    most = limit or (None if as_json else _ROWS)
+    chosen = _chosen(found, which)
+    if len(chosen) == 1 and chosen[0].kind is Kind.SEARCH:
+        _show_search(found, chosen[0], most, output, as_json)
+    elif chosen:
+        _show_side_by_side(chosen, output, as_json)
+    else:
+        _show_searches(found, most, output, as_json)
+
+
+def _chosen(found: Runs, words: Sequence[str]) -> list[Run]:
+    if not words:
+        return []
+    searches = found.searches()
+    named = {search.search: search for search in reversed(searches)}  # the newest of each name
+    chosen = []
+    for word in words:
+        if word not in named and not is_run_id(word):
+            near = did_you_mean(word, named) or "; `reskeras runs` lists them"
+            raise reskeras.RequestError(f"no search is called {word!r}{near}")
+        run = named[word] if word in named else found.find(word)
+        older = [search.short for search in searches if search.search == word and search is not run]
+        if older:
+            click.echo(f"{word!r} is the newest of {len(older) + 1} searches; older: {', '.join(older)}", err=True)
+        chosen.append(run)
+    return list({run.run_id: run for run in chosen}.values())
+
+
+def _show_searches(found: Runs, most: int | None, output: Console, as_json: bool) -> None:
+    searches = found.searches()
+    shown = {search.run_id: (search, found.children(search)) for search in searches[:most]}
+    if as_json:
+        _print_json([_search_document(search, children) for search, children in shown.values()])
+        return
+    if not searches:
+        output.print("no searches in this store yet; `reskeras tune` makes one")
+        return
+    table = _table()
+    rows = [_search_row(search, children) for search, children in shown.values()]
+    _add_columns(table, rows, right=("trials", "failed", "best", "test", "age"))
+    output.print(table)
+    _say_rest(output, len(searches), len(shown))
+
+
+def _search_row(search: Run, children: Sequence[Run]) -> dict[str, Text | str]:
+    trials = [run for run in children if run.kind is Kind.TRIAL]
+    failed = sum(run.status is Status.FAILED for run in trials)
+    test = search.metrics.get("test_" + search.objective.removeprefix("val_"))
+    by = "" if search.objective == "val_accuracy" else f" {search.objective.removeprefix('val_')}"
+    return {
+        "search": Text(search.search, style="bold"),
+        "data": search.params.get("data", ""),
+        "oracle": search.params.get("oracle", ""),
+        "trials": str(sum(run.status in _DONE for run in trials)),
+        "failed": Text(str(failed), style="red") if failed else "",
+        "best": f"{percent(search.objective, _best(search, trials))}{by}",
+        "test": "" if test is None else percent(search.objective, test),
+        "status": "" if search.status is Status.FINISHED else search.status.value,
+        "age": _age(search.start),
+        "run": search.short,
+    }
+
+
+def _best(search: Run, trials: Sequence[Run]) -> float | None:
+    """What the search says, or the best of its trials where it does not say yet."""
+    best = next(iter(ranked(trials)), None)
+    return search.score if search.score is not None or best is None else best.score
+
+
+def _show_search(found: Runs, search: Run, most: int | None, output: Console, as_json: bool) -> None:
+    children = found.children(search)
+    if as_json:
+        _print_json(_search_document(search, children, most, whole=True))
+        return
+    trials = ranked(run for run in children if run.kind is Kind.TRIAL)
+    finals = ranked(run for run in children if run.kind is Kind.FINAL)
+    test = {name: value for name, value in search.metrics.items() if name.startswith("test_")}
+    parts = [search.search, *(f"{name} {search.params[name]}" for name in ("data", "oracle", "seed") if name in search.params)]
+    parts += [f"{name} {_number(name, value)}" for name, value in sorted(test.items())]
+    parts += [] if search.status is Status.FINISHED else [search.status.value]
+    output.print(Text(" · ".join([*parts, f"{_age(search.start)} ago", f"run {search.short}"]), style="bold"))
+    if not trials:
+        output.print("no trials yet")
+        return
+    rows = [_trial_row(rank, run) for rank, run in enumerate(trials[:most], start=1)]
+    table = _table()
+    _add_columns(table, rows, right=("#", "score", "depth", "params", "sec", *_numeric(rows)))
+    output.print(table)
+    _say_rest(output, len(trials), len(rows))
+    for run in finals:
+        output.print(f"final training of trial {run.number}: {_outcome(run)} · after epoch {found.epochs(run)} · run {run.short}")
+    if any(run.status is Status.STOPPED for run in trials[:most]):
+        output.print("* ended early, because others were better", style="dim")
+    for reason, numbers in _failures(trials).items():
+        output.print(f"trial {', '.join(map(str, numbers))} failed: {reason}", style="red", soft_wrap=True)
+
+
+def _trial_row(rank: int, run: Run) -> dict[str, Text | str]:
+    known = run.metrics.get
+    return {
+        "#": "" if run.score is None else str(rank),
+        "score": Text(_outcome(run), style="bold" if run.score is not None else "red" if run.status is Status.FAILED else "dim"),
+        **{name: _value(value) for name, value in _searched(run).items()},
+        "depth": run.params.get("depth", ""),
+        "params": "" if (params := known("params_millions")) is None else compact(round(params * 1e6)),
+        "sec": "" if (seconds := known("trial_seconds")) is None else f"{seconds:.1f}" if seconds < 1000 else f"{seconds:.0f}",
+        "run": run.short,
+    }
+
+
+def _searched(run: Run) -> dict[str, str]:
+    """The searched values, words before numbers as they stand in a trial's title."""
+    return {
+        name: value
+        for name, value in sorted(run.params.items(), key=lambda item: _as_number(item[1]) is not None)
+        if name not in ("trial", "depth") and not name.startswith("log10_")
+    }
+
+
+def _outcome(run: Run) -> str:
+    if run.score is None:
+        return run.status.value
+    return percent(run.objective, run.score) + "*" * (run.status is Status.STOPPED)
+
+
+def _failures(trials: Sequence[Run]) -> dict[str, list[int]]:
+    reasons: dict[str, list[int]] = {}
+    for run in sorted(trials, key=lambda run: run.number or 0):
+        if run.status is Status.FAILED:
+            reasons.setdefault(last_line(run.tags.get("reskeras.error")) or "without a reason", []).append(run.number or 0)
+    return reasons
+
+
+def _show_side_by_side(chosen: Sequence[Run], output: Console, as_json: bool) -> None:
+    if as_json:
+        _print_json([_document(run) for run in chosen])
+        return
+    facts = {run.run_id: {"search": run.search, "kind": run.kind.value, "status": run.status.value} for run in chosen}
+    params = [facts[run.run_id] | {name: _value(text) for name, text in run.params.items()} for run in chosen]
+    metrics = [{name: _number(name, value) for name, value in run.metrics.items()} for run in chosen]
+    table = _table()
+    table.add_column("", no_wrap=True)
+    for run in chosen:
+        table.add_column(run.short, overflow="fold")
+    best = ranked(chosen)[0] if len(chosen) > 1 else None
+    equal = []
+    for values, style in ((params, "bold yellow"), (metrics, "")):
+        names = sorted({name for each in values for name in each if not name.startswith("log10_")}, key=_order(chosen))
+        for name in names:
+            row = [each.get(name, "") for each in values]
+            if len(chosen) > 1 and len(set(row)) == 1:
+                equal.append(f"{name} {row[0]}")
+                continue
+            leader = best if {run.objective for run in chosen} == {name} else None
+            cells = [Text(text, style="bold green" if run is leader else style) for text, run in zip(row, chosen, strict=True)]
+            table.add_row(name, *cells)
+        table.add_section()
+    output.print(table)
+    if equal:
+        output.print(Text("the same: " + " · ".join(equal), style="dim"), soft_wrap=True)
+
+
+def _order(chosen: Sequence[Run]) -> Any:
+    first = ["search", "kind", "status", "trial", *(run.objective for run in chosen)]
+    return lambda name: (first.index(name) if name in first else len(first), name)
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+
+
+def _add_columns(table: Table, rows: Sequence[dict[str, Text | str]], right: Sequence[str]) -> None:
+    """Fills a table; columns without any value are left out."""
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if any(str(row.get(name, "")) for row in rows)]
+    tail: list[str] = [name for name in ("depth", "params", "sec", "run") if name in names]  # behind what only some trials have
+    names = [name for name in names if name not in tail] + tail
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name in _WHOLE, overflow="fold")
+    for row in rows:
+        table.add_row(*(row.get(name, "") for name in names))
+
+
+def _numeric(rows: Sequence[dict[str, Text | str]]) -> list[str]:
+    names = {name for row in rows for name in row}
+    return [name for name in names if all(_as_number(str(row[name])) is not None for row in rows if row.get(name))]
+
+
+def _say_rest(output: Console, all_: int, shown: int) -> None:
+    if all_ > shown:
+        output.print(f"and {all_ - shown} more; --limit {all_} shows all", style="dim")
+
+
+def _number(name: str, value: float) -> str:
+    if name.endswith(_SHARES):
+        return percent("accuracy", value)
+    if name.endswith("loss"):
+        return percent("loss", value)
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def _value(text: str) -> str:
+    """A parameter as people read it: floats with three digits, as a search shows them."""
+    number = _as_number(text)
+    return f"{number:.3g}" if number is not None and any(mark in text for mark in ".e") else text
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _age(start: float) -> str:
+    seconds = max(0.0, time.time() - start)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _search_document(search: Run, children: Sequence[Run], most: int | None = None, *, whole: bool = False) -> dict[str, Any]:
+    trials = ranked(run for run in children if run.kind is Kind.TRIAL)
+    counts = {
+        "done": sum(run.status in _DONE for run in trials),
+        "failed": sum(run.status is Status.FAILED for run in trials),
+    }
+    document = _document(search) | {"score": _best(search, trials), "trials": counts}
+    if not whole:
+        return document
+    finals = ranked(run for run in children if run.kind is Kind.FINAL)
+    return {"search": document, "trials": [_document(run) for run in trials[:most]], "finals": [_document(run) for run in finals]}
+
+
+def _document(run: Run) -> dict[str, Any]:
+    document = dataclasses.asdict(run) | {"kind": run.kind.value, "status": run.status.value}
+    # JSON knows no NaN.
+    document["metrics"] = {name: value if math.isfinite(value) else None for name, value in run.metrics.items()}
+    return document
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, allow_nan=False))

@@ -1,0 +1,128 @@
+"""Images without labels, to be predicted: files, folders of them, and arrays."""
+
+import dataclasses
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reskeras.data.folder import SUFFIXES, check_image, read_image
+from reskeras.errors import RequestError
+from reskeras.spec import ImageShape
+
+_ARRAYS = (".npy", ".npz")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Image files, or an array of images."""
+
+    names: tuple[str, ...]
+    """Of each image: its path, or that of the array with the image's index."""
+    places: tuple[str, ...]
+    """Of each image: where it is in what was asked for, without a suffix; a mask goes by it."""
+    array: Any = None
+    """Images [N,H,W,C]; None for files."""
+
+    def batches(self, image_shape: ImageShape, size: int) -> Iterator[Any]:
+        """The images in order, as arrays [<=size,H,W,C] of floats, scaled and resized as `reskeras.data` does in training.
+
+        Raises:
+            RequestError: a file cannot be decoded, or an array has other channels.
+        """
+        return self._files(image_shape, size) if self.array is None else self._arrays(image_shape, size)
+
+    def _files(self, image_shape: ImageShape, size: int) -> Iterator[Any]:
+        import tensorflow as tf
+
+        done = 0
+        files = tf.data.Dataset.from_tensor_slices(list(self.names))
+        images = files.map(lambda path: read_image(path, image_shape), num_parallel_calls=tf.data.AUTOTUNE)
+        try:
+            for batch in images.batch(size).prefetch(1):
+                done += len(batch)
+                yield batch.numpy()
+        except tf.errors.InvalidArgumentError:
+            for name in self.names[done:]:  # the pipeline does not say which it was
+                try:
+                    read_image(name, image_shape)
+                except tf.errors.InvalidArgumentError as error:
+                    raise RequestError(f"{name}: cannot be decoded; mend or remove it") from error
+            raise
+
+    def _arrays(self, image_shape: ImageShape, size: int) -> Iterator[Any]:
+        import tensorflow as tf
+
+        if self.array.shape[3] != image_shape[2]:
+            raise RequestError(f"{self.names[0]}: images of {self.array.shape[3]} channels; the network takes {image_shape[2]}")
+        scale = np.float32(1 / 255 if self.array.dtype == np.uint8 else 1)
+        for start in range(0, len(self.array), size):
+            batch = self.array[start : start + size].astype("float32") * scale
+            same = batch.shape[1:3] == image_shape[:2]
+            yield batch if same else tf.image.resize(batch, image_shape[:2], antialias=True).numpy()
+
+
+def open_images(paths: Sequence[Path]) -> list[Source]:
+    """Finds images: files, all files in folders (and folders in them), and arrays in `.npy` and `.npz` files.
+
+    An array holds images [N,H,W] or [N,H,W,C], bytes or floats of 0..1; of the several arrays of an `.npz`, `x_test` is taken.
+
+    Raises:
+        RequestError: one of them is not there, is no image or has none.
+    """
+    return [_open(path) for path in paths]
+
+
+def _open(path: Path) -> Source:
+    if path.suffix.lower() in _ARRAYS and path.is_file():
+        array = _images(path)
+        numbers = range(len(array))
+        return Source(
+            names=tuple(f"{path}[{number}]" for number in numbers),
+            places=tuple(f"{path.stem}-{number:05}" for number in numbers),
+            array=array,
+        )
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if not files:
+            raise RequestError(f"{path}: a folder without images ({', '.join(sorted(SUFFIXES))})")
+    elif not path.is_file():
+        raise RequestError(f"{path}: no such file or folder of images")
+    else:
+        files = [path]
+    for file in files:
+        check_image(file)
+    root = path if path.is_dir() else path.parent
+    return Source(
+        names=tuple(str(file) for file in files),
+        places=tuple(str(file.relative_to(root).with_suffix("")) for file in files),
+    )
+
+
+def _images(path: Path) -> Any:
+    try:
+        array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            with array as file:
+                (key,) = file.files if len(file.files) == 1 else ("x_test",)
+                if key not in file.files:
+                    raise RequestError(
+                        f"{path}: give it one array, or one called x_test (it has {', '.join(file.files) or 'none'})"
+                    )
+                array = file[key]
+    except RequestError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RequestError(f"{path}: not an array of images: {error or 'it is empty'}") from error
+    shape = array.shape
+    if array.ndim == 3:
+        array = array[..., np.newaxis]
+    if array.ndim != 4 or 0 in array.shape:
+        raise RequestError(f"{path}: an array of the shape {shape}; images are [N,H,W] or [N,H,W,C]")
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise RequestError(f"{path}: an array of {array.dtype}; images are uint8 or floats of 0..1")
+    if not np.isfinite(array).all():
+        raise RequestError(f"{path}: values that are not finite")
+    return array
