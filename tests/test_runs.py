@@ -565,7 +565,7 @@ def test_masks_are_written_as_classes_of_pixels(tmp_path: Path) -> None:
         assert each["mask"] == f"masks/{name}"
         np.testing.assert_array_equal(np.asarray(Image.open(f"masks/{name}")), mask)
         assert {one["class"]: one["share"] for one in each["classes"]} == {n: (mask == n).mean() for n in range(3)}
-    assert refused("predict", "unet.keras", "photos", "--out", "masks") == "error: masks is there already; --force replaces it"
+    assert refused("predict", "unet.keras", "photos", "--out", "masks") == "error: masks is there already; masks go to a new folder"
     assert "2 images would get the mask a.png" in refused("predict", "unet.keras", *files, "--out", "new")
     Path("torn.png").write_bytes(files[0].read_bytes()[:40])
     assert (

@@ -9,13 +9,14 @@ from pathlib import Path
 from reskeras.errors import RequestError
 
 
-def check_free(path: Path, *, force: bool = False, mark: str | None = None) -> None:
+def check_free(path: Path, *, force: bool = False, mark: str | None = None, hint: str = "--force replaces it") -> None:
     """Refuses a path that cannot be written to, before work begins.
 
     Args:
         path: of a file or folder.
         force: whether something there may be replaced: a file, or, with a mark, a folder.
         mark: a file by which a folder is known to be one that may be replaced; None where a file is to be written.
+        hint: what to do where the path is taken.
 
     Raises:
         RequestError: the path is taken, or the folder above it is not there.
@@ -25,7 +26,7 @@ def check_free(path: Path, *, force: bool = False, mark: str | None = None) -> N
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise RequestError(f"{path}: nothing can be written in {path.parent}")
     if path.exists() and not force:
-        raise RequestError(f"{path} is there already; --force replaces it")
+        raise RequestError(f"{path} is there already; {hint}")
     if path.is_dir() and (mark is None or not (path / mark).exists()):
         raise RequestError(f"{path}: a folder that this command did not write is in the way")
     if path.is_file() and mark is not None:

@@ -34,7 +34,7 @@ def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, tr
     """
     sources = open_images(images)
     if out is not None:
-        check_free(out)
+        check_free(out, hint="masks go to a new folder")
         _check_masks(out, sources)
     with find_model(model, tracking_uri) as found:
         network = load_model(found)
