@@ -161,6 +161,11 @@ def tune(
     if max_memory is None and cluster is None:
         max_memory = safe_memory(workers or 1)
     limits = Limits(params=max_params, macs=max_macs, memory=max_memory)
+    tracker = Tracker(
+        uri,
+        on_problem=lambda text: console.print(f"warning: {text}", style="yellow", highlight=False),
+        system_metrics=system_metrics,
+    )
     executor = None
     if cluster is not None:
         from tuning.cluster import Ray
@@ -192,11 +197,7 @@ def tune(
                 interrupts,
                 Progress(console),
                 *([TensorBoard()] if tensorboard else []),
-                Tracker(
-                    uri,
-                    on_problem=lambda text: console.print(f"warning: {text}", style="yellow", highlight=False),
-                    system_metrics=system_metrics,
-                ),
+                tracker,
             ],
         )
     except KeyboardInterrupt:
@@ -206,10 +207,11 @@ def tune(
     if as_json:
         click.echo(json.dumps(_as_json(result)))
         return
-    _show(result, searched, objective, data, tracking_uri)
+    look = tracker.page or f"reskeras ui {name}" + (f" --tracking-uri {tracking_uri}" if tracking_uri else "")
+    _show(result, searched, objective, data, look)
 
 
-def _show(result: Result, space: Space, objective: str, data: str, tracking_uri: str | None) -> None:
+def _show(result: Result, space: Space, objective: str, data: str, look: str) -> None:
     output = Console(markup=False)
 
     def line(text: str, **style: Any) -> None:
@@ -231,7 +233,7 @@ def _show(result: Result, space: Space, objective: str, data: str, tracking_uri:
     )
     line(f"  train it again  reskeras train {result.directory}/best.yaml --data {data}")
     line(f"  use it          keras.models.load_model('{result.directory}/best.keras')")
-    line("  compare trials  reskeras ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else ""))
+    line(f"  compare trials  {look}")
     line(f"  look at it all  {result.directory}/report.html")
 
 

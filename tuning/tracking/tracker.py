@@ -81,6 +81,13 @@ class Tracker(Listener):
         if self._thread.is_alive():
             self._on_problem(f"MLflow ({shown(self._uri)}) is slow; {self._sync_hint()}")
 
+    @property
+    def page(self) -> str | None:
+        """The address of the search's page, where the store has a server of its own and has answered."""
+        if self._mirror is None or not self._uri.startswith(("http://", "https://")):
+            return None
+        return shown(self._uri).rstrip("/") + self._mirror.link
+
     def flush(self, timeout: float) -> bool:
         """Waits until MLflow has all that has happened so far, or for so many seconds; returns whether it has."""
         with self._state:
