@@ -276,7 +276,8 @@ np.savez("outputs.npz", flavour=flavour, plain=plain, example=example)
 
 
 def test_the_winners_model_is_registered_loads_anywhere_and_serves(data: ImageData, blobs: dict[str, np.ndarray]) -> None:
-    uri = tracking_uri(None)
+    Path("elsewhere").mkdir()
+    uri = tracking_uri(f"sqlite:///{Path.cwd()}/elsewhere/store.db")  # not MLflow's own default
     problems = Problems()
     result = tune(tiny(), data, directory="s", trials=2, listeners=[Tracker(uri, problems)])
     assert problems == []

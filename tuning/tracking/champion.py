@@ -53,7 +53,9 @@ def log_champion(search: "SearchRun", run_id: str, name: str, directory: Path) -
     client.finalize_logged_model(made.model_id, "READY")
     for run in dict.fromkeys([run_id, search.run_id]):
         client.log_outputs(run, [LoggedModelOutput(made.model_id, step=0)])
-    _register(client, registered_name(search.name), made.model_id, run_id, name)
+    # A store that is written to directly looks for models:/ in MLflow's global store, whichever it is itself (MLflow 3.17).
+    source = f"models:/{made.model_id}" if search.served else made.artifact_location
+    _register(client, registered_name(search.name), source, made.model_id, run_id, name)
     client.set_tag(search.run_id, _LOGGED, f"{made.model_id} {digest}")
 
 
@@ -62,7 +64,7 @@ def registered_name(search: str) -> str:
     return re.sub(r"[/:]", "-", search)
 
 
-def _register(client: Any, name: str, model_id: str, run_id: str, description: str) -> None:
+def _register(client: Any, name: str, source: str, model_id: str, run_id: str, description: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -70,7 +72,7 @@ def _register(client: Any, name: str, model_id: str, run_id: str, description: s
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(name, f"models:/{model_id}", run_id, description=description, model_id=model_id)
+    version = client.create_model_version(name, source, run_id, description=description, model_id=model_id)
     client.set_registered_model_alias(name, ALIAS, version.version)
 
 

@@ -339,6 +339,8 @@ class Mirror:
 
     def _hand_over(self) -> None:
         """The winner's model."""
+        from mlflow.exceptions import MlflowException
+
         best = (self._directory / "best.yaml").read_text(encoding="utf-8")
         winner = next(run for run in self._runs.values() if run.recipe is not None and dump_recipe(run.recipe) == best)
         if winner.gone:
@@ -347,8 +349,8 @@ class Mirror:
             self._client.set_tag(winner.run_id, "reskeras.best", "true")
             try:
                 log_champion(self._parent, winner.run_id, winner.name, self._directory)
-            except RequestError as error:
-                self.refused.append(f"the model: {error}")
+            except (RequestError, MlflowException) as error:  # a store without a registry still has the rest
+                self.refused.append(f"the model: {str(error).strip().splitlines()[0]}")
 
     def _keep(self, run: _Run, model: Path) -> None:
         """Gives a trial's run its model, or takes it away where others have become better since."""

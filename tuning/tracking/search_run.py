@@ -25,6 +25,7 @@ class SearchRun:
     Attributes:
         name: of the search.
         client: of MLflow.
+        served: whether the store is behind a server.
         experiment: id.
         run_id: of the search's run.
         children: MLflow's runs of trials and final trainings that earlier sittings left, oldest first.
@@ -33,7 +34,7 @@ class SearchRun:
 
     def __init__(self, uri: str, subject: Subject, caller: str | None) -> None:
         self._subject, self.name = subject, subject.name
-        self.client = open_store(uri)
+        self.client, self.served = open_store(uri), uri.startswith(("http://", "https://"))
         active = self._active(caller)
         self.experiment: str = active.info.experiment_id if active is not None else self._found_experiment(uri)
         found = self._found_runs()
