@@ -11,6 +11,10 @@ from tuning.report import last_line, percent, title
 from tuning.tracking.subject import Subject
 
 _ROWS = 15
+_GAP = "&emsp;| "
+"""Between columns, which MLflow sets without any room."""
+_TRAINING = "?workflowType=machine_learning"
+"""Without it MLflow opens a page as one of GenAI, with other things beside it."""
 _MOST = 6000
 """Characters of a failure; a tag of MLflow takes 8,000."""
 
@@ -41,15 +45,15 @@ def search_note(
         ending: how it ended; None while it runs.
         conclusion: what it came to, once it has ended.
     """
-    lines = [_answer(subject, ranked, ending, conclusion), ""]
-    lines += [
-        f"[The trials in charts and columns]({charts.removeprefix('/')}) · `report.html` among the artifacts has all of it",
-        "",
-    ]
+    # One paragraph: MLflow shows 150 pixels, fading from the fourth line on, and folds away the rest.
+    table = charts.replace("compareRunsMode=CHART", "compareRunsMode=TABLE")
+    pages = [f"[{name}]({page.removeprefix('/')})" for name, page in {"All trials in charts": charts, "in a table": table}.items()]
+    pages.append("`report.html` among the artifacts has all of it")
+    lines = [f"{_answer(subject, ranked, links, ending, conclusion)}  ", " · ".join(pages), ""]
     if ranked:
         short = subject.short
         names = [subject.objective, *short.values(), "depth", "params", "epochs", "seconds"]
-        lines += [f"| rank | trial | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 2)]
+        lines += [f"| {_GAP.join(['rank', 'trial', *names])} |", "|" + " --- |" * (len(names) + 2)]
         lines += [_row(rank, record, links, subject) for rank, record in enumerate(ranked[:_ROWS], start=1)]
         if len(ranked) > _ROWS:
             lines.append(f"\nand {len(ranked) - _ROWS} more")
@@ -59,7 +63,13 @@ def search_note(
     return "\n".join(lines)
 
 
-def _answer(subject: Subject, ranked: Sequence[TrialRecord], ending: Ending | None, conclusion: Conclusion | None) -> str:
+def _answer(
+    subject: Subject,
+    ranked: Sequence[TrialRecord],
+    links: Mapping[int, str],
+    ending: Ending | None,
+    conclusion: Conclusion | None,
+) -> str:
     scored = [record for record in ranked if record.score is not None]
     failed = f", {len(ranked) - len(scored)} failed" if len(scored) < len(ranked) else ""
     so_far = f"{len(ranked)} trials on {subject.data['name']}{failed}"
@@ -68,7 +78,8 @@ def _answer(subject: Subject, ranked: Sequence[TrialRecord], ending: Ending | No
         return f"**No result yet** ({so_far})." + "".join(f" {reason}." for reason in reasons)
     number = conclusion.winner if conclusion is not None else scored[0].number
     best = next(record for record in scored if record.number == number)
-    found = f"**{title(best.values, subject.space)}** (trial {best.number}): {subject.objective} **{_score(subject, best)}**"
+    name = f"**{title(best.values, subject.space)}** ({_link(f'trial {best.number}', links[best.number])})"
+    found = f"{name}: {subject.objective} **{_score(subject, best)}**"
     match ending:
         case Ending.FINISHED if conclusion is not None:
             tested = conclusion.test or {}
@@ -90,8 +101,12 @@ def _row(rank: int, record: TrialRecord, links: Mapping[int, str], subject: Subj
     except RequestError:
         depth = ""
     facts = [depth, f"{record.params:,}", str(record.epochs), f"{record.seconds:.1f}"]
-    cells = [str(rank), f"[{record.number}]({links[record.number]})", _score(subject, record), *searched, *facts]
-    return f"| {' | '.join(cells)} |"
+    cells = [str(rank), _link(str(record.number), links[record.number]), _score(subject, record), *searched, *facts]
+    return f"| {_GAP.join(cells)} |"
+
+
+def _link(text: str, page: str) -> str:
+    return f"[{text}]({page}{_TRAINING})"
 
 
 def _score(subject: Subject, record: TrialRecord) -> str:

@@ -11,10 +11,12 @@ import zlib
 from typing import Any
 
 from tuning.settings import sign
-from tuning.space import Range
+from tuning.space import Range, Space
 from tuning.tracking.subject import Subject
 
 _TAG = "mlflow.sharedViewState."
+_PADDING, _LETTER, _NUMBER = 30, 6.5, 9
+"""Of a column in MLflow's table, in pixels; and the characters by which numbers of a range can be told apart."""
 
 
 def view_key(search_id: str) -> str:
@@ -30,23 +32,26 @@ def view_tag(search_id: str) -> str:
 def saved_view(subject: Subject) -> str:
     """The value of a search's `view_tag`: what its trials are compared by, the best first, and charts of what gave the best."""
     objective = subject.objective
-    columns = list(subject.short.values())
-    axes = [subject.log_axes.get(column, column) for column in columns]
-    numeric = [axis for axis, path in zip(axes, subject.short, strict=True) if not _words(subject.space.vary[path])]
+    numeric = [subject.log_axes.get(short, short) for path, short in subject.short.items() if not _words(subject.space.vary[path])]
     across = numeric[-1] if numeric else "depth"
-    charts: list[dict[str, Any]] = [
+    wide: list[dict[str, Any]] = [
         _chart("parallel", "PARALLEL", f"What gave the best {objective}?")
-        | {"selectedParams": ["depth", *axes], "selectedMetrics": [objective], "showAllRuns": False},
-        _chart("size", "SCATTER", f"Size against {objective}")
-        | {"xaxis": _axis("METRIC", "params_millions"), "yaxis": _axis("METRIC", objective)},
-        _chart("contour", "CONTOUR", f"depth and {across}")
-        | {"xaxis": _axis("PARAM", across), "yaxis": _axis("PARAM", "depth"), "zaxis": _axis("METRIC", objective)},
-        _chart("across", "SCATTER", f"{across} against {objective}")
-        | {"xaxis": _axis("PARAM", across), "yaxis": _axis("METRIC", objective)},
+        # The last one colours the lines.
+        | {"selectedParams": list(dict.fromkeys([*_axes(subject), "depth"])), "selectedMetrics": [objective], "showAllRuns": False},
     ]
-    curves = dict.fromkeys([objective, "val_loss", "loss"])
-    wanted = [f"metrics.`{objective}`", *(f"params.`{column}`" for column in columns), "params.`depth`"]
-    wanted += ["metrics.`params_millions`", "metrics.`trial_seconds`"]
+    pairs = [
+        _chart(f"pair-{key}", "SCATTER", f"{key} against {objective}", section="pairs")
+        | {"xaxis": _axis(kind, key), "yaxis": _axis("METRIC", objective)}
+        for key, kind in {"params_millions": "METRIC", across: "PARAM", "depth": "PARAM"}.items()
+    ]
+    if across != "depth":
+        pairs.append(
+            _chart("contour", "CONTOUR", f"depth and {across}", section="pairs")
+            | {"xaxis": _axis("PARAM", across), "yaxis": _axis("PARAM", "depth"), "zaxis": _axis("METRIC", objective)}
+        )
+    drawn = dict.fromkeys([objective, objective.removeprefix("val_"), "val_loss", "loss"])
+    curves = [_curve(index, metric) for index, metric in enumerate(drawn)]
+    widths = _widths(subject)
     state = {
         "searchFilter": f"tags.`reskeras.search_id` = '{subject.search_id}' and tags.`reskeras.kind` = 'trial'",
         "orderByKey": f"metrics.`{objective}`",
@@ -55,12 +60,16 @@ def saved_view(subject: Subject) -> str:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": wanted,
-        "columnOrder": wanted,
-        "columnWidths": {},
+        "selectedColumns": list(widths),
+        "columnOrder": list(widths),
+        "columnWidths": widths,
         "runsHiddenMode": "SHOW_ALL",
-        "compareRunCharts": charts + [_curve(index, metric) for index, metric in enumerate(curves)],
-        "compareRunSections": [_section("search", "The search"), _section("curves", "Learning curves")],
+        "compareRunCharts": wide + curves + pairs,
+        "compareRunSections": [
+            _section("search", "What gave the best", columns=1, height=400),
+            _section("curves", "Learning curves", columns=2, height=300),
+            _section("pairs", "Two at a time", columns=2, height=360),
+        ],
         "viewMaximized": False,
         "runListHidden": False,
         "isAccordionReordered": True,
@@ -73,6 +82,42 @@ def saved_view(subject: Subject) -> str:
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     made = int(subject.started * 1000)
     return json.dumps({"name": subject.name, "createdAt": made, "updatedAt": made, "state": f"deflate;{packed}"})
+
+
+def _axes(subject: Subject) -> list[str]:
+    """The parameters that can be axes: parallel coordinates leave out a run that lacks a value, or has a word among numbers."""
+    found = []
+    for path, short in subject.short.items():
+        item = subject.space.vary[path]
+        mixed = not isinstance(item, Range) and len({isinstance(value, str) for value in item}) == 2
+        if subject.space.condition(path) is None and not mixed:
+            found.append(subject.log_axes.get(short, short))
+    return found
+
+
+def _widths(subject: Subject) -> dict[str, int]:
+    """The columns of the table in their order, and how wide each is so that its heading and its values can be read, in pixels."""
+    values = {f"params.`{short}`": _longest(subject.space, path) for path, short in subject.short.items()}
+    sizes = {
+        "attributes.`Run Name`": 18,
+        "runDateAndNestInfo": 7,  # when, and the sign of how it ended
+        "metrics.`rank`": 3,
+        f"metrics.`{subject.objective}`": 10,
+        **values,
+        "params.`depth`": 3,
+        "metrics.`params_millions`": 8,
+        "metrics.`trial_seconds`": 8,
+    }
+    headings = {column: column.split("`")[1] if "`" in column else "" for column in sizes}
+    return {column: round(_PADDING + _LETTER * max(size, len(headings[column]))) for column, size in sizes.items()}
+
+
+def _longest(space: Space, path: str) -> int:
+    """Letters of the longest value at a path."""
+    item = space.vary[path]
+    if isinstance(item, Range):
+        return len(str(int(item.high))) if space.is_whole(path) else _NUMBER
+    return max(len(str(value)) for value in item)
 
 
 def _words(item: Any) -> bool:
@@ -113,5 +158,7 @@ def _axis(kind: str, key: str) -> dict[str, str]:
     return {"key": key, "type": kind}
 
 
-def _section(uuid: str, name: str) -> dict[str, Any]:
-    return {"uuid": uuid, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
+def _section(uuid: str, name: str, *, columns: int, height: int) -> dict[str, Any]:
+    """Charts side by side in so many columns; the height of each is in pixels."""
+    shown = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
+    return {"uuid": uuid, "name": name, "columns": columns, "cardHeight": height} | shown
