@@ -1,6 +1,7 @@
 """Makes the README's pictures of a finished search: `python docs/pictures.py FOLDER`, FOLDER being where `reskeras tune` ran.
 
-Needs Chromium (Debian: chromium) and, as everything here, reskeras itself. The terminal is shown by replaying the finished search.
+Needs Chromium (Debian: chromium) and, as everything here, reskeras itself. The terminal is shown by replaying the finished search;
+the pictures of pages are made by screenshots.py.
 """
 
 import re
@@ -9,7 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
@@ -39,24 +39,8 @@ def terminal(recording: Path, picture: Path) -> None:
         photograph(svg.as_uri(), picture, round(width), round(height), 2000)
 
 
-def runs_page(folder: Path, picture: Path) -> None:
-    """A picture of the MLflow page that `reskeras ui` links to."""
-    command = [sys.executable, "-m", "reskeras", "ui", "--no-browser"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        try:
-            assert server.stdout is not None
-            url = server.stdout.readline().split(": ", 1)[1].strip()
-            photograph(url, picture, 2100, 900, 25_000)
-            with Image.open(picture) as image:
-                page = image.crop((0, 0, 1565, 900))  # without the assistant, which opens by itself the first time
-            page.save(picture)
-        finally:
-            server.terminate()
-
-
 if __name__ == "__main__":
     where = Path(sys.argv[1])
     IMAGES.mkdir(exist_ok=True)
     if (where / "terminal.ansi").exists():
         terminal(where / "terminal.ansi", IMAGES / "tune.png")
-    runs_page(where, IMAGES / "mlflow.png")
