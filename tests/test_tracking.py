@@ -213,7 +213,7 @@ def test_the_description_has_the_answer_the_leaderboard_and_the_command(data: Im
     rows = [line for line in note.splitlines() if line.startswith("| ") and "](#/" in line]
     assert [int(row.split("|")[2].split("[")[1].split("]")[0]) for row in rows] == [record.number for record in result.trials]
     for row, record in zip(rows, result.trials, strict=True):
-        run = client.get_run(row.partition("/runs/")[2].partition(")")[0])
+        run = client.get_run(row.partition("/runs/")[2].partition("?workflowType=machine_learning)")[0])
         assert run.data.tags["reskeras.trial"] == str(record.number)
     assert "reskeras tune 'my space.yaml'" in note
 

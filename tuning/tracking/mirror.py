@@ -367,7 +367,8 @@ class Mirror:
 
     def _describe(self, ending: Ending | None) -> None:
         ranked = leaderboard(list(self._records.values()), self._subject.objective)
-        links = {number: f"#/experiments/{self._experiment}/runs/{self._runs[_key(number)].run_id}" for number in self._records}
+        page = f"#/experiments/{self._experiment}/runs/"  # without the word at its end MLflow shows what it has for language models
+        links = {number: f"{page}{self._runs[_key(number)].run_id}?workflowType=machine_learning" for number in self._records}
         note = search_note(self._subject, ranked, links, self._parent.link, ending, self._conclusion)
         self._client.set_tag(self._parent.run_id, "mlflow.note.content", note)
         self._noted = time.monotonic()
