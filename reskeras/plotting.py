@@ -3,9 +3,11 @@
 Not called `plot`: importing a module of that name would put it in the place of the function `reskeras.plot`.
 """
 
+import contextlib
 import os
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ WIDE = 864.0
 """Of a picture in hundredths of an inch, without its margins, unless the network needs more: the width of a README."""
 
 _PNG_DPI = 200
+_STYLE = threading.RLock()
 
 
 def plot(spec: AnySpec | str, path: str | os.PathLike[str]) -> Path:
@@ -112,11 +115,13 @@ def draw(spec: AnySpec | str) -> Canvas:
     return page
 
 
-def _style() -> Any:
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
     from matplotlib import style
 
-    # Not what a person's matplotlibrc says: the same picture for everyone.
-    return style.context(["default", {"svg.hashsalt": "reskeras", "svg.fonttype": "none", "path.simplify": False}])
+    # Not what a person's matplotlibrc says: the same picture for everyone. These are one set of values for all threads.
+    with _STYLE, style.context(["default", {"svg.hashsalt": "reskeras", "svg.fonttype": "none", "path.simplify": False}]):
+        yield
 
 
 def _save(page: Any, path: Path, kind: str) -> None:

@@ -481,7 +481,7 @@ def test_mlflow_failing_never_stops_a_search(data: ImageData, monkeypatch: pytes
     assert result.best.score is not None
     failed, lacking = problems
     assert failed.startswith("MLflow failed (http://127.0.0.1:9)")
-    assert lacking.endswith("`reskeras sync s` sends it from the journal")
+    assert lacking.endswith("`reskeras sync s --tracking-uri http://127.0.0.1:9` sends it from the journal")
 
 
 def test_a_plain_folder_is_no_tracking_store() -> None:

@@ -435,7 +435,7 @@ def test_a_server_that_is_killed_and_comes_back_has_it_all(data: ImageData, serv
 def test_a_server_that_was_never_there_is_told_later(data: ImageData) -> None:
     _, problems = search(data, "http://127.0.0.1:9", final_epochs=4)
     assert problems[0].startswith("MLflow failed (http://127.0.0.1:9)")
-    assert problems[-1].endswith("`reskeras sync s` sends it from the journal")
+    assert problems[-1].endswith("`reskeras sync s --tracking-uri http://127.0.0.1:9` sends it from the journal")
     assert [problem for problem in sync(tracking_uri(None), Path("s")) if "not a Keras model" not in problem] == []
     told = story(tracking_uri(None))
     assert {run["status"] for run in told.values()} == {"FINISHED"}
@@ -558,7 +558,7 @@ def test_a_run_that_somebody_deletes_is_given_up_alone(data: ImageData) -> None:
 
 
 def test_what_cannot_be_sent_is_refused_clearly(data: ImageData) -> None:
-    with pytest.raises(RequestError, match="nowhere: no search here"):
+    with pytest.raises(RequestError, match="nowhere: no search here: it has no journal"):
         sync(tracking_uri(None), Path("nowhere"))
 
 

@@ -261,6 +261,13 @@ def read_on(path: Path, offset: int) -> tuple[list[Entry | dict[str, Any]], int]
     return [_entry(json.loads(line)) for line in whole.splitlines()], offset + len(whole) + len(end)
 
 
+def begun(directory: Path) -> float:
+    """When a search began, in seconds since 1970; 0 where its journal does not tell."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(directory / "journal.jsonl", "rb") as file:
+        return float(json.loads(file.readline())["about"]["started"])
+    return 0.0
+
+
 def lock_of(directory: Path) -> filelock.FileLock:
     """What a process holds while it writes to a search; beside its folder, which `--fresh` renames."""
     return filelock.FileLock(directory.with_name(f".{directory.name}.lock"))

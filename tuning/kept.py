@@ -49,9 +49,11 @@ class Kept:
         """Of the trials whose models are there, the best first."""
 
     def recall(self, records: Iterable[TrialRecord]) -> None:
-        """Takes over what an earlier sitting left; a model whose trial did not end goes."""
+        """Takes over what an earlier sitting left; a model whose trial did not end goes. Where none are to be kept now, all stay."""
+        if self._keep.count == 0:
+            return
         by_folder = {f"trial-{record.number:04}": record for record in records if record.score is not None}
-        there = [path for path in self._root.iterdir() if path.is_dir()] if self._root.is_dir() else []
+        there = [path.parent for path in self._root.glob("trial-*/model.keras")]
         for path in there:
             if path.name not in by_folder:
                 shutil.rmtree(path)

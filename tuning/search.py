@@ -163,8 +163,9 @@ def tune(
             ending = Ending.FAILED
             raise
         finally:
-            for listener in listeners:
-                listener.search_ended(ending, result)
+            with contextlib.ExitStack() as told:
+                for listener in reversed(listeners):  # each is told, whatever another one raises
+                    told.callback(listener.search_ended, ending, result)
     return result
 
 

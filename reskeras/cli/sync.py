@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 
 import reskeras
+from tuning.journal import begun
 from tuning.tracking import sync as sync_search
 from tuning.tracking import tracking_uri
 
@@ -25,10 +26,21 @@ def sync(searches: tuple[str, ...], store: str | None) -> None:
     if not folders:
         raise reskeras.RequestError("no searches here: searches/*/journal.jsonl; `reskeras tune` makes them")
     console.print("opening the store ...", style="dim")
-    for folder in folders:
-        for refused in sync_search(uri, folder):
-            console.print(f"warning: MLflow does not take {refused}", style="yellow", highlight=False)
-        click.echo(f"{folder}: MLflow has all of it")
+    failures = 0
+    for folder in sorted(folders, key=begun):
+        try:
+            refused = sync_search(uri, folder)
+        except (reskeras.RequestError, RuntimeError) as error:
+            if len(folders) == 1:
+                raise
+            failures += 1
+            click.echo(f"error: {error}", err=True)
+            continue
+        for line in refused:
+            console.print(f"warning: MLflow does not take {line}", style="yellow", highlight=False)
+        click.echo(f"{folder}: MLflow has " + ("the rest of it" if refused else "all of it"))
+    if failures:
+        raise RuntimeError(f"{failures} of {len(folders)} searches could not be sent")
 
 
 def _folder(search: str) -> Path:

@@ -34,6 +34,7 @@ from tuning.space import Space, default_space, load_space
 from tuning.tensorboard import TensorBoard
 from tuning.tracking import Tracker
 from tuning.tracking import tracking_uri as resolve_uri
+from tuning.tracking.store import shown
 
 _SIZE_BEFORE_SPACE = (32, 32, 3)
 """What images without a common size are resized to where no space file says otherwise."""
@@ -192,7 +193,7 @@ def tune(
             strategy=Strategy(strategy),
             limits=limits,
             keep=keep,
-            command=["reskeras", *sys.argv[1:]],
+            command=["reskeras", *map(shown, sys.argv[1:])],
             listeners=[
                 interrupts,
                 Progress(console),

@@ -20,7 +20,7 @@ from rich.console import Console
 import reskeras
 from reskeras.errors import did_you_mean
 from tuning.tracking import tracking_uri
-from tuning.tracking.store import check_exists, search_pages, shown, sqlite_path
+from tuning.tracking.store import artifact_location, check_exists, search_pages, shown
 
 _START_SECONDS = 120.0
 _LOOPBACK = "127.0.0.1"
@@ -56,9 +56,9 @@ def ui(search: str | None, store: str | None, port: int | None, host: str, brows
             near = did_you_mean(name, known) or f"; it has {', '.join(known[:10]) or 'none'}"
             raise reskeras.RequestError(f"no search {name!r} in {shown(uri)}{near}")
         pages = wanted
-    if not uri.startswith("sqlite:///"):
+    if uri.startswith(("http://", "https://")):
         for name, link in pages:
-            click.echo(f"{name}: {uri.rstrip('/')}{link}")
+            click.echo(f"{name}: {shown(uri).rstrip('/')}{link}")
         return
     port = _free_port(host, port or 0)
     if host != _LOOPBACK:
@@ -78,7 +78,7 @@ def ui(search: str | None, store: str | None, port: int | None, host: str, brows
             *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri),
             *("--host", host, "--port", str(port), "--allowed-hosts", ",".join(f"{name}:{port}" for name in _names(host))),
             *("--workers", "1", "--no-serve-artifacts"),
-            *("--default-artifact-root", (sqlite_path(uri).parent / "mlartifacts").as_uri()),
+            *("--default-artifact-root", artifact_location(uri) or (Path.cwd() / "mlartifacts").as_uri()),
         ],
         env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
         stdout=said,

@@ -7,9 +7,10 @@ has already. After any failure a new `Mirror` begins from the start, and passes 
 import contextlib
 import dataclasses
 import functools
+import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from reskeras.costs import cost
 from reskeras.errors import RequestError
 from reskeras.plotting import plot
 from reskeras.spec import Recipe
-from reskeras.textio import dump_recipe
+from reskeras.textio import dump_recipe, load_recipe
 from tuning.curve import curve_plot
 from tuning.events import Ending
 from tuning.journal import Conclusion, Entry, EpochRecord, Final, FinalEpoch, Started, TrialRecord, read_on
@@ -32,6 +33,8 @@ _STATUS = {Ending.FINISHED: "FINISHED", Ending.FAILED: "FAILED", Ending.INTERRUP
 _COMPLETE = ("FINISHED", "FAILED")
 _KEPT = "reskeras.kept"
 """The tag of a trial's run that has its model."""
+_BEST = "reskeras.best"
+"""The tag of the run whose model is the search's."""
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
 """What MLflow answers to one call that it does not take, as when somebody has deleted the run; other errors are of the store."""
 _BATCH = 1000
@@ -63,6 +66,8 @@ class _Run:
     """Whether nothing more is to be sent."""
     kept: bool = False
     """Whether MLflow has its model."""
+    best: bool = False
+    """Whether an earlier sitting called it the best."""
     gone: bool = False
     """Whether MLflow does not take it any more."""
 
@@ -76,34 +81,30 @@ class Mirror:
         uri: of the store.
         directory: of the search; its journal must have been begun.
         caller: id of a run that the caller has active, if any (see `SearchRun`).
-        system_metrics: whether MLflow samples the load of processor, memory and GPU while the search runs.
+        live: whether the search runs.
+        system_metrics: whether MLflow samples the load of processor, memory and GPU until this is closed.
 
     Attributes:
         refused: what MLflow did not take, a line each.
     """
 
-    def __init__(self, uri: str, directory: Path, *, caller: str | None = None, system_metrics: bool = False) -> None:
+    def __init__(
+        self, uri: str, directory: Path, *, caller: str | None = None, live: bool = True, system_metrics: bool = False
+    ) -> None:
         self._directory, self._journal = directory, directory / "journal.jsonl"
         (header, *self._unread), self._offset = read_on(self._journal, 0)
         assert isinstance(header, dict)
         self._subject = subject = Subject(header)
-        self._parent = SearchRun(uri, subject, caller)
+        self._live = live
+        self._parent = SearchRun(uri, subject, caller, live=live)
         self._client, self._experiment = self._parent.client, self._parent.experiment
-        self._runs = {
-            run.data.tags["reskeras.key"]: _Run(
-                run.info.run_id,
-                run.info.run_name,
-                run.info.status,
-                wronged="reskeras.error" in run.data.tags,
-                over=run.info.status in _COMPLETE,
-                kept=_KEPT in run.data.tags,
-            )
-            for run in self._parent.children
-        }
+        self._runs = self._known(self._parent.children)
         self._values: dict[int, Mapping[str, Any]] = {}
         self._records: dict[int, TrialRecord] = {}
         self._leader: TrialRecord | None = None
         self._conclusion: Conclusion | None = None
+        self._put_off: set[str] = set()
+        """Trials that were open when the search came to its end."""
         self._progress: list[Any] = []
         """Metrics of the search's own run, to be sent."""
         self._last = 0.0
@@ -112,13 +113,15 @@ class Mirror:
         self._caught_up = False
         """Whether what comes now is of this sitting."""
         self.refused: list[str] = []
-        self._describe(None)
+        if live:
+            self._describe(None)
         self._monitor = self._watch(uri) if system_metrics else None
 
     @property
     def concluded(self) -> bool:
         """Whether the search has come to its end, by what was read so far."""
-        return self._conclusion is not None and all(run.over or run.end for run in self._runs.values())
+        ended = {key for key, run in self._runs.items() if run.over or run.end}
+        return self._conclusion is not None and set(self._runs) <= ended | self._put_off
 
     @property
     def link(self) -> str:
@@ -147,10 +150,15 @@ class Mirror:
         self._flush()
         if ending is Ending.FINISHED:
             self._conclude()
-        if self._monitor is not None:
-            self._monitor.finish()
+        self.close()
         self._describe(ending)
         self._parent.end(_STATUS[ending], _milliseconds(self._last))
+
+    def close(self) -> None:
+        """Ends what goes on beside this."""
+        if self._monitor is not None:
+            self._monitor.finish()
+            self._monitor = None
 
     # What happened
 
@@ -158,8 +166,9 @@ class Mirror:
         match entry:
             case Started():
                 self._values[entry.number] = entry.values
-                self._start(_key(entry.number), entry.number, self._recipe(entry), entry.time)
+                self._start(_key(entry.number), entry.time)
             case EpochRecord():
+                self._put_off.discard(_key(entry.number))
                 self._epoch(self._runs[_key(entry.number)], entry)
             case TrialRecord():
                 self._take(entry)
@@ -172,33 +181,33 @@ class Mirror:
                     self._epoch(run, entry.record)
             case Conclusion():
                 self._conclusion, self._last = entry, max(self._last, entry.time)
+                self._put_off = {key for key, run in self._runs.items() if not (run.over or run.end)}
             case _:
                 pass
 
-    def _recipe(self, entry: Started) -> Recipe | None:
+    def _recipe(self, key: str) -> Recipe | None:
+        """What a trial or a final training runs; None where its values make no network: it fails, and its record says why."""
+        number, space, seed = _number(key), self._subject.space, self._subject.seed
+        values = self._values[number]
         try:
-            return trial_recipe(self._subject.space, entry.values, number=entry.number, seed=self._subject.seed)
+            if (final := re.search(r"-final-(\d+)-(\d+)", key)) is None:
+                return trial_recipe(space, values, number=number, seed=seed)
+            return final_recipe(space, values, number=number, seed=seed, epochs=int(final[1]), repeat=int(final[2]))
         except RequestError:
-            return None  # the trial fails, and its record says why
+            return None
 
     def _final(self, entry: FinalEpoch | Final) -> _Run:
-        number = entry.record.number
-        key = _key(number) + f"-final-{entry.epochs}-{entry.repeat}"
-        if (run := self._runs.get(key)) is None or run.recipe is None:
-            recipe = final_recipe(
-                self._subject.space,
-                self._values[number],
-                number=number,
-                seed=self._subject.seed,
-                epochs=entry.epochs,
-                repeat=entry.repeat,
-            )
-            self._start(key, number, recipe, entry.record.time - entry.record.seconds)
+        key = _key(entry.record.number) + f"-final-{entry.epochs}-{entry.repeat}"
+        if (run := self._runs.get(key)) is None or not (run.over or run.recipe):
+            self._start(key, entry.record.time - entry.record.seconds)
         return self._runs[key]
 
-    def _start(self, key: str, number: int, recipe: Recipe | None, started: float) -> None:
+    def _start(self, key: str, started: float) -> None:
         self._last = max(self._last, started)
         run = self._runs.get(key)
+        if run is not None and run.over:
+            return
+        number = _number(key)
         if run is None:
             kind = "final" if "-final-" in key else "trial"
             name = ("final · " if kind == "final" else "") + title(self._values[number], self._subject.space)
@@ -210,22 +219,20 @@ class Mirror:
             }
             made = self._client.create_run(self._experiment, start_time=_milliseconds(started), run_name=name, tags=tags)
             run = self._runs[key] = _Run(made.info.run_id, name, "RUNNING")
-        run.recipe = recipe
-        if run.over:
-            return
+        run.recipe = self._recipe(key)
         self._parent.log_data(run.run_id)
         run.params = {"trial": number} | self._subject.params(self._values[number])
         run.tags["mlflow.note.content"] = trial_note(run.run_id)
-        if recipe is not None:
+        if run.recipe is not None:
             # A parameter, so that it can be an axis among those that are searched.
-            run.params["depth" if "depth" not in run.params else "net_depth"] = cost(recipe.model).depth
-            self._client.log_text(run.run_id, dump_recipe(recipe), "spec.yaml")
+            run.params["depth" if "depth" not in run.params else "net_depth"] = cost(run.recipe.model).depth
+            self._client.log_text(run.run_id, dump_recipe(run.recipe), "spec.yaml")
 
     def _epoch(self, run: _Run, record: EpochRecord) -> None:
         self._last = max(self._last, record.time)
-        run.epochs.append(record)
         if run.over:
             return
+        run.epochs.append(record)
         if run.status == "KILLED" and self._caught_up:
             self._client.update_run(run.run_id, status="RUNNING")
             run.status = "RUNNING"
@@ -291,6 +298,8 @@ class Mirror:
             self._draw(run, run.recipe)
         self._client.set_terminated(run.run_id, status, end_time=_milliseconds(when))
         run.status, run.wronged, run.end, run.over = status, wronged, None, status in _COMPLETE
+        if run.over:
+            run.epochs = []
 
     def _draw(self, run: _Run, recipe: Recipe) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -313,6 +322,8 @@ class Mirror:
             if error.error_code not in _REFUSALS:
                 raise
             run.over = run.gone = True
+            with contextlib.suppress(MlflowException):  # it is not taken where the run is deleted
+                self._client.set_terminated(run.run_id, run.end[0] if run.end is not None else "KILLED")
             self.refused.append(f"{run.name} ({run.run_id}): {str(error).strip().splitlines()[0]}")
 
     # The end
@@ -331,9 +342,12 @@ class Mirror:
             if (self._directory / name).exists():
                 self._client.log_artifact(self._parent.run_id, str(self._directory / name))
         self._hand_over()
+        models = self._directory / "models"
         for key, run in self._runs.items():
-            model = self._directory / "models" / key / "model.keras"
-            if model.exists() != run.kept and not run.gone:
+            model = models / key / "model.keras"
+            # Taken away only by a sitting that keeps others: a folder may be a copy, or somebody has cleared it.
+            lost = run.kept and self._live and not model.exists() and models.is_dir()
+            if not run.gone and (lost or (model.exists() and not run.kept)):
                 with self._tolerant(run):
                     self._keep(run, model)
 
@@ -341,16 +355,23 @@ class Mirror:
         """The winner's model."""
         from mlflow.exceptions import MlflowException
 
-        best = (self._directory / "best.yaml").read_text(encoding="utf-8")
-        winner = next(run for run in self._runs.values() if run.recipe is not None and dump_recipe(run.recipe) == best)
-        if winner.gone:
-            return
-        with self._tolerant(winner):
-            self._client.set_tag(winner.run_id, "reskeras.best", "true")
-            try:
+        assert self._conclusion is not None
+        trainings = [key for key in self._runs if _number(key) == self._conclusion.winner]
+        try:
+            best = load_recipe(self._directory / "best.yaml")
+            winner = next((self._runs[key] for key in trainings if self._recipe(key) == best), None)
+            if winner is None:
+                raise RequestError(f"{self._directory / 'best.yaml'} is not what won any more")
+            if winner.gone:
+                return
+            with self._tolerant(winner):
+                for other in self._runs.values():
+                    if other.best and other is not winner and not other.gone:
+                        self._client.delete_tag(other.run_id, _BEST)
+                self._client.set_tag(winner.run_id, _BEST, "true")
                 log_champion(self._parent, winner.run_id, winner.name, self._directory)
-            except (RequestError, MlflowException) as error:  # a store without a registry still has the rest
-                self.refused.append(f"the model: {str(error).strip().splitlines()[0]}")
+        except (RequestError, MlflowException) as error:  # a store without a registry still has the rest
+            self.refused.append(f"the model: {str(error).strip().splitlines()[0]}")
 
     def _keep(self, run: _Run, model: Path) -> None:
         """Gives a trial's run its model, or takes it away where others have become better since."""
@@ -367,11 +388,29 @@ class Mirror:
 
     def _describe(self, ending: Ending | None) -> None:
         ranked = leaderboard(list(self._records.values()), self._subject.objective)
-        page = f"#/experiments/{self._experiment}/runs/"  # without the word at its end MLflow shows what it has for language models
-        links = {number: f"{page}{self._runs[_key(number)].run_id}?workflowType=machine_learning" for number in self._records}
+        links = {number: f"#/experiments/{self._experiment}/runs/{self._runs[_key(number)].run_id}" for number in self._records}
         note = search_note(self._subject, ranked, links, self._parent.link, ending, self._conclusion)
         self._client.set_tag(self._parent.run_id, "mlflow.note.content", note)
         self._noted = time.monotonic()
+
+    def _known(self, children: Sequence[Any]) -> dict[str, _Run]:
+        """The runs of earlier sittings, each once: where MLflow's client sent a request again there are two, and one is deleted."""
+        runs: dict[str, _Run] = {}
+        for child in sorted(children, key=lambda child: child.info.status not in _COMPLETE):
+            tags, status = child.data.tags, child.info.status
+            if tags["reskeras.key"] in runs:
+                self._client.delete_run(child.info.run_id)
+                continue
+            runs[tags["reskeras.key"]] = _Run(
+                child.info.run_id,
+                child.info.run_name,
+                status,
+                wronged="reskeras.error" in tags,
+                over=status in _COMPLETE,
+                kept=_KEPT in tags,
+                best=_BEST in tags,
+            )
+        return runs
 
     def _watch(self, uri: str) -> Any:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -383,6 +422,10 @@ class Mirror:
 
 def _key(number: int) -> str:
     return f"trial-{number:04}"
+
+
+def _number(key: str) -> int:
+    return int(key.split("-")[1])
 
 
 def _metrics(values: Mapping[str, float], step: int, when: float) -> list[Any]:

@@ -166,12 +166,14 @@ class Runs:
         Raises:
             RequestError: it is deleted.
         """
-        return run if run.parent is None else self.find(run.parent)
+        return run if run.kind is Kind.SEARCH or run.parent is None else self.find(run.parent)
 
     def winner(self, search: Run) -> Run | None:
         """The trial or final training whose model a search kept; None where the search did not come so far."""
         number = search.tags.get("reskeras.best_trial")
         mine = [run for run in self.children(search) if str(run.number) == number and run.score is not None]
+        if kept := [run for run in mine if "reskeras.best" in run.tags]:
+            return kept[0]
         finals = [run for run in mine if run.kind is Kind.FINAL]
         return next(iter(ranked(finals or mine)), None)
 
@@ -241,6 +243,8 @@ class Runs:
         from mlflow.exceptions import MlflowException
 
         with self._explained("the run cannot be read"):
+            if run.kind is Kind.SEARCH and (logged := run.tags.get("reskeras.model", "").split()):
+                return f"models:/{logged[0]}"  # the latest; outputs are in no order
             outputs = self._client.get_run(run.run_id).outputs
             logged = [output.model_id for output in outputs.model_outputs] if outputs is not None else []
             if logged:
@@ -333,7 +337,7 @@ def _reason(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.strip().split("\n")[0] or type(error).__name__
+    return shown(text.strip().split("\n")[0]) or type(error).__name__
 
 
 @contextlib.contextmanager

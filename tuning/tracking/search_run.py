@@ -20,7 +20,8 @@ class SearchRun:
         uri: of the store.
         subject: of the search.
         caller: id of a run that the caller has active. Where it is in this store it becomes the search's own run, which the caller
-            ends; where it is another search's already, the search's run is made below it.
+            ends; where it is another search's already, or has other parameters of these names, the search's run is made below it.
+        live: whether the search runs.
 
     Attributes:
         name: of the search.
@@ -32,23 +33,26 @@ class SearchRun:
         link: the page of this search, below the server's address.
     """
 
-    def __init__(self, uri: str, subject: Subject, caller: str | None) -> None:
+    def __init__(self, uri: str, subject: Subject, caller: str | None, *, live: bool) -> None:
         self._subject, self.name = subject, subject.name
         self.client, self.served = open_store(uri), uri.startswith(("http://", "https://"))
         active = self._active(caller)
-        self.experiment: str = active.info.experiment_id if active is not None else self._found_experiment(uri)
         found = self._found_runs()
         self.children = [run for run in found if run.data.tags["reskeras.kind"] != "search"]
         own = [run for run in found if run.data.tags["reskeras.kind"] == "search"]
+        first = next(iter([*own, *self.children, *([active] if active is not None else [])]), None)
+        self.experiment: str = first.info.experiment_id if first is not None else self._found_experiment(uri)
         self._callers = False
         """Whether the caller ends it."""
         if own:
             self.run_id: str = own[0].info.run_id
             self._callers = active is not None and self.run_id == active.info.run_id
-            if not self._callers:
+            if live and not self._callers:
                 self.client.update_run(self.run_id, status="RUNNING")
         else:
             self.run_id = self._made(active)
+            for child in self.children:  # of a search's run that somebody deleted
+                self.client.set_tag(child.info.run_id, "mlflow.parentRunId", self.run_id)
         self._tell()
         views = knows_views(uri)
         self.link = view_link(self.experiment, subject.search_id, subject.objective, views=views)
@@ -110,11 +114,13 @@ class SearchRun:
             return str(found.experiment_id)  # another search was quicker
 
     def _found_runs(self) -> list[Any]:
+        # Also where the environment names another experiment now.
+        everywhere = [experiment.experiment_id for experiment in self.client.search_experiments()]
         runs: list[Any] = []
         page = None
         while page is None or page.token:
             query = f"tags.`reskeras.search_id` = '{self._subject.search_id}'"
-            page = self.client.search_runs([self.experiment], query, page_token=page and page.token)
+            page = self.client.search_runs(everywhere, query, page_token=page and page.token)
             runs += page
         return sorted(runs, key=lambda run: run.info.start_time)
 
@@ -123,7 +129,11 @@ class SearchRun:
         from mlflow.tracking.context.registry import resolve_tags
 
         subject = self._subject
-        self._callers = active is not None and "reskeras.search_id" not in active.data.tags
+        self._callers = (
+            active is not None
+            and "reskeras.search_id" not in active.data.tags
+            and all(active.data.params.get(name, value) == value for name, value in self._params().items())
+        )
         if self._callers:
             tags = [RunTag(name, value) for name, value in subject.tags("search").items()]
             self.client.log_batch(active.info.run_id, tags=tags)
@@ -134,10 +144,7 @@ class SearchRun:
         start = int(subject.started * 1000)
         return str(self.client.create_run(self.experiment, start_time=start, run_name=subject.name, tags=made).info.run_id)
 
-    def _tell(self) -> None:
-        """What is searched; again in each sitting, for an earlier one may not have come to it."""
-        from mlflow.entities import Param
-
+    def _params(self) -> dict[str, str]:
         subject = self._subject
         params = {
             "oracle": subject.oracle,
@@ -148,7 +155,14 @@ class SearchRun:
             "data_source": subject.data["source"],
             "data_digest": subject.digest,
         }
-        self.client.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in params.items()])
+        return {name: str(value) for name, value in params.items()}
+
+    def _tell(self) -> None:
+        """What is searched; again in each sitting, for an earlier one may not have come to it."""
+        from mlflow.entities import Param
+
+        subject = self._subject
+        self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in self._params().items()])
         self.log_data(self.run_id)
         self.client.log_text(self.run_id, subject.space.dump(), "space.yaml")
         self.client.log_dict(self.run_id, subject.data, "data.json")

@@ -119,9 +119,9 @@ def search_pages(uri: str) -> list[tuple[str, str]]:
     ]
 
 
-def shown(uri: str) -> str:
-    """A store's address as it may be printed."""
-    return re.sub(r"//[^/@]+@", "//***@", uri)  # without a password
+def shown(text: str) -> str:
+    """A text as it may be printed: without the passwords of the addresses in it."""
+    return re.sub(r"//\S+@", "//***@", text)  # without a password
 
 
 def sqlite_path(uri: str) -> Path:

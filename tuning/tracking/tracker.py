@@ -14,10 +14,10 @@ import filelock
 
 from reskeras.errors import RequestError
 from tuning.events import Ending, Listener, Result, Search, Trial
-from tuning.journal import TrialRecord, lock_of
+from tuning.journal import TrialRecord, begun, lock_of
 from tuning.tracking.champion import EXAMPLE
 from tuning.tracking.mirror import Mirror
-from tuning.tracking.store import shown
+from tuning.tracking.store import shown, tracking_uri
 
 if TYPE_CHECKING:
     from reskeras.data import ImageData
@@ -45,7 +45,7 @@ class Tracker(Listener):
 
     def __init__(self, uri: str, on_problem: Callable[[str], None], *, system_metrics: bool = False) -> None:
         self._uri, self._on_problem, self._system_metrics = uri, on_problem, system_metrics
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread = threading.Thread()
         self._search: Search | None = None
         self._caller: str | None = None
         self._mirror: Mirror | None = None
@@ -58,7 +58,9 @@ class Tracker(Listener):
         self._failed = False
 
     def search_started(self, search: Search) -> None:
-        self._search, self._caller = search, _active_run()
+        self._search, self._caller, self._mirror = search, _active_run(), None
+        self._ending, self._failed, self._retry_at = None, False, 0.0
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
         self._tell()
 
@@ -84,9 +86,10 @@ class Tracker(Listener):
     @property
     def page(self) -> str | None:
         """The address of the search's page, where the store has a server of its own and has answered."""
-        if self._mirror is None or not self._uri.startswith(("http://", "https://")):
+        mirror = self._mirror
+        if mirror is None or not self._uri.startswith(("http://", "https://")):
             return None
-        return shown(self._uri).rstrip("/") + self._mirror.link
+        return shown(self._uri).rstrip("/") + mirror.link
 
     def flush(self, timeout: float) -> bool:
         """Waits until MLflow has all that has happened so far, or for so many seconds; returns whether it has."""
@@ -110,8 +113,12 @@ class Tracker(Listener):
                 with self._state:
                     self._sent = told
                     self._state.notify_all()
-        ending = self._ending
-        if not self._try(lambda mirror: self._finish(mirror, ending)):
+        ending, told = self._ending, self._told
+        if self._try(lambda mirror: self._finish(mirror, ending)):
+            with self._state:
+                self._sent = told
+                self._state.notify_all()
+        else:
             self._on_problem(f"the last of this search is not in MLflow ({shown(self._uri)}); {self._sync_hint()}")
 
     def _ready(self) -> bool:
@@ -125,6 +132,8 @@ class Tracker(Listener):
                 self._mirror = Mirror(self._uri, self._search.directory, caller=self._caller, system_metrics=self._system_metrics)
             act(self._mirror)
         except Exception as error:  # noqa: BLE001  MLflow raises whatever its store's driver raises
+            if self._mirror is not None:
+                self._mirror.close()
             self._mirror = None
             now = time.monotonic()
             self._retry_at = now + max(_RETRY_SECONDS, 5 * (now - start))
@@ -151,7 +160,8 @@ class Tracker(Listener):
 
     def _sync_hint(self) -> str:
         assert self._search is not None
-        return f"`reskeras sync {self._search.directory}` sends it from the journal"
+        store = "" if self._uri == tracking_uri(None) else f" --tracking-uri {shown(self._uri)}"
+        return f"`reskeras sync {self._search.directory}{store}` sends it from the journal"
 
 
 def sync(uri: str, directory: Path) -> list[str]:
@@ -168,11 +178,14 @@ def sync(uri: str, directory: Path) -> list[str]:
         RequestError: there is no search in the directory, or it runs.
         RuntimeError: the store fails; what came through before is not sent again.
     """
+    directory = directory.resolve()
     if not (directory / "journal.jsonl").is_file():
         raise RequestError(f"{directory}: no search here: it has no journal.jsonl")
+    if not begun(directory):
+        raise RequestError(f"{directory}: this journal does not say what was searched; it is empty, or of an older version")
     try:
         with lock_of(directory).acquire(timeout=0):
-            mirror = Mirror(uri, directory)
+            mirror = Mirror(uri, directory, live=False)
             mirror.advance()
             mirror.finish(Ending.FINISHED if mirror.concluded else Ending.INTERRUPTED)
     except filelock.Timeout as error:
@@ -200,4 +213,4 @@ def _save_example(data: ImageData, directory: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    return shown(str(error).strip().split("\n")[0].rstrip(".")) or type(error).__name__
