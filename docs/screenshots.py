@@ -6,6 +6,7 @@ Needs Playwright and Chromium (`tox -e browser` says how they come) and, as ever
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urljoin
 
 from PIL import Image
 
@@ -32,8 +33,8 @@ def without_assistant(page: Page) -> None:
     expect(close).to_have_count(0)
 
 
-def mlflow_pages(page: Page, link: str) -> None:
-    """The charts and the table of the trials, and the page of the search."""
+def mlflow_pages(page: Page, name: str, link: str) -> None:
+    """The charts and the table of the trials, and the page of the search of this name."""
     page.goto(link)
     expect(page.get_by_role("heading", name="Parallel Coordinates")).to_be_visible()
     without_assistant(page)
@@ -48,9 +49,11 @@ def mlflow_pages(page: Page, link: str) -> None:
         link.split("/runs?", maxsplit=1)[0]
         + "/runs?workflowType=machine_learning&searchFilter=tags.`reskeras.kind`%20%3D%20'search'"
     )
-    run = page.locator(".ag-row").get_by_role("link").first
+    run = page.get_by_role("link", name=name, exact=True).and_(page.locator("[href*='/runs/']"))
     # MLflow's own links lead to the pages that it shows for GenAI.
-    page.goto(f"{link.split('/#', maxsplit=1)[0]}/{run.get_attribute('href')}?workflowType=machine_learning")
+    address = urljoin(link, run.get_attribute("href")).partition("?")[0]
+    page.goto("about:blank")
+    page.goto(f"{address}?workflowType=machine_learning")
     page.get_by_role("button", name="Expand description").click()
     expect(page.get_by_role("button", name="Collapse description")).to_be_visible()
     save(page, "mlflow_search.png")
@@ -70,11 +73,11 @@ if __name__ == "__main__":
     with subprocess.Popen(command, cwd=where, stdout=subprocess.PIPE, text=True) as server, chromium.launched() as browser:
         assert server.stdout is not None
         try:
-            url = server.stdout.readline().split(": ", 1)[1].strip()
+            search, url = server.stdout.readline().strip().split(": ", 1)
             shown = browser.new_page(viewport=SIZE)
             shown.set_default_timeout(60_000)
             expect.set_options(timeout=60_000)
-            mlflow_pages(shown, url)
+            mlflow_pages(shown, search, url)
             report_page(shown, where)
         finally:
             server.terminate()

@@ -15,7 +15,7 @@ from tuning.space import Range, Space
 from tuning.tracking.subject import Subject
 
 _TAG = "mlflow.sharedViewState."
-_PADDING, _LETTER, _NUMBER = 30, 6.5, 9
+_PADDING, _LETTER, _NUMBER = 30, 6.5, 8
 """Of a column in MLflow's table, in pixels; and the characters by which numbers of a range can be told apart."""
 
 
@@ -99,10 +99,10 @@ def _widths(subject: Subject) -> dict[str, int]:
     """The columns of the table in their order, and how wide each is so that its heading and its values can be read, in pixels."""
     values = {f"params.`{short}`": _longest(subject.space, path) for path, short in subject.short.items()}
     sizes = {
-        "attributes.`Run Name`": 16,
+        "attributes.`Run Name`": 15,
         "runDateAndNestInfo": 7,  # when, and the sign of how it ended
         "metrics.`rank`": 3,
-        f"metrics.`{subject.objective}`": max(len(subject.objective) + 2, _NUMBER),  # beside the arrow of the order
+        f"metrics.`{subject.objective}`": max(len(subject.objective) + 4, _NUMBER),  # beside the arrow of the order
         **values,
         "params.`depth`": 3,
         "metrics.`params_millions`": 8,
