@@ -35,7 +35,7 @@ from tuning.events import Ending, Listener, Result, Search, Trial
 from tuning.journal import TrialRecord
 from tuning.kept import Keep
 from tuning.tracking import Tracker, open_store, sync, tracking_uri
-from tuning.tracking.store import knows_views, view_link
+from tuning.tracking.store import knows_views, shown, view_link
 
 RATES = Range(low=0.001, high=0.1, log=True)
 
@@ -242,7 +242,7 @@ def test_a_view_names_only_what_the_runs_have(data: ImageData) -> None:
     key = f"mlflow.sharedViewState.reskeras-{runs[0].data.tags['reskeras.search_id'][:12]}"
     packed = json.loads(views[key])["state"].removeprefix("deflate;")
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
-    assert set(state["selectedColumns"]) <= columns
+    assert set(state["selectedColumns"]) <= columns | {"attributes.`Run Name`", "runDateAndNestInfo"}  # MLflow's own
     (parallel,) = [chart for chart in state["compareRunCharts"] if chart["type"] == "PARALLEL"]
     assert {f"params.`{name}`" for name in parallel["selectedParams"]} <= columns
     assert {"depth", "block", "log10_lr"} <= set(parallel["selectedParams"])
@@ -629,3 +629,95 @@ def test_the_spec_of_a_run_is_what_ran(data: ImageData) -> None:
         recipe = load_recipe(client.download_artifacts(run.info.run_id, "spec.yaml"))
         record = next(record for record in result.trials if str(record.number) == run.data.tags["reskeras.trial"])
         assert score_of(recipe) + 0.03 == pytest.approx(record.score)
+
+
+@pytest.mark.usefixtures("stub")
+def test_sync_takes_nothing_away_and_keeps_the_end(data: ImageData) -> None:
+    uri = tracking_uri(None)
+    search(data, uri, keep=Keep.parse("top:2"))
+    before = story(uri)
+    for model in Path("s/models").glob("*/model.keras"):
+        model.unlink()
+    sync(uri, Path("s"))
+    assert story(uri) == before
+    search(data, uri)  # without a word of models
+    assert {key for key, run in story(uri).items() if "model.keras" in run["files"]} == {
+        key for key, run in before.items() if "model.keras" in run["files"]
+    }
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_search_whose_trials_were_put_off_has_ended_all_the_same(data: ImageData) -> None:
+    uri = tracking_uri(None)
+    result, _ = search(data, uri, trials=3)
+    lines = Path("s/journal.jsonl").read_text().splitlines(keepends=True)
+    started = next(json.loads(line) for line in lines if '"kind": "started"' in line)
+    lines.insert(-1, json.dumps(started | {"number": 4}) + "\n")  # before the conclusion: put off by --minutes
+    Path("s/journal.jsonl").write_text("".join(lines))
+    sync(uri, Path("s"))
+    told = story(uri)
+    assert told["s", "search"]["status"] == "FINISHED"
+    assert told["s", "trial-0004"]["status"] == "KILLED"
+    assert told["s", "search"]["tags"]["reskeras.best_trial"] == str(result.best.number)
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_search_is_found_in_whichever_experiment_it_is(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    search(data, tracking_uri(None))
+    before = story(tracking_uri(None))
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    sync(tracking_uri(None), Path("s"))
+    assert story(tracking_uri(None)) == before
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_run_of_the_callers_with_other_parameters_of_these_names_stays_as_it_is(data: ImageData) -> None:
+    uri = tracking_uri(None)
+    open_store(uri)
+    mlflow.set_tracking_uri(uri)
+    try:
+        with mlflow.start_run(experiment_id="0") as mine:
+            mlflow.log_params({"seed": 42, "mine": "yes"})
+            _, problems = search(data, uri)
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert problems == []
+    client = open_store(uri)
+    assert client.get_run(mine.info.run_id).data.params == {"seed": "42", "mine": "yes"}
+    (own,) = client.search_runs([mine.info.experiment_id], "tags.`reskeras.kind` = 'search'")
+    assert own.data.tags["mlflow.parentRunId"] == mine.info.run_id
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_listener_that_fails_at_the_end_keeps_no_run_running(data: ImageData) -> None:
+    class Fails(Listener):
+        def search_ended(self, ending: Ending, result: Result | None) -> None:
+            raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        search(data, tracking_uri(None), Fails())
+    assert {run["status"] for run in story(tracking_uri(None)).values()} == {"FINISHED"}
+
+
+@pytest.mark.usefixtures("stub")
+def test_one_tracker_follows_one_search_after_another(data: ImageData) -> None:
+    problems = Problems()
+    tracker = Tracker(tracking_uri(None), problems)
+    for name in ("s", "t"):
+        tune(space(), data, directory=name, trials=2, oracle="random", listeners=[tracker])
+        assert tracker.flush(1)
+    assert problems == []
+    assert {(name, run["status"]) for (name, _), run in story(tracking_uri(None)).items()} == {("s", "FINISHED"), ("t", "FINISHED")}
+
+
+@pytest.mark.parametrize(
+    ("address", "printed"),
+    [
+        ("http://me:secret@host/x", "http://***@host/x"),
+        ("postgresql://me:p/w@p@host/x", "postgresql://***@host/x"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+    ],
+)
+def test_passwords_are_not_printed(address: str, printed: str) -> None:
+    assert shown(address) == printed

@@ -49,7 +49,7 @@ class Kept:
         """Of the trials whose models are there, the best first."""
 
     def recall(self, records: Iterable[TrialRecord]) -> None:
-        """Takes over what an earlier sitting left; a model whose trial did not end goes. Where none are to be kept now, all stay."""
+        """Takes over what an earlier sitting left, less models of trials that did not end. Where none are to be kept, all stay."""
         if self._keep.count == 0:
             return
         by_folder = {f"trial-{record.number:04}": record for record in records if record.score is not None}

@@ -343,10 +343,11 @@ class Mirror:
                 self._client.log_artifact(self._parent.run_id, str(self._directory / name))
         self._hand_over()
         models = self._directory / "models"
+        others = any(models.glob("trial-*/model.keras"))
         for key, run in self._runs.items():
             model = models / key / "model.keras"
-            # Taken away only by a sitting that keeps others: a folder may be a copy, or somebody has cleared it.
-            lost = run.kept and self._live and not model.exists() and models.is_dir()
+            # Taken away only where others are there instead: the folder may be a copy, or somebody has cleared it.
+            lost = run.kept and self._live and others and not model.parent.exists()
             if not run.gone and (lost or (model.exists() and not run.kept)):
                 with self._tolerant(run):
                     self._keep(run, model)
