@@ -172,9 +172,9 @@ def test_the_table_has_what_was_searched_the_best_first(page: Page, search: Sear
         """Without the colour of a run, which stands hidden before its name."""
         shown = table.locator(f".ag-row [col-id='{column}']")
         expect(shown).to_have_count(TRIALS)
-        rows = shown.evaluate_all(
-            "cells => cells.map(c => [Number(c.closest('.ag-row').getAttribute('row-index')), c.textContent])"
-        )
+        rows = shown.evaluate_all("""cells => cells.map(cell => [
+            Number(cell.closest(".ag-row").getAttribute("row-index")), cell.textContent.trim().replace(/^#[0-9a-f]{6}/, "")
+        ])""")
         return [text for _, text in sorted(rows)]
 
     scores = [float(text) for text in cells("metrics.`val_accuracy`")]
