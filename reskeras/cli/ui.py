@@ -24,13 +24,15 @@ from tuning.tracking.store import artifact_location, check_exists, search_pages,
 
 _START_SECONDS = 120.0
 _LOOPBACK = "127.0.0.1"
+_PORT = 5757
+"""Where it is free: the browser keeps what was chosen in MLflow's pages (its assistant closed, say) for each port."""
 _SHOWN = 10
 
 
 @click.command()
 @click.argument("search", required=False)
 @click.option("--tracking-uri", "store", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
-@click.option("--port", type=click.IntRange(1, 65535), help="[default: a free one]")
+@click.option("--port", type=click.IntRange(1, 65535), help=f"[default: {_PORT}, or a free one]")
 @click.option(
     "--host", default=_LOOPBACK, show_default=True, help="the address to listen on; any other shows the store to the network"
 )
@@ -60,7 +62,7 @@ def ui(search: str | None, store: str | None, port: int | None, host: str, brows
         for name, link in pages:
             click.echo(f"{name}: {shown(uri).rstrip('/')}{link}")
         return
-    port = _free_port(host, port or 0)
+    port = _free_port(host, port)
     if host != _LOOPBACK:
         console.print(
             f"warning: --host {host} shows this store to others; MLflow has no login: who reaches port {port} may read and delete "
@@ -139,11 +141,15 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.wait(patience)
 
 
-def _free_port(host: str, wanted: int) -> int:
+def _free_port(host: str, wanted: int | None) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, wanted))
+            if wanted is None:
+                with contextlib.suppress(OSError):
+                    probe.bind((host, _PORT))
+                    return _PORT
+            probe.bind((host, wanted or 0))
         except OSError as error:
             reason = error.strerror or str(error)
             raise reskeras.RequestError(

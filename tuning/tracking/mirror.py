@@ -25,7 +25,7 @@ from tuning.journal import Conclusion, Entry, EpochRecord, Final, FinalEpoch, St
 from tuning.recipes import final_recipe, trial_recipe
 from tuning.report import last_line, leaderboard, title
 from tuning.tracking.champion import log_champion
-from tuning.tracking.note import search_note, trial_note
+from tuning.tracking.note import Pages, search_note, trial_note
 from tuning.tracking.search_run import SearchRun
 from tuning.tracking.subject import Subject
 
@@ -101,6 +101,7 @@ class Mirror:
         self._runs = self._known(self._parent.children)
         self._values: dict[int, Mapping[str, Any]] = {}
         self._records: dict[int, TrialRecord] = {}
+        self._finals: list[TrialRecord] = []
         self._leader: TrialRecord | None = None
         self._conclusion: Conclusion | None = None
         self._put_off: set[str] = set()
@@ -113,8 +114,6 @@ class Mirror:
         self._caught_up = False
         """Whether what comes now is of this sitting."""
         self.refused: list[str] = []
-        if live:
-            self._describe(None)
         self._monitor = self._watch(uri) if system_metrics else None
 
     @property
@@ -136,9 +135,9 @@ class Mirror:
             self._apply(entry)
         self._unread = []
         self._flush()
-        self._caught_up = True
-        if unread and time.monotonic() - self._noted > _NOTE_SECONDS:
+        if self._live and (not self._caught_up or time.monotonic() - self._noted > _NOTE_SECONDS):
             self._describe(None)
+        self._caught_up = True
 
     def finish(self, ending: Ending) -> None:
         """Sends the rest, and ends all runs."""
@@ -176,6 +175,7 @@ class Mirror:
             case FinalEpoch() | Final():
                 run = self._final(entry)
                 if isinstance(entry, Final):
+                    self._finals.append(entry.record)
                     self._end(run, entry.record)
                 else:
                     self._epoch(run, entry.record)
@@ -389,8 +389,16 @@ class Mirror:
 
     def _describe(self, ending: Ending | None) -> None:
         ranked = leaderboard(list(self._records.values()), self._subject.objective)
-        links = {number: f"#/experiments/{self._experiment}/runs/{self._runs[_key(number)].run_id}" for number in self._records}
-        note = search_note(self._subject, ranked, links, self._parent.link, ending, self._conclusion)
+        runs = f"#/experiments/{self._experiment}/runs"
+        pages = Pages(
+            charts=self._parent.link.removeprefix("/"),
+            report=f"{runs}/{self._parent.run_id}/artifacts/report.html",
+            trials={number: f"{runs}/{self._runs[_key(number)].run_id}" for number in self._records},
+        )
+        winner = self._conclusion.winner if self._conclusion is not None else 0
+        finals = [record for record in self._finals if record.number == winner and record.score is not None]
+        final = next(iter(leaderboard(finals, self._subject.objective)), None)
+        note = search_note(self._subject, ranked, pages, ending, self._conclusion, final)
         self._client.set_tag(self._parent.run_id, "mlflow.note.content", note)
         self._noted = time.monotonic()
 

@@ -1,5 +1,6 @@
 """The descriptions of runs: what a person reads first. Markdown, as MLflow shows it."""
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 
@@ -19,6 +20,17 @@ _MOST = 6000
 """Characters of a failure; a tag of MLflow takes 8,000."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pages:
+    """What descriptions link to, in MLflow's UI: `#/...`."""
+
+    charts: str
+    """Of the whole search."""
+    report: str
+    trials: Mapping[int, str]
+    """By number."""
+
+
 def trial_note(run_id: str, error: str | None = None) -> str:
     """The description of a trial's run: how to have its network again, and why it failed, if it did."""
     again = f"`reskeras train {run_id}` trains this network again; `reskeras show {run_id}` prints its spec."
@@ -30,31 +42,32 @@ def trial_note(run_id: str, error: str | None = None) -> str:
 def search_note(
     subject: Subject,
     ranked: Sequence[TrialRecord],
-    links: Mapping[int, str],
-    charts: str,
+    pages: Pages,
     ending: Ending | None,
     conclusion: Conclusion | None,
+    final: TrialRecord | None,
 ) -> str:
     """The description of a search's run: the answer, its links, the leaderboard, and the command that repeats it.
 
     Args:
         subject: of the search.
         ranked: its trials, the best first.
-        links: from the number of a trial to its run's page.
-        charts: the page of the whole search.
+        pages: what it links to.
         ending: how it ended; None while it runs.
         conclusion: what it came to, once it has ended.
+        final: the best final training of the winner, where there was one.
     """
     # One paragraph: MLflow shows 150 pixels, fading from the fourth line on, and folds away the rest.
-    table = charts.replace("compareRunsMode=CHART", "compareRunsMode=TABLE")
-    pages = [f"[{name}]({page.removeprefix('/')})" for name, page in {"All trials in charts": charts, "in a table": table}.items()]
-    pages.append("`report.html` among the artifacts has all of it")
-    lines = [f"{_answer(subject, ranked, links, ending, conclusion)}  ", " · ".join(pages), ""]
+    table = pages.charts.replace("compareRunsMode=CHART", "compareRunsMode=TABLE")
+    shown = [f"[All trials in charts]({pages.charts})", f"[in a table]({table})"]
+    if ending is Ending.FINISHED:
+        shown.append(_link("the report", pages.report))
+    lines = [f"{_answer(subject, ranked, pages, ending, conclusion, final)}  ", " · ".join(shown), ""]
     if ranked:
         short = subject.short
         names = [subject.objective, *short.values(), "depth", "params", "epochs", "seconds"]
         lines += [f"| {_GAP.join(['rank', 'trial', *names])} |", "|" + " --- |" * (len(names) + 2)]
-        lines += [_row(rank, record, links, subject) for rank, record in enumerate(ranked[:_ROWS], start=1)]
+        lines += [_row(rank, record, pages, subject) for rank, record in enumerate(ranked[:_ROWS], start=1)]
         if len(ranked) > _ROWS:
             lines.append(f"\nand {len(ranked) - _ROWS} more")
         lines.append("")
@@ -66,9 +79,10 @@ def search_note(
 def _answer(
     subject: Subject,
     ranked: Sequence[TrialRecord],
-    links: Mapping[int, str],
+    pages: Pages,
     ending: Ending | None,
     conclusion: Conclusion | None,
+    final: TrialRecord | None,
 ) -> str:
     scored = [record for record in ranked if record.score is not None]
     failed = f", {len(ranked) - len(scored)} failed" if len(scored) < len(ranked) else ""
@@ -78,13 +92,14 @@ def _answer(
         return f"**No result yet** ({so_far})." + "".join(f" {reason}." for reason in reasons)
     number = conclusion.winner if conclusion is not None else scored[0].number
     best = next(record for record in scored if record.number == number)
-    name = f"**{title(best.values, subject.space)}** ({_link(f'trial {best.number}', links[best.number])})"
+    name = f"**{title(best.values, subject.space)}** ({_link(f'trial {best.number}', pages.trials[best.number])})"
     found = f"{name}: {subject.objective} **{_score(subject, best)}**"
     match ending:
         case Ending.FINISHED if conclusion is not None:
             tested = conclusion.test or {}
             test = f", {percent('accuracy', tested['accuracy'])} on the test split" if "accuracy" in tested else ""
-            return f"The best of {so_far} is {found}{test}."
+            trained = f" ({_score(subject, final)} trained once more, for {final.epochs} epochs)" if final is not None else ""
+            return f"The best of {so_far} is {found}{trained}{test}."
         case Ending.INTERRUPTED:
             return f"Interrupted; the same command goes on. So far the best of {so_far} is {found}."
         case Ending.FAILED:
@@ -93,7 +108,7 @@ def _answer(
             return f"Running. So far the best of {so_far} is {found}."
 
 
-def _row(rank: int, record: TrialRecord, links: Mapping[int, str], subject: Subject) -> str:
+def _row(rank: int, record: TrialRecord, pages: Pages, subject: Subject) -> str:
     values = subject.space.point(record.values)
     searched = [_cell(values.get(path, "")) for path in subject.short]
     try:
@@ -101,7 +116,7 @@ def _row(rank: int, record: TrialRecord, links: Mapping[int, str], subject: Subj
     except RequestError:
         depth = ""
     facts = [depth, f"{record.params:,}", str(record.epochs), f"{record.seconds:.1f}"]
-    cells = [str(rank), _link(str(record.number), links[record.number]), _score(subject, record), *searched, *facts]
+    cells = [str(rank), _link(str(record.number), pages.trials[record.number]), _score(subject, record), *searched, *facts]
     return f"| {_GAP.join(cells)} |"
 
 
