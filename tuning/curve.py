@@ -25,7 +25,8 @@ def _figure(epochs: Sequence[EpochRecord], objective: str) -> Any:
     panels = [("loss", "val_loss")]
     if not objective.endswith("loss"):
         panels.append((objective.removeprefix("val_"), objective))
-    page = Figure(figsize=(3.6 * len(panels), 2.6), dpi=100, layout="constrained")
+    page = Figure(figsize=(3.6 * len(panels), 2.6), dpi=100)
+    page.subplots_adjust(left=0.17 / len(panels), right=0.98, top=0.96, bottom=0.19, wspace=0.24)
     numbers = [record.epoch for record in epochs]
     for axes, names in zip(page.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name, colour in zip(names, (ROSE.edge, BLUE.edge), strict=True):
