@@ -594,7 +594,6 @@ def test_a_run_that_the_caller_has_active_is_the_searchs_and_stays_the_callers(d
             search(data, uri, directory="t")
     finally:
         mlflow.set_tracking_uri(None)
-        os.environ.pop("MLFLOW_EXPERIMENT_ID")  # which `set_experiment` leaves
     told = story(uri)
     assert told["s", "search"]["name"] == "thesis"
     assert told["s", "search"]["status"] == "FINISHED"
