@@ -414,6 +414,11 @@ def test_the_model_that_is_kept_is_the_one_that_is_told_whatever_was_kept_before
 def test_a_journal_that_does_not_hang_together_is_refused_in_a_line(data: ImageData) -> None:
     tune(tiny(), data, directory="s", trials=2)
     lines = Path("s/journal.jsonl").read_text().splitlines(keepends=True)
+    header = json.loads(lines[0])
+    header.pop("about")
+    Path("s/journal.jsonl").write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    with pytest.raises(RequestError, match=r"s/journal\.jsonl:1: a journal of an older version; .*--fresh"):
+        tune(tiny(), data, directory="s", trials=2)
     for kept, where in (([line for line in lines if '"kind": "started"' not in line], 2), (lines[1:], 1)):
         Path("s/journal.jsonl").write_text("".join(kept))
         with pytest.raises(RequestError, match=rf"s/journal\.jsonl:{where}: not a line of a journal of this version: .*--fresh"):

@@ -161,6 +161,10 @@ class Journal:
             self.header = settings
             self._append("search", settings)
             return
+        if "about" not in self.header:
+            raise RequestError(
+                f"{self.path}:1: a journal of an older version; give this search another name, or begin anew with --fresh"
+            )
         old, new = _leaves(self.header), _leaves(settings)
         differences = [
             f"  {path}: it has {_brief(old.get(path))}, now {_brief(new.get(path))}"
