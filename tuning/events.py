@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reskeras.spec import Recipe
-from tuning.journal import Final, TrialRecord
+from tuning.journal import Final, TrialRecord, final_key, trial_key
 from tuning.report import leaderboard
 from tuning.space import Space
 
@@ -59,7 +59,7 @@ class Trial:
     @property
     def key(self) -> str:
         """Names it among the trials of a search."""
-        return f"trial-{self.number:04}" + (f"-final-{self._epochs}-{self.repeat}" if self.final else "")
+        return trial_key(self.number) if self.repeat is None else final_key(self.number, self._epochs, self.repeat)
 
     @property
     def _epochs(self) -> int:

@@ -127,6 +127,16 @@ _KINDS: dict[str, type[Any]] = {
 }
 
 
+def trial_key(number: int) -> str:
+    """Names a trial among those of its search."""
+    return f"trial-{number:04}"
+
+
+def final_key(number: int, epochs: int, repeat: int) -> str:
+    """Names a final training of a trial's network; see `Final`."""
+    return f"{trial_key(number)}-final-{epochs}-{repeat}"
+
+
 class Journal:
     """Reads and appends to the journal of one search.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reskeras.errors import RequestError
-from tuning.journal import TrialRecord
+from tuning.journal import TrialRecord, trial_key
 from tuning.report import leaderboard
 
 KEEP_BYTES = 2 << 30
@@ -52,7 +52,7 @@ class Kept:
         """Takes over what an earlier sitting left, less models of trials that did not end. Where none are to be kept, all stay."""
         if self._keep.count == 0:
             return
-        by_folder = {f"trial-{record.number:04}": record for record in records if record.score is not None}
+        by_folder = {trial_key(record.number): record for record in records if record.score is not None}
         there = [path.parent for path in self._root.glob("trial-*/model.keras")]
         for path in there:
             if path.name not in by_folder:
@@ -70,7 +70,7 @@ class Kept:
         """Keeps a trial's model, if it is among the best; the file stays where it is too."""
         if not model.exists() or not self.wants(record):
             return
-        folder = self._root / f"trial-{record.number:04}"
+        folder = self._root / trial_key(record.number)
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / ".partial"
         partial.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ class Kept:
         size = 0
         kept: list[TrialRecord] = []
         for record in self._records:
-            folder = self._root / f"trial-{record.number:04}"
+            folder = self._root / trial_key(record.number)
             size += (folder / "model.keras").stat().st_size
             if (self._keep.count is None or len(kept) < self._keep.count) and size <= self._keep.size:
                 kept.append(record)

@@ -16,7 +16,7 @@ from tuning.events import Listener, Result, Search, Trial
 from tuning.executor import DiskFull, Ended, Executor, Lost, Reported
 from tuning.factors import factor_plot
 from tuning.insight import importances
-from tuning.journal import Conclusion, Dropped, EpochRecord, Final, FinalEpoch, Journal, Started, TrialRecord
+from tuning.journal import Conclusion, Dropped, EpochRecord, Final, FinalEpoch, Journal, Started, TrialRecord, trial_key
 from tuning.kept import Keep, Kept
 from tuning.limits import Limits
 from tuning.recipes import final_recipe, trial_recipe
@@ -262,7 +262,7 @@ class Loop:
         if trial.parent is None:
             return None
         recipe = self._recipe(trial.parent, self._values[trial.parent])
-        return Parent(recipe=recipe, state=self._state(f"trial-{trial.parent:04}"))
+        return Parent(recipe=recipe, state=self._state(trial_key(trial.parent)))
 
     def _job(self, trial: Trial, recipe: Recipe, parent: Parent | None) -> Job:
         return Job(

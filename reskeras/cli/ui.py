@@ -20,7 +20,7 @@ from rich.console import Console
 import reskeras
 from reskeras.errors import did_you_mean
 from tuning.tracking import tracking_uri
-from tuning.tracking.store import artifact_location, check_exists, search_pages, shown
+from tuning.tracking.store import artifact_location, check_exists, search_pages, served, shown
 
 _START_SECONDS = 120.0
 _LOOPBACK = "127.0.0.1"
@@ -58,7 +58,7 @@ def ui(search: str | None, store: str | None, port: int | None, host: str, brows
             near = did_you_mean(name, known) or f"; it has {', '.join(known[:10]) or 'none'}"
             raise reskeras.RequestError(f"no search {name!r} in {shown(uri)}{near}")
         pages = wanted
-    if uri.startswith(("http://", "https://")):
+    if served(uri):
         for name, link in pages:
             click.echo(f"{name}: {shown(uri).rstrip('/')}{link}")
         return

@@ -21,7 +21,7 @@ from reskeras.spec import Recipe
 from reskeras.textio import dump_recipe, load_recipe
 from tuning.curve import curve_plot
 from tuning.events import Ending
-from tuning.journal import Conclusion, Entry, EpochRecord, Final, FinalEpoch, Started, TrialRecord, read_on
+from tuning.journal import Conclusion, Entry, EpochRecord, Final, FinalEpoch, Started, TrialRecord, final_key, read_on, trial_key
 from tuning.recipes import final_recipe, trial_recipe
 from tuning.report import last_line, leaderboard, title
 from tuning.tracking.champion import log_champion
@@ -165,13 +165,13 @@ class Mirror:
         match entry:
             case Started():
                 self._values[entry.number] = entry.values
-                self._start(_key(entry.number), entry.time)
+                self._start(trial_key(entry.number), entry.time)
             case EpochRecord():
-                self._put_off.discard(_key(entry.number))
-                self._epoch(self._runs[_key(entry.number)], entry)
+                self._put_off.discard(trial_key(entry.number))
+                self._epoch(self._runs[trial_key(entry.number)], entry)
             case TrialRecord():
                 self._take(entry)
-                self._end(self._runs[_key(entry.number)], entry)
+                self._end(self._runs[trial_key(entry.number)], entry)
             case FinalEpoch() | Final():
                 run = self._final(entry)
                 if isinstance(entry, Final):
@@ -197,7 +197,7 @@ class Mirror:
             return None
 
     def _final(self, entry: FinalEpoch | Final) -> _Run:
-        key = _key(entry.record.number) + f"-final-{entry.epochs}-{entry.repeat}"
+        key = final_key(entry.record.number, entry.epochs, entry.repeat)
         if (run := self._runs.get(key)) is None or not (run.over or run.recipe):
             self._start(key, entry.record.time - entry.record.seconds)
         return self._runs[key]
@@ -331,7 +331,7 @@ class Mirror:
     def _conclude(self) -> None:
         assert self._conclusion is not None
         for rank, record in enumerate(leaderboard(list(self._records.values()), self._subject.objective)[:_RANKED], start=1):
-            run = self._runs[_key(record.number)]
+            run = self._runs[trial_key(record.number)]
             if not run.gone:
                 with self._tolerant(run):
                     self._send_batch(run.run_id, _metrics({"rank": rank}, record.epochs, self._last))
@@ -393,7 +393,7 @@ class Mirror:
         pages = Pages(
             charts=self._parent.link.removeprefix("/"),
             report=f"{runs}/{self._parent.run_id}/artifacts/report.html",
-            trials={number: f"{runs}/{self._runs[_key(number)].run_id}" for number in self._records},
+            trials={number: f"{runs}/{self._runs[trial_key(number)].run_id}" for number in self._records},
         )
         winner = self._conclusion.winner if self._conclusion is not None else 0
         finals = [record for record in self._finals if record.number == winner and record.score is not None]
@@ -427,10 +427,6 @@ class Mirror:
         monitor = SystemMetricsMonitor(self._parent.run_id, resume_logging=True, tracking_uri=uri)
         monitor.start()
         return monitor
-
-
-def _key(number: int) -> str:
-    return f"trial-{number:04}"
 
 
 def _number(key: str) -> int:

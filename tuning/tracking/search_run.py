@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from tuning.tracking.saved_view import saved_view, view_tag
-from tuning.tracking.store import artifact_location, knows_views, open_store, view_link
+from tuning.tracking.store import artifact_location, knows_views, open_store, served, view_link
 from tuning.tracking.subject import Subject
 
 
@@ -35,7 +35,7 @@ class SearchRun:
 
     def __init__(self, uri: str, subject: Subject, caller: str | None, *, live: bool) -> None:
         self._subject, self.name = subject, subject.name
-        self.client, self.served = open_store(uri), uri.startswith(("http://", "https://"))
+        self.client, self.served = open_store(uri), served(uri)
         active = self._active(caller)
         found = self._found_runs()
         self.children = [run for run in found if run.data.tags["reskeras.kind"] != "search"]

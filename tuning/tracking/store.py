@@ -65,6 +65,11 @@ def open_store(uri: str) -> Any:
     return client
 
 
+def served(uri: str) -> bool:
+    """Whether a store is behind a server of its own."""
+    return uri.startswith(("http://", "https://"))
+
+
 def check_exists(uri: str) -> None:
     """Raises RequestError for an SQLite store whose file is not there: who only reads makes none."""
     if uri.startswith("sqlite:///") and not sqlite_path(uri).is_file():
@@ -86,7 +91,7 @@ def knows_views(uri: str) -> bool:
     import requests
 
     version = mlflow.__version__
-    if uri.startswith(("http://", "https://")):
+    if served(uri):
         answer = requests.get(f"{uri.rstrip('/')}/version", timeout=10)
         version = answer.text if answer.ok else ""
     found = re.match(r"(\d+)\.(\d+)\.", version)
@@ -121,7 +126,7 @@ def search_pages(uri: str) -> list[tuple[str, str]]:
 
 def shown(text: str) -> str:
     """A text as it may be printed: without the passwords of the addresses in it."""
-    return re.sub(r"//\S+@", "//***@", text)  # without a password
+    return re.sub(r"//\S+@", "//***@", text)
 
 
 def sqlite_path(uri: str) -> Path:

@@ -17,7 +17,7 @@ from tuning.events import Ending, Listener, Result, Search, Trial
 from tuning.journal import TrialRecord, begun, lock_of
 from tuning.tracking.champion import EXAMPLE
 from tuning.tracking.mirror import Mirror
-from tuning.tracking.store import shown, tracking_uri
+from tuning.tracking.store import served, shown, tracking_uri
 
 if TYPE_CHECKING:
     from reskeras.data import ImageData
@@ -87,7 +87,7 @@ class Tracker(Listener):
     def page(self) -> str | None:
         """The address of the search's page, where the store has a server of its own and has answered."""
         mirror = self._mirror
-        if mirror is None or not self._uri.startswith(("http://", "https://")):
+        if mirror is None or not served(self._uri):
             return None
         return shown(self._uri).rstrip("/") + mirror.link
 
