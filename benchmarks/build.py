@@ -19,7 +19,9 @@ PAIRS = {"resnet50": "ResNet50", "resnet152": "ResNet152", "densenet201": "Dense
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="ResNet-164 instead of ResNet-1001, and fewer repeats: for CI.")
+@click.option(
+    "--quick", is_flag=True, help="ResNet-164 instead of ResNet-1001, and fewer repeats: for CI."
+)
 @click.option("--child", "words", multiple=True, hidden=True)
 def main(quick: bool, words: tuple[str, ...]) -> None:
     """Measures and prints one table."""
@@ -52,7 +54,10 @@ def _build(ours: str, theirs: str, repeats: str) -> dict[str, Any]:
 
     import reskeras
 
-    builders = {"ours": lambda: reskeras.build(ours), "theirs": lambda: getattr(keras.applications, theirs)(weights=None)}
+    builders = {
+        "ours": lambda: reskeras.build(ours),
+        "theirs": lambda: getattr(keras.applications, theirs)(weights=None),
+    }
     layers = {f"{who}_layers": len(build().layers) for who, build in builders.items()}
     spent: dict[str, list[float]] = {who: [] for who in builders}
     for _ in range(int(repeats)):
@@ -68,16 +73,23 @@ def _first_step(preset: str, how: str) -> dict[str, Any]:
     import numpy as np
 
     import reskeras
-    from reskeras.segments import training_twin
+    from reskeras.training.segments import training_twin
 
     keras.utils.set_random_seed(0)
     models: list[keras.Model] = []
     build = cpu_seconds(lambda: models.append(reskeras.build(preset)))
-    x, y = np.random.default_rng(0).normal(size=(8, *models[0].input_shape[1:])).astype("float32"), np.arange(8)
+    x, y = (
+        np.random.default_rng(0).normal(size=(8, *models[0].input_shape[1:])).astype("float32"),
+        np.arange(8),
+    )
 
     def first() -> None:
         runner = training_twin(models[0]) if how == "twin" else models[0]
-        runner.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        runner.compile(
+            keras.optimizers.SGD(0.1, momentum=0.9),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
         runner.train_on_batch(x, y)
         models.append(runner)
 
@@ -94,7 +106,10 @@ def _save(preset: str) -> dict[str, Any]:
     model = reskeras.build(preset)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        return {"save": cpu_seconds(lambda: model.save(path)), "load": cpu_seconds(lambda: keras.models.load_model(path))}
+        return {
+            "save": cpu_seconds(lambda: model.save(path)),
+            "load": cpu_seconds(lambda: keras.models.load_model(path)),
+        }
 
 
 CHILDREN: dict[str, Any] = {"build": _build, "first_step": _first_step, "save": _save}

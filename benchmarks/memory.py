@@ -35,21 +35,46 @@ def main(preset: str, batch: int, steps: int, words: tuple[str, ...]) -> None:
     if words:
         print(json.dumps(_train(*words)))  # noqa: T201
         return
-    table = Table("training", "peak MB", "ratio", "step CPU s", "ratio", "step wall s", "moved weights differ", "statistics differ")
+    table = Table(
+        "training",
+        "peak MB",
+        "ratio",
+        "step CPU s",
+        "ratio",
+        "step wall s",
+        "moved weights differ",
+        "statistics differ",
+    )
     with tempfile.TemporaryDirectory() as folder:
         files = {way: str(Path(folder) / f"{way}.npz") for way in WAYS}
         found = {way: in_child(__file__, way, preset, batch, steps, files[way]) for way in WAYS}
         base, after = found["keras"], {way: np.load(path) for way, path in files.items()}
         for way, row in found.items():
             differ = [
-                max(float(np.max(np.abs(after[way][key] - after["keras"][key]))) for key in after[way] if key.startswith(kind))
-                / max(float(np.max(np.abs(after["keras"][key]))) for key in after["keras"] if key.startswith(kind))
+                max(
+                    float(np.max(np.abs(after[way][key] - after["keras"][key])))
+                    for key in after[way]
+                    if key.startswith(kind)
+                )
+                / max(
+                    float(np.max(np.abs(after["keras"][key])))
+                    for key in after["keras"]
+                    if key.startswith(kind)
+                )
                 for kind in ("update", "statistic")
             ]
             ratios = [f"{row[key] / base[key]:.2f}" for key in ("megabytes", "cpu")]
-            numbers = [f"{row['megabytes']:.0f}", ratios[0], f"{row['cpu']:.2f}", ratios[1], f"{row['wall']:.2f}"]
+            numbers = [
+                f"{row['megabytes']:.0f}",
+                ratios[0],
+                f"{row['cpu']:.2f}",
+                ratios[1],
+                f"{row['wall']:.2f}",
+            ]
             table.add_row(way, *numbers, *(f"{value:.1e}" for value in differ))
-    Console(width=140).print(f"{preset}, batch {batch}; differences after the first step, of the greatest value", table)
+    Console(width=140).print(
+        f"{preset}, batch {batch}; differences after the first step, of the greatest value", table
+    )
 
 
 def _train(way: str, preset: str, batch: str, steps: str, path: str) -> dict[str, Any]:
@@ -57,7 +82,7 @@ def _train(way: str, preset: str, batch: str, steps: str, path: str) -> dict[str
     import numpy as np
 
     import reskeras
-    from reskeras.segments import training_twin
+    from reskeras.training.segments import training_twin
 
     keras.utils.set_random_seed(0)
     model = reskeras.build(preset)
@@ -73,7 +98,13 @@ def _train(way: str, preset: str, batch: str, steps: str, path: str) -> dict[str
     # With momentum at rest the first update is the gradient times the learning rate.
     moved = [variable.numpy() - old for variable, old in zip(model.variables, start, strict=True)]
     kinds = ["update" if variable.trainable else "statistic" for variable in model.variables]
-    np.savez(path, **{f"{kind}{number}": value for number, (kind, value) in enumerate(zip(kinds, moved, strict=True))})
+    np.savez(
+        path,
+        **{
+            f"{kind}{number}": value
+            for number, (kind, value) in enumerate(zip(kinds, moved, strict=True))
+        },
+    )
     cpu, wall = [], []
     for _ in range(int(steps)):
         clocks = time.process_time(), time.perf_counter()
@@ -81,7 +112,11 @@ def _train(way: str, preset: str, batch: str, steps: str, path: str) -> dict[str
         cpu.append(time.process_time() - clocks[0])
         wall.append(time.perf_counter() - clocks[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"megabytes": (peak - before) / 1e6, "cpu": statistics.median(cpu), "wall": statistics.median(wall)}
+    return {
+        "megabytes": (peak - before) / 1e6,
+        "cpu": statistics.median(cpu),
+        "wall": statistics.median(wall),
+    }
 
 
 if __name__ == "__main__":

@@ -23,7 +23,13 @@ EPOCHS = 9
 
 
 @click.command()
-@click.option("--oracle", "names", multiple=True, default=("keras-tuner", "random", "asha", "tpe"), show_default=True)
+@click.option(
+    "--oracle",
+    "names",
+    multiple=True,
+    default=("keras-tuner", "random", "asha", "tpe"),
+    show_default=True,
+)
 @click.option("--trials", default=10_000, show_default=True)
 def main(names: tuple[str, ...], trials: int) -> None:
     """Measures and prints a table for each oracle."""
@@ -51,7 +57,10 @@ def _oracle(name: str, trials: int, folder: str) -> Any:
     hyperparameters = keras_tuner.HyperParameters()
     sample(hyperparameters, space)
     oracle = keras_tuner.oracles.RandomSearchOracle(
-        objective=keras_tuner.Objective("val_loss", "min"), max_trials=trials, seed=1, hyperparameters=hyperparameters
+        objective=keras_tuner.Objective("val_loss", "min"),
+        max_trials=trials,
+        seed=1,
+        hyperparameters=hyperparameters,
     )
     oracle._set_project_dir(folder, "search")
     oracle.verbose = 0
@@ -66,8 +75,15 @@ def _rows(oracle: Any, trials: int) -> list[tuple[str, str, str]]:
         if trial.status != "RUNNING":
             break
         values = trial.hyperparameters.values
-        for epoch in range(values.get("tuner/initial_epoch", 0) + 1, values.get("tuner/epochs", EPOCHS) + 1):
-            if oracle.update_trial(trial.trial_id, {"val_loss": _loss(values, epoch)}, step=epoch).status == "STOPPED":
+        for epoch in range(
+            values.get("tuner/initial_epoch", 0) + 1, values.get("tuner/epochs", EPOCHS) + 1
+        ):
+            if (
+                oracle.update_trial(
+                    trial.trial_id, {"val_loss": _loss(values, epoch)}, step=epoch
+                ).status
+                == "STOPPED"
+            ):
                 break
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
@@ -79,7 +95,11 @@ def _rows(oracle: Any, trials: int) -> list[tuple[str, str, str]]:
 
 
 def _loss(values: dict[str, Any], epoch: int) -> float:
-    return (math.log10(values["train.learning_rate"]) + 2.5) ** 2 + values["stages.*.blocks"] / 10 + 1 / epoch
+    return (
+        (math.log10(values["train.learning_rate"]) + 2.5) ** 2
+        + values["stages.*.blocks"] / 10
+        + 1 / epoch
+    )
 
 
 def _resident() -> int:

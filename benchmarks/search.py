@@ -60,29 +60,68 @@ def _one_architecture() -> Space:
 
 def _many_architectures() -> Space:
     space = _searched()
-    widths = {"stages.0.width": Range(low=16, high=48, step=4), "stages.1.width": Range(low=32, high=96, step=4)}
+    widths = {
+        "stages.0.width": Range(low=16, high=48, step=4),
+        "stages.1.width": Range(low=32, high=96, step=4),
+    }
     return Space(space.base, space.vary | widths)
 
 
-_IN_TWO_WORKERS = tuple(f"{rival}@2" for rival in OURS if rival in ("reskeras-random", "reskeras-asha"))
+_IN_TWO_WORKERS = tuple(
+    f"{rival}@2" for rival in OURS if rival in ("reskeras-random", "reskeras-asha")
+)
 SECTIONS = {
     "search": Section(_searched, (*PLAIN, *OURS, *_IN_TWO_WORKERS)),
     "equal": Section(_one_architecture, ("kt-random", "reskeras-random")),
-    "different": Section(_many_architectures, ("kt-random", "reskeras-random", "reskeras-random@2")),
+    "different": Section(
+        _many_architectures, ("kt-random", "reskeras-random", "reskeras-random@2")
+    ),
     "workers": Section(_one_architecture, ("reskeras-random", "reskeras-random@2")),
 }
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
-@click.option("--equal", "sections", flag_value="equal", multiple=True, help="Trials of one architecture instead of the search.")
-@click.option("--different", "sections", flag_value="different", multiple=True, help="Trials of ever new architectures instead.")
-@click.option("--workers", "sections", flag_value="workers", multiple=True, help="One worker against two instead.")
+@click.option(
+    "--equal",
+    "sections",
+    flag_value="equal",
+    multiple=True,
+    help="Trials of one architecture instead of the search.",
+)
+@click.option(
+    "--different",
+    "sections",
+    flag_value="different",
+    multiple=True,
+    help="Trials of ever new architectures instead.",
+)
+@click.option(
+    "--workers",
+    "sections",
+    flag_value="workers",
+    multiple=True,
+    help="One worker against two instead.",
+)
 @click.option("--seconds", default=90.0, show_default=True, help="Of each run.")
-@click.option("--seeds", default="10000,20000,30000", show_default=True, help="At least 10,000 apart: Keras Tuner's overlap.")
+@click.option(
+    "--seeds",
+    default="10000,20000,30000",
+    show_default=True,
+    help="At least 10,000 apart: Keras Tuner's overlap.",
+)
 @click.option("--rivals", help="Names with commas between; all of the section unless given.")
 @click.option("--quick", is_flag=True, help="15 seconds and one seed: a smoke run.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of raw data, tables and plots.")
-@click.option("--from", "source", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Only tables and plots.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of raw data, tables and plots.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Only tables and plots.",
+)
 @click.option("--child", "words", multiple=True, hidden=True)
 def main(
     sections: tuple[str, ...],
@@ -99,7 +138,9 @@ def main(
         print(json.dumps(_run(*words)))  # noqa: T201
         return
     if (folder := source or out) is None:
-        raise click.UsageError("--out DIR says where to keep the results, --from DIR where they are")
+        raise click.UsageError(
+            "--out DIR says where to keep the results, --from DIR where they are"
+        )
     failed = []
     if source is None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +166,9 @@ def _add(folder: Path, section: str, rival: str, seed: int, seconds: float) -> l
     key = {"section": section, "rival": rival, "seed": seed}
     kept = [run for run in read_runs(folder) if key.items() <= run.facts.items()]
     if any(run.facts["budget"] != seconds for run in kept):
-        raise click.UsageError(f"{folder} holds {label} with {kept[0].facts['budget']:g} s; give this benchmark another folder")
+        raise click.UsageError(
+            f"{folder} holds {label} with {kept[0].facts['budget']:g} s; give this benchmark another folder"
+        )
     if kept:
         click.echo(f"{label}: kept", err=True)
         return []
@@ -137,7 +180,9 @@ def _add(folder: Path, section: str, rival: str, seed: int, seconds: float) -> l
         return [f"{label}: exit status {error.returncode}"]
     for table in ("epochs", "trials"):
         _append(folder / f"{table}.csv", [key | row for row in found[table]])
-    _append(folder / "runs.csv", [key | found["run"] | {"load": round(load, 2)}])  # last: the run is complete
+    _append(
+        folder / "runs.csv", [key | found["run"] | {"load": round(load, 2)}]
+    )  # last: the run is complete
     best = max((row["recalibrated"] for row in found["epochs"]), default=0.0)
     click.echo(f"{label}: {len(found['trials'])} trials, best {best:.4f}", err=True)
     return []
@@ -171,7 +216,10 @@ def _run(section: str, rival: str, seed: str, seconds: str) -> dict[str, Any]:
         recording = Recording(task.budget)
         search(task, recording)
         wall = min(recording.clock.seconds, task.budget)
-    versions = " ".join(f"{package} {version(package)}" for package in ("tensorflow", "keras", "keras-tuner", "optuna"))
+    versions = " ".join(
+        f"{package} {version(package)}"
+        for package in ("tensorflow", "keras", "keras-tuner", "optuna")
+    )
     run = {"budget": task.budget, "wall": wall, "before": imports, "versions": versions}
     return {"run": run, "epochs": recording.epochs, "trials": recording.trials}
 

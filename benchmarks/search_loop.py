@@ -7,7 +7,7 @@ trial are means over the last tenth before that many trials: suggestion, samplin
 each synced to the disk. `again` reads the journal of the whole search and tells it to a new oracle.
 
 Second table: resident memory of the process that trains, after so many trials of an 8x8 network. TensorFlow loses some 10 MiB
-for each; a child process is replaced when it has grown by `tuning.executor.RECYCLED_AFTER`.
+for each; a child process is replaced when it has grown by `tuning.running.executor.RECYCLED_AFTER`.
 """
 
 import hashlib
@@ -30,7 +30,14 @@ ORACLES = ("random", "asha", "tpe")
 @click.command()
 @click.option("--trials", default=10_000, show_default=True)
 @click.option("--real", default=100, show_default=True, help="Trials that train.")
-@click.option("--oracle", "oracles", multiple=True, type=click.Choice(ORACLES), default=ORACLES, show_default=True)
+@click.option(
+    "--oracle",
+    "oracles",
+    multiple=True,
+    type=click.Choice(ORACLES),
+    default=ORACLES,
+    show_default=True,
+)
 @click.option("--child", "words", multiple=True, hidden=True)
 def main(trials: int, real: int, oracles: tuple[str, ...], words: tuple[str, ...]) -> None:
     """Measures and prints two tables."""
@@ -45,21 +52,33 @@ def main(trials: int, real: int, oracles: tuple[str, ...], words: tuple[str, ...
         table = Table("oracle", *columns, "end s", "again s", "again MB")
         for oracle in oracles:
             found = in_child(__file__, "stub", oracle, trials)
-            cells = [f"{found['ms'][str(p)]:.2f}" for p in points] + [f"{found['mb'][str(p)]:.0f}" for p in points]
+            cells = [f"{found['ms'][str(p)]:.2f}" for p in points] + [
+                f"{found['mb'][str(p)]:.0f}" for p in points
+            ]
             again = in_child(__file__, "stub", oracle, trials, found["folder"])
-            table.add_row(oracle, *cells, *(f"{value:.1f}" for value in (found["end"], again["all"], again["peak"])))
+            table.add_row(
+                oracle,
+                *cells,
+                *(f"{value:.1f}" for value in (found["end"], again["all"], again["peak"])),
+            )
         console.print(table)
     if real:
         marks = [mark for mark in (1, 10, 25, 50, 75, 100) if mark <= real]
         table = Table("trials run in", *(f"MB at {mark}" for mark in marks), "processes")
         for where in ("process", "worker"):
             found = in_child(__file__, "real", where, real)
-            table.add_row(where, *(f"{found['mb'][mark - 1]:.0f}" for mark in marks), str(found["processes"]))
+            table.add_row(
+                where, *(f"{found['mb'][mark - 1]:.0f}" for mark in marks), str(found["processes"])
+            )
         console.print(table)
 
 
 def _resident(pid: int | str = "self") -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return (
+        int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+        * os.sysconf("SC_PAGE_SIZE")
+        / 1e6
+    )
 
 
 def _space(epochs: int) -> Any:
@@ -89,17 +108,20 @@ def _data() -> Any:
 
     random = np.random.default_rng(0)
     return from_arrays(
-        {f"x_{split}": random.normal(size=(48, 8, 8, 1)).astype("float32") for split in ("train", "val")}
+        {
+            f"x_{split}": random.normal(size=(48, 8, 8, 1)).astype("float32")
+            for split in ("train", "val")
+        }
         | {f"y_{split}": np.arange(48) % 3 for split in ("train", "val")}
     )
 
 
 def _stubbed(oracle: str, trials: str, folder: str = "") -> dict[str, Any]:
-    import tuning.executor
-    from reskeras.textio import dump_recipe
-    from reskeras.train import Epoch
+    import tuning.running.executor
+    from reskeras.spec.text import dump_recipe
+    from reskeras.training.train import Epoch
     from tuning import tune
-    from tuning.trial import Outcome, Verdict
+    from tuning.running.trial import Outcome, Verdict
 
     clocks: list[float] = []
     memory: list[float] = []
@@ -116,7 +138,7 @@ def _stubbed(oracle: str, trials: str, folder: str = "") -> dict[str, Any]:
             job.model.write_text(dump_recipe(job.recipe))
         return Outcome(metrics=metrics, epochs=number, params=2)
 
-    tuning.executor.run_trial = run_trial
+    tuning.running.executor.run_trial = run_trial
     data, where = _data(), folder or tempfile.mkdtemp(prefix="search_loop")
     start = time.process_time()
     tune(_space(3), data, directory=Path(where) / "s", oracle=oracle, trials=int(trials))
@@ -126,18 +148,25 @@ def _stubbed(oracle: str, trials: str, folder: str = "") -> dict[str, Any]:
     count = len(clocks)
     points = [point for point in (100, 1000, 3000, 10_000, 30_000) if point <= count]
     milliseconds = {p: 1000 * (clocks[p - 1] - clocks[p - 1 - p // 10]) / (p // 10) for p in points}
-    return {"ms": milliseconds, "mb": {p: memory[p - 1] for p in points}, "end": end - clocks[-1], "folder": where}
+    return {
+        "ms": milliseconds,
+        "mb": {p: memory[p - 1] for p in points},
+        "end": end - clocks[-1],
+        "folder": where,
+    }
 
 
 def _trained(where: str, trials: str) -> dict[str, Any]:
     from tuning import tune
-    from tuning.events import Listener
-    from tuning.executor import InProcess, Processes
+    from tuning.record.events import Listener
+    from tuning.running.executor import InProcess, Processes
 
     data = _data()
     with tempfile.TemporaryDirectory() as folder:
         worker = where == "worker"
-        executor: Any = Processes(data, 1, Path(folder) / "workers.log") if worker else InProcess(data)
+        executor: Any = (
+            Processes(data, 1, Path(folder) / "workers.log") if worker else InProcess(data)
+        )
         memory: list[float] = []
         seen: set[int] = set()
 
@@ -147,7 +176,14 @@ def _trained(where: str, trials: str) -> dict[str, Any]:
                 seen.add(pid)
                 memory.append(_resident(pid))
 
-        tune(_space(1), data, directory=Path(folder) / "s", trials=int(trials), executor=executor, listeners=[Watch()])
+        tune(
+            _space(1),
+            data,
+            directory=Path(folder) / "s",
+            trials=int(trials),
+            executor=executor,
+            listeners=[Watch()],
+        )
     return {"mb": memory, "processes": len(seen)}
 
 

@@ -46,15 +46,24 @@ def main(trials: int, repeats: int, words: tuple[str, ...]) -> None:
             stores = {"none": "", "sqlite": f"sqlite:///{folder}/direct.db", "http": uri}
             for number in range(repeats):
                 for kind in KINDS:
-                    found[kind].append(in_child(__file__, stores[kind], trials, f"{folder}/{kind}{number}"))
+                    found[kind].append(
+                        in_child(__file__, stores[kind], trials, f"{folder}/{kind}{number}")
+                    )
         finally:
             server.terminate()
             server.wait()
     table = Table("store", "wall s", "ratio", "thread s", "waiting s", "calls that failed")
     for kind, rounds in found.items():
-        ratios = [one["wall"] / other["wall"] for one, other in zip(rounds, found["none"], strict=True)]
+        ratios = [
+            one["wall"] / other["wall"] for one, other in zip(rounds, found["none"], strict=True)
+        ]
         middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-        cells = [f"{middle['wall']:.1f}", f"{statistics.median(ratios):.3f}", f"{middle['thread']:.2f}", f"{middle['waiting']:.2f}"]
+        cells = [
+            f"{middle['wall']:.1f}",
+            f"{statistics.median(ratios):.3f}",
+            f"{middle['thread']:.2f}",
+            f"{middle['waiting']:.2f}",
+        ]
         table.add_row(kind, *cells, f"{middle['problems']:.0f}")
     Console(width=110).print(table)
 
@@ -65,10 +74,27 @@ def _server(folder: Path) -> tuple["subprocess.Popen[bytes]", str]:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db", "--workers", "1"),
-            *("--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)),
+            *(
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                "--backend-store-uri",
+                f"sqlite:///{folder}/server.db",
+                "--workers",
+                "1",
+            ),
+            *(
+                "--artifacts-destination",
+                str(folder / "artifacts"),
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+            ),
         ],
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env=os.environ
+        | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -85,7 +111,7 @@ def _server(folder: Path) -> tuple["subprocess.Popen[bytes]", str]:
 
 def _searched(uri: str, trials: str, directory: str) -> dict[str, float]:
     from reskeras.data import open_data
-    from tuning.search import tune
+    from tuning.search.tune import tune
     from tuning.space import default_space
     from tuning.tracking import Tracker, open_store
 
@@ -95,7 +121,7 @@ def _searched(uri: str, trials: str, directory: str) -> dict[str, float]:
     tracker = None
     if uri:
         open_store(uri)
-        tracker = Timed(Tracker, uri, lambda text: (problems.append(text), print(text, file=sys.stderr)))  # noqa: T201
+        tracker = Timed(Tracker, uri, problems.append)
         listeners = [tracker.listener]
     start = time.perf_counter()
     tune(

@@ -15,16 +15,37 @@ from rich.text import Text
 
 IMAGES = Path(__file__).parent / "images"
 CHROMIUM = [
-    *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1"),
-    *("--disable-background-networking", "--no-first-run", "--disable-sync", "--disable-component-update"),
+    *(
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--force-device-scale-factor=1",
+    ),
+    *(
+        "--disable-background-networking",
+        "--no-first-run",
+        "--disable-sync",
+        "--disable-component-update",
+    ),
 ]
 
 
 def photograph(url: str, picture: Path, width: int, height: int, milliseconds: int) -> None:
     """A screenshot of a page, taken after so many milliseconds of its own time."""
     with tempfile.TemporaryDirectory() as profile:
-        size = [f"--window-size={width},{height}", f"--virtual-time-budget={milliseconds}", f"--user-data-dir={profile}"]
-        subprocess.run([*CHROMIUM, *size, f"--screenshot={picture}", url], check=True, capture_output=True, timeout=300)
+        size = [
+            f"--window-size={width},{height}",
+            f"--virtual-time-budget={milliseconds}",
+            f"--user-data-dir={profile}",
+        ]
+        subprocess.run(
+            [*CHROMIUM, *size, f"--screenshot={picture}", url],
+            check=True,
+            capture_output=True,
+            timeout=300,
+        )
 
 
 def terminal(recording: Path, picture: Path) -> None:
@@ -35,7 +56,10 @@ def terminal(recording: Path, picture: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         svg = Path(folder) / "terminal.svg"
         svg.write_text(console.export_svg(title="reskeras tune"), encoding="utf-8")
-        width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg.read_text(encoding="utf-8")).groups())
+        width, height = map(
+            float,
+            re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg.read_text(encoding="utf-8")).groups(),
+        )
         photograph(svg.as_uri(), picture, round(width), round(height), 2000)
 
 

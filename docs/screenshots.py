@@ -70,7 +70,10 @@ def report_page(page: Page, folder: Path) -> None:
 if __name__ == "__main__":
     where = Path(sys.argv[1])
     command = [sys.executable, "-m", "reskeras", "ui", "--no-browser"]
-    with subprocess.Popen(command, cwd=where, stdout=subprocess.PIPE, text=True) as server, chromium.launched() as browser:
+    with (
+        subprocess.Popen(command, cwd=where, stdout=subprocess.PIPE, text=True) as server,
+        chromium.launched() as browser,
+    ):
         assert server.stdout is not None
         try:
             search, url = server.stdout.readline().strip().split(": ", 1)

@@ -22,7 +22,7 @@ import keras
 import reskeras
 from reskeras.data import open_data
 from reskeras.spec import TrainSpec
-from reskeras.train import evaluate, train
+from reskeras.training.train import evaluate, train
 from tuning import Range, Space, tune
 
 # %% [markdown]

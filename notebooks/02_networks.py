@@ -22,7 +22,7 @@ import numpy as np
 import reskeras
 from reskeras.data import open_data
 from reskeras.spec import Stage, TrainSpec
-from reskeras.train import evaluate, train
+from reskeras.training.train import evaluate, train
 
 # %% [markdown]
 # The cost of a network is arithmetic on its spec: no Keras model is built. ResNet-50 in its two forms has one number of parameters
@@ -31,7 +31,9 @@ from reskeras.train import evaluate, train
 # %%
 for name in ("resnet50", "resnet50_v1_5", "preact1001", "unet"):
     cost = reskeras.cost(name)
-    print(f"{name:14} {cost.trainable_params:>12,} parameters  {cost.macs / 1e9:7.2f} GMAC  {cost.depth:5} layers deep")
+    print(
+        f"{name:14} {cost.trainable_params:>12,} parameters  {cost.macs / 1e9:7.2f} GMAC  {cost.depth:5} layers deep"
+    )
 
 # %% [markdown]
 # A picture, as a paper would draw it.
@@ -47,7 +49,10 @@ theirs = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3))
 ours = reskeras.build(dataclasses.replace(reskeras.preset("resnet50v2"), input_shape=(64, 64, 3)))
 reskeras.transfer_weights(theirs, ours)
 image = np.random.default_rng(0).normal(size=(1, 64, 64, 3))
-print("largest difference:", np.abs(theirs.predict(image, verbose=0) - ours.predict(image, verbose=0)).max())
+print(
+    "largest difference:",
+    np.abs(theirs.predict(image, verbose=0) - ours.predict(image, verbose=0)).max(),
+)
 
 # %% [markdown]
 # **Growing.** A residual block whose branch gives zero is the identity, so a deeper network can start as the trained shallower one.
@@ -56,8 +61,12 @@ print("largest difference:", np.abs(theirs.predict(image, verbose=0) - ours.pred
 # %%
 data = open_data("digits", (8, 8, 1))
 spec = reskeras.preset("digits_basic")
-shallow = dataclasses.replace(spec, stages=[Stage(blocks=1, width=16), Stage(blocks=1, width=32, stride=2)])
-deep = dataclasses.replace(spec, stages=[Stage(blocks=3, width=16), Stage(blocks=3, width=32, stride=2)])
+shallow = dataclasses.replace(
+    spec, stages=[Stage(blocks=1, width=16), Stage(blocks=1, width=32, stride=2)]
+)
+deep = dataclasses.replace(
+    spec, stages=[Stage(blocks=3, width=16), Stage(blocks=3, width=32, stride=2)]
+)
 model = reskeras.build(shallow)
 train(model, data, TrainSpec(epochs=3, learning_rate=1e-2))
 before = evaluate(model, data, "val")

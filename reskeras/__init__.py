@@ -4,20 +4,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from reskeras._version import __version__
-from reskeras.costs import Cost, cost
 from reskeras.errors import RequestError
-from reskeras.presets import preset, presets
-from reskeras.textio import dump_spec, load_spec
+from reskeras.nets.cost import Cost, cost
+from reskeras.spec.presets import preset, presets
+from reskeras.spec.text import dump_spec, load_spec
 
 if TYPE_CHECKING:
-    from reskeras.builder import build
-    from reskeras.folding import fold_batch_norm
-    from reskeras.growth import grow
-    from reskeras.inference import predictor
-    from reskeras.onnx_export import export_onnx
-    from reskeras.plotting import plot
-    from reskeras.recalibration import freeze, recalibrate
-    from reskeras.transfer import transfer_weights
+    from reskeras.drawing.plot import plot
+    from reskeras.models.build import build
+    from reskeras.models.folding import fold_batch_norm
+    from reskeras.models.growth import grow
+    from reskeras.models.onnx import export_onnx
+    from reskeras.models.predictor import predictor
+    from reskeras.models.recalibration import freeze, recalibrate
+    from reskeras.models.transfer import transfer_weights
 
 
 __all__ = [
@@ -42,15 +42,15 @@ __all__ = [
 
 # What needs Keras or matplotlib is imported on first use, so that reading and writing specs stays instant.
 _LAZY = {
-    "build": "reskeras.builder",
-    "export_onnx": "reskeras.onnx_export",
-    "fold_batch_norm": "reskeras.folding",
-    "freeze": "reskeras.recalibration",
-    "grow": "reskeras.growth",
-    "plot": "reskeras.plotting",
-    "predictor": "reskeras.inference",
-    "recalibrate": "reskeras.recalibration",
-    "transfer_weights": "reskeras.transfer",
+    "build": "reskeras.models.build",
+    "export_onnx": "reskeras.models.onnx",
+    "fold_batch_norm": "reskeras.models.folding",
+    "freeze": "reskeras.models.recalibration",
+    "grow": "reskeras.models.growth",
+    "plot": "reskeras.drawing.plot",
+    "predictor": "reskeras.models.predictor",
+    "recalibrate": "reskeras.models.recalibration",
+    "transfer_weights": "reskeras.models.transfer",
 }
 
 

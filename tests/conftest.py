@@ -19,7 +19,12 @@ def _tfds_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test runs in a folder of its own: searches and stores go to the working directory."""
     monkeypatch.chdir(tmp_path)
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")
+    names = (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_EXPERIMENT_ID",
+        "MLFLOW_EXPERIMENT_NAME",
+        "MLFLOW_RUN_ID",
+    )
     for name in names:
         monkeypatch.delenv(name, raising=False)
     yield

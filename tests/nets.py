@@ -27,7 +27,9 @@ def randomise(model: keras.Model, seed: int = 0) -> None:
     for layer in model.layers:
         for weight in layer.weights:
             if weight.name == "kernel":
-                weight.assign(random.normal(0, np.sqrt(2 / np.prod(weight.shape[:-1])), weight.shape))
+                weight.assign(
+                    random.normal(0, np.sqrt(2 / np.prod(weight.shape[:-1])), weight.shape)
+                )
             elif weight.name in ("gamma", "moving_variance"):
                 weight.assign(random.uniform(0.5, 1.5, weight.shape))
             else:

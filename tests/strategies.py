@@ -50,16 +50,24 @@ norms = st.one_of(
     st.builds(LayerNorm, epsilon=st.floats(1e-9, 1e-2)),
     st.builds(GroupNorm, groups=st.integers(1, 32)),
 )
-stems = st.one_of(*(st.builds(stem, width=widths) for stem in (CifarStem, ImagenetStem, DeepStem, LinearStem)))
+stems = st.one_of(
+    *(st.builds(stem, width=widths) for stem in (CifarStem, ImagenetStem, DeepStem, LinearStem))
+)
 dense = st.builds(DenseBlock, growth_rate=few, bottleneck=st.booleans())
 residual = st.sampled_from(
-    [BasicBlock(), BottleneckBlock(bottleneck_ratio=0.5), BottleneckBlock(bottleneck_ratio=1, cardinality=2)]
+    [
+        BasicBlock(),
+        BottleneckBlock(bottleneck_ratio=0.5),
+        BottleneckBlock(bottleneck_ratio=1, cardinality=2),
+    ]
 )
 blocks = st.one_of(st.just(PlainBlock()), residual, dense)
 shortcuts: Any = st.one_of(
     st.sampled_from(get_args(ShortcutWord)),
     st.builds(ScaledShortcut, factor=st.floats(0.1, 2)),
-    st.builds(GatedShortcut, gate=st.sampled_from(["exclusive", "shortcut_only"]), bias=st.floats(-9, 9)),
+    st.builds(
+        GatedShortcut, gate=st.sampled_from(["exclusive", "shortcut_only"]), bias=st.floats(-9, 9)
+    ),
     st.builds(DropoutShortcut, rate=st.floats(0.1, 0.9)),
 )
 options: dict[str, Any] = {
@@ -88,7 +96,17 @@ def _valid(draw: Any, make: Any, **fields: Any) -> Any:
     for dropped in (
         (),
         ("residual_scale", "zero_init_last", "drop_path_rate"),
-        ("residual_scale", "zero_init_last", "drop_path_rate", "shortcut", "stride_at", "skip", "decoder", "down", "data_format"),
+        (
+            "residual_scale",
+            "zero_init_last",
+            "drop_path_rate",
+            "shortcut",
+            "stride_at",
+            "skip",
+            "decoder",
+            "down",
+            "data_format",
+        ),
     ):
         try:
             return make(**{name: value for name, value in chosen.items() if name not in dropped})
@@ -98,19 +116,29 @@ def _valid(draw: Any, make: Any, **fields: Any) -> Any:
 
 
 shapes_2d = st.tuples(st.integers(8, 24), st.integers(8, 24), st.integers(1, 3))
-shapes = st.one_of(shapes_2d, st.tuples(st.integers(8, 24), st.integers(1, 3)), st.just((8, 9, 10, 1)))
+shapes = st.one_of(
+    shapes_2d, st.tuples(st.integers(8, 24), st.integers(1, 3)), st.just((8, 9, 10, 1))
+)
 classifiers = st.one_of(
-    st.builds(Classifier, classes=st.integers(2, 9), activation=st.sampled_from(["softmax", "sigmoid", "none"])),
+    st.builds(
+        Classifier,
+        classes=st.integers(2, 9),
+        activation=st.sampled_from(["softmax", "sigmoid", "none"]),
+    ),
     st.just(Features(endpoints=("stem", "stage1"))),
 )
-segmenters = st.builds(Segmenter, classes=st.integers(2, 9), activation=st.sampled_from(["softmax", "sigmoid", "none"]))
+segmenters = st.builds(
+    Segmenter, classes=st.integers(2, 9), activation=st.sampled_from(["softmax", "sigmoid", "none"])
+)
 resnets = _valid(
     ResNet,
     input_shape=shapes,
     stem=stems,
     block=blocks,
     stride_at=st.sampled_from(get_args(StrideAt)),
-    stages=st.lists(st.builds(Stage, blocks=few, width=widths, stride=st.integers(1, 3)), min_size=1, max_size=3).map(tuple),
+    stages=st.lists(
+        st.builds(Stage, blocks=few, width=widths, stride=st.integers(1, 3)), min_size=1, max_size=3
+    ).map(tuple),
     head=classifiers,
     **residual_options,
 )
@@ -142,7 +170,9 @@ unets = _valid(
     skip=st.sampled_from(["concat", "add", "attention"]),
     decoder=st.sampled_from(["plain", "nested"]),
     stages=st.lists(st.builds(Level, blocks=few, width=widths), min_size=2, max_size=3).map(tuple),
-    head=segmenters | st.builds(Heatmaps, keypoints=few) | st.builds(Regressor, channels=few, add_input=st.just(False)),
+    head=segmenters
+    | st.builds(Heatmaps, keypoints=few)
+    | st.builds(Regressor, channels=few, add_input=st.just(False)),
     **residual_options,
 )
 supervised_unets = _valid(
@@ -158,7 +188,9 @@ supervised_unets = _valid(
 encoder_unets = _valid(
     UNet,
     input_shape=st.just((32, 64, 3)),
-    encoder=st.sampled_from(["resnet18", "resnet18d", "resnet50v2", "densenet121"]).map(lambda name: PresetEncoder(preset=name)),
+    encoder=st.sampled_from(["resnet18", "resnet18d", "resnet50v2", "densenet121"]).map(
+        lambda name: PresetEncoder(preset=name)
+    ),
     block=blocks,
     up=st.sampled_from(["transpose", "nearest"]),
     stages=st.lists(st.builds(Level, blocks=few, width=widths), min_size=5, max_size=5).map(tuple),
@@ -175,4 +207,6 @@ hourglasses = _valid(
     head=st.builds(Heatmaps, keypoints=few) | segmenters,
     **residual_options,
 )
-specs: Any = st.one_of(resnets, flat_resnets, densenets, unets, supervised_unets, encoder_unets, hourglasses)
+specs: Any = st.one_of(
+    resnets, flat_resnets, densenets, unets, supervised_unets, encoder_unets, hourglasses
+)

@@ -16,11 +16,11 @@ import numpy as np
 
 from reskeras.data import ImageData, from_arrays
 from reskeras.spec import CifarStem, Classifier, Recipe, ResNet, Stage, TrainSpec
-from reskeras.textio import dump_recipe
-from reskeras.train import Epoch
+from reskeras.spec.text import dump_recipe
+from reskeras.training.train import Epoch
 from tuning import Range, Space
-from tuning.events import Listener, Trial
-from tuning.trial import Job, LastJob, Outcome, Run, Verdict
+from tuning.record.events import Listener, Trial
+from tuning.running.trial import Job, LastJob, Outcome, Run, Verdict
 
 KILLED_ONCE, KILLED_ALWAYS, ENDLESS = 7, 13, 11
 """Batch sizes whose trials do so in the second epoch."""
@@ -34,7 +34,10 @@ def tiny(epochs: int = 1, **vary: Any) -> Space:
         stages=(Stage(blocks=1, width=8, stride=2),),
         head=Classifier(classes=3),
     )
-    vary = vary or {"block.kind": ["plain", "basic"], "train.learning_rate": Range(low=1e-3, high=1e-1, log=True)}
+    vary = vary or {
+        "block.kind": ["plain", "basic"],
+        "train.learning_rate": Range(low=1e-3, high=1e-1, log=True),
+    }
     return Space(Recipe(model=net, train=TrainSpec(epochs=epochs, batch_size=32)), vary)
 
 
@@ -79,28 +82,28 @@ def run_test(job: LastJob, data: ImageData) -> Run:
 
 def serve(*args: Any) -> None:
     """The life of a worker whose trials train nothing."""
-    import tuning.executor
+    import tuning.running.executor
 
-    tuning.executor.run_trial, tuning.executor.run_test = run_trial, run_test
-    tuning.executor.serve(*args)
+    tuning.running.executor.run_trial, tuning.running.executor.run_test = run_trial, run_test
+    tuning.running.executor.serve(*args)
 
 
 def serve_saving(connection: Any, data: ImageData, log: Path, *more: Any) -> None:
     """The life of a worker that saves its state after each epoch, and notes which epochs it trained."""
-    import reskeras.train
-    import tuning.executor
-    import tuning.trial
+    import reskeras.training.train
+    import tuning.running.executor
+    import tuning.running.trial
 
-    real = reskeras.train.Training.run_epoch
+    real = reskeras.training.train.Training.run_epoch
 
     def noted(training: Any) -> Epoch:
         with open(log.with_name("epochs.txt"), "a", encoding="ascii") as file:
             file.write(f"{training.spec.seed} {training.epoch + 1}\n")
         return real(training)
 
-    reskeras.train.Training.run_epoch = noted  # type: ignore[method-assign]
-    tuning.trial.CHECKPOINT_SECONDS = -1.0
-    tuning.executor.serve(connection, data, log, *more)
+    reskeras.training.train.Training.run_epoch = noted  # type: ignore[method-assign]
+    tuning.running.trial.CHECKPOINT_SECONDS = -1.0
+    tuning.running.executor.serve(connection, data, log, *more)
 
 
 class InStep(Listener):
@@ -115,7 +118,14 @@ class InStep(Listener):
 
 def forked_space() -> Space:
     rates = Range(low=0.001, high=0.1, log=True)
-    return tiny(epochs=3, **{"block.kind": ["plain", "basic"], "stages.*.blocks": [1, 2], "train.learning_rate": rates})
+    return tiny(
+        epochs=3,
+        **{
+            "block.kind": ["plain", "basic"],
+            "stages.*.blocks": [1, 2],
+            "train.learning_rate": rates,
+        },
+    )
 
 
 def fork_searches(arrays: str) -> None:
@@ -127,12 +137,12 @@ def fork_searches(arrays: str) -> None:
     import mlflow.tracking.client  # noqa: F401
 
     import reskeras.cli.tune  # noqa: F401
-    import tuning.executor
-    import tuning.search
+    import tuning.running.executor
+    import tuning.search.tune
 
     with np.load(arrays) as file:
         data = from_arrays(dict(file), name="blobs")
-    tuning.executor.run_trial, tuning.executor.run_test = run_trial, run_test
+    tuning.running.executor.run_trial, tuning.running.executor.run_test = run_trial, run_test
     for line in sys.stdin:
         how = json.loads(line)
         pid = os.fork()
@@ -150,8 +160,8 @@ def fork_searches(arrays: str) -> None:
 
 
 def _search(data: ImageData, how: dict[str, Any]) -> None:
-    import tuning.executor
-    from tuning.search import tune
+    import tuning.running.executor
+    from tuning.search.tune import tune
     from tuning.tracking import Tracker, tracking_uri
 
     if "file_bytes" in how:
@@ -163,7 +173,7 @@ def _search(data: ImageData, how: dict[str, Any]) -> None:
         output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        tuning.executor.serve = serve
+        tuning.running.executor.serve = serve
         try:
             main(how["command"])
         except SystemExit as end:
@@ -172,12 +182,14 @@ def _search(data: ImageData, how: dict[str, Any]) -> None:
             os._exit(int(end.code or 0))
     space = tiny(3, **how.pop("vary")) if "vary" in how else forked_space()
     if how.pop("real", False):
-        tuning.executor.serve, space = serve_saving, tiny(8)
+        tuning.running.executor.serve, space = serve_saving, tiny(8)
     else:
-        tuning.executor.serve = serve
+        tuning.running.executor.serve = serve
     problems: list[str] = []
     tracker = Tracker(tracking_uri(None), problems.append)
     listeners = [tracker, InStep(tracker)] if how.pop("mlflow") else []
     tune(space, data, listeners=listeners, **how)
-    strange = [problem for problem in problems if "not a Keras model" not in problem]  # which the stubs' are not
+    strange = [
+        problem for problem in problems if "not a Keras model" not in problem
+    ]  # which the stubs' are not
     assert not strange, strange

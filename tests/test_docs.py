@@ -24,7 +24,9 @@ def snippets(language: str) -> list[str]:
 
 def test_the_two_commands_are_those_of_ci() -> None:
     install, test = snippets("bash")[:2]
-    assert install == "python -m pip install . && reskeras tune\n"  # the main job itself: tests/test_cli.py
+    assert (
+        install == "python -m pip install . && reskeras tune\n"
+    )  # the main job itself: tests/cli/test_cli.py
     assert test.strip() in (ROOT / ".ci" / "run").read_text()
 
 
@@ -32,10 +34,12 @@ def test_the_readmes_commands_work(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(snippets("yaml")[0])
     assert len(load_space("space.yaml").vary) == 4
     commands = [line for block in snippets("bash")[2:] for line in block.splitlines()]
-    assert commands[0] == "reskeras ui"  # tests/test_cli.py
+    assert commands[0] == "reskeras ui"  # tests/cli/test_cli.py
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in commands[1:]:
-        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(
+            command, shell=True, capture_output=True, text=True, check=False, env=environment
+        )
         assert done.returncode == 0, (command, done.stderr)
     assert reskeras.load_spec("my.yaml") == reskeras.preset("resnet20")
     assert (tmp_path / "searches" / "space-digits" / "best.keras").exists()
@@ -54,11 +58,20 @@ def test_the_readmes_links_lead_somewhere() -> None:
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
+)
 def test_notebooks_run(path: Path, tmp_path: Path) -> None:
     notebook = jupytext.read(path)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    assert not [output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    assert not [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]
 
 
 def test_every_tox_environment_is_run_by_ci() -> None:

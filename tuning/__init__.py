@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from tuning.space import Range, Space, sample
 
 if TYPE_CHECKING:
-    from tuning.search import tune
+    from tuning.search.tune import tune
 
 __all__ = ["Range", "Space", "sample", "tune"]
 
@@ -14,5 +14,5 @@ __all__ = ["Range", "Space", "sample", "tune"]
 def __getattr__(name: str) -> Any:
     # The search needs Keras; describing a space does not.
     if name == "tune":
-        return importlib.import_module("tuning.search").tune
+        return importlib.import_module("tuning.search.tune").tune
     raise AttributeError(f"module 'tuning' has no attribute {name!r}")

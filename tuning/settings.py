@@ -7,7 +7,11 @@ from reskeras.errors import RequestError
 
 ORACLES = ("asha", "tpe", "random", "bayesian", "hyperband", "grid", "nested")
 
-OBJECTIVES: dict[str, Literal["max", "min"]] = {"val_accuracy": "max", "val_loss": "min", "val_mean_iou": "max"}
+OBJECTIVES: dict[str, Literal["max", "min"]] = {
+    "val_accuracy": "max",
+    "val_loss": "min",
+    "val_mean_iou": "max",
+}
 """Keras Tuner guesses the direction from the name and takes F1, IoU and others for losses; here the name says it."""
 
 

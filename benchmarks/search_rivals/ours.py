@@ -4,8 +4,8 @@ import inspect
 from typing import Any
 
 from search_rivals.recording import Recording, Task
-from tuning.events import Listener, Trial
-from tuning.search import tune
+from tuning.record.events import Listener, Trial
+from tuning.search.tune import tune
 
 MANY = 10**6
 """Trials; the time ends the search."""
@@ -18,15 +18,19 @@ class Watch(Listener):
         self.recording = recording
 
     def epoch_ended(self, trial: Trial, epoch: Any) -> None:
-        """`tuning.events`' hook."""
+        """`tuning.record.events`' hook."""
         accuracy = epoch.metrics["val_accuracy"]
         seconds = self.recording.clock.seconds
-        self.recording.epoch(trial.number, epoch.number, seconds=seconds, user=accuracy, recalibrated=accuracy)
+        self.recording.epoch(
+            trial.number, epoch.number, seconds=seconds, user=accuracy, recalibrated=accuracy
+        )
 
     def trial_ended(self, trial: Trial, record: Any) -> None:
-        """`tuning.events`' hook."""
+        """`tuning.record.events`' hook."""
         status = "interrupted" if record is None else record.status
-        self.recording.trial(trial.number, status, None if trial.recipe is None else trial.recipe.model)
+        self.recording.trial(
+            trial.number, status, None if trial.recipe is None else trial.recipe.model
+        )
 
 
 def reskeras_search(oracle: str, workers: int | None, task: Task, recording: Recording) -> None:

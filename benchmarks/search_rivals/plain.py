@@ -13,7 +13,7 @@ import optuna
 import tensorboard.plugins.hparams.api  # noqa: F401  Keras Tuner imports it in the first trial; imports come before the clock
 
 import reskeras
-from reskeras.recalibration import recalibrate
+from reskeras.models.recalibration import recalibrate
 from reskeras.spec import BatchNorm, Recipe
 from search_rivals.recording import Recording, Task
 from tuning.space import sample
@@ -77,7 +77,13 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
             raise OutOfTime
         with self.recording.clock.stopped():
             accuracy = recalibrated_accuracy(self.model, self.task)
-            self.recording.epoch(self.trial, epoch + 1, seconds=seconds, user=float(logs["val_accuracy"]), recalibrated=accuracy)
+            self.recording.epoch(
+                self.trial,
+                epoch + 1,
+                seconds=seconds,
+                user=float(logs["val_accuracy"]),
+                recalibrated=accuracy,
+            )
 
     def on_train_end(self, logs: Any = None) -> None:
         """Keras' hook."""
@@ -87,7 +93,9 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
 def recalibrated_accuracy(model: keras.Model, task: Task) -> float:
     """The validation accuracy with batch-norm statistics recomputed over the training images; the model keeps its own."""
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    statistics = [variable for layer in norms for variable in (layer.moving_mean, layer.moving_variance)]
+    statistics = [
+        variable for layer in norms for variable in (layer.moving_mean, layer.moving_variance)
+    ]
     kept = [np.array(variable) for variable in statistics]
     recalibrate(model, task.x_train)
     found = np.argmax(np.asarray(model(task.x_val, training=False)), axis=-1)
@@ -114,14 +122,20 @@ def keras_tuner_search(name: str, task: Task, recording: Recording) -> None:
     """One of Keras Tuner's tuners with its defaults."""
     hypermodel = Plain(task)
     epochs = task.space.base.train.epochs
-    shared: dict[str, Any] = {"objective": "val_accuracy", "seed": task.seed, "directory": task.directory}
+    shared: dict[str, Any] = {
+        "objective": "val_accuracy",
+        "seed": task.seed,
+        "directory": task.directory,
+    }
     match name:
         case "random":
             tuner: Any = keras_tuner.RandomSearch(hypermodel, max_trials=MANY, **shared)
         case "bayesian":
             tuner = keras_tuner.BayesianOptimization(hypermodel, max_trials=MANY, **shared)
         case "hyperband":
-            tuner = keras_tuner.Hyperband(hypermodel, max_epochs=epochs, factor=FACTOR, hyperband_iterations=MANY, **shared)
+            tuner = keras_tuner.Hyperband(
+                hypermodel, max_epochs=epochs, factor=FACTOR, hyperband_iterations=MANY, **shared
+            )
     tuner.search(
         task.x_train,
         task.y_train,
@@ -167,11 +181,15 @@ class OptunaPoint:
         """One of the values."""
         return self.trial.suggest_categorical(name, values)
 
-    def Int(self, name: str, low: int, high: int, *, step: int | None, sampling: str, default: Any) -> int:  # noqa: N802
+    def Int(  # noqa: N802
+        self, name: str, low: int, high: int, *, step: int | None, sampling: str, default: Any
+    ) -> int:
         """A whole number from low to high."""
         return self.trial.suggest_int(name, low, high, step=step or 1, log=sampling == "log")
 
-    def Float(self, name: str, low: float, high: float, *, step: float | None, sampling: str, default: Any) -> float:  # noqa: N802
+    def Float(  # noqa: N802
+        self, name: str, low: float, high: float, *, step: float | None, sampling: str, default: Any
+    ) -> float:
         """A number from low to high."""
         return self.trial.suggest_float(name, low, high, step=step, log=sampling == "log")
 

@@ -41,8 +41,23 @@ def plot(rivals: dict[str, list[Run]], folder: Path) -> None:
             errors = np.maximum(1 - curves, _LEAST_ERROR)
             started = np.median(curves, axis=0) > 0
             low, high = errors.min(axis=0), errors.max(axis=0)
-            axis.fill_between(times, low, high, where=started, color=styles[rival]["color"], alpha=0.08, linewidth=0, step="post")
-            axis.step(times[started], np.median(errors, axis=0)[started], where="post", label=rival, **styles[rival])
+            axis.fill_between(
+                times,
+                low,
+                high,
+                where=started,
+                color=styles[rival]["color"],
+                alpha=0.08,
+                linewidth=0,
+                step="post",
+            )
+            axis.step(
+                times[started],
+                np.median(errors, axis=0)[started],
+                where="post",
+                label=rival,
+                **styles[rival],
+            )
         _scales(axis, budget)
         axis.set_title(title, fontsize=11)
     axes[0].set_ylabel("best so far, %")
@@ -53,7 +68,9 @@ def plot(rivals: dict[str, list[Run]], folder: Path) -> None:
 
 
 def _styles(rivals: list[str]) -> dict[str, dict[str, Any]]:
-    styles: dict[str, dict[str, Any]] = {rival: style | {"linewidth": 1.4} for rival, style in _PLAIN.items()}
+    styles: dict[str, dict[str, Any]] = {
+        rival: style | {"linewidth": 1.4} for rival, style in _PLAIN.items()
+    }
     names = dict.fromkeys(rival.partition("@")[0] for rival in rivals if rival not in _PLAIN)
     for colour, name in zip(cycle(_COLOURS), names, strict=False):
         styles[name] = {"color": colour, "linewidth": 1.8}
@@ -66,7 +83,9 @@ def _scales(axis: Any, budget: float) -> None:
     axis.set_yscale("log")
     axis.set_xlim(1, budget)
     axis.set_ylim(0.95, _LEAST_ERROR * 0.9)
-    seconds = [second for second in (1, 2, 5, 10, 20, 50, 100, 200, 500) if second < budget / 1.15] + [budget]
+    seconds = [
+        second for second in (1, 2, 5, 10, 20, 50, 100, 200, 500) if second < budget / 1.15
+    ] + [budget]
     axis.xaxis.set_major_locator(FixedLocator(seconds))
     axis.set_xticklabels([f"{second:g}" for second in seconds])
     axis.xaxis.set_minor_locator(NullLocator())

@@ -66,7 +66,9 @@ class Recording:
         """Whether the time is up."""
         return self.clock.seconds > self.budget
 
-    def epoch(self, trial: int, epoch: int, *, seconds: float, user: float, recalibrated: float) -> None:
+    def epoch(
+        self, trial: int, epoch: int, *, seconds: float, user: float, recalibrated: float
+    ) -> None:
         """An epoch ended; one that ended too late is left out.
 
         Args:
@@ -77,12 +79,23 @@ class Recording:
             recalibrated: the same of the network with recalibrated batch-norm statistics.
         """
         if seconds <= self.budget:
-            row = {"trial": trial, "epoch": epoch, "seconds": seconds, "user": user, "recalibrated": recalibrated}
+            row = {
+                "trial": trial,
+                "epoch": epoch,
+                "seconds": seconds,
+                "user": user,
+                "recalibrated": recalibrated,
+            }
             self.epochs.append(row)
 
     def trial(self, trial: int, status: str, model: Any) -> None:
         """A trial ended, one of the network that the spec `model` describes; one that ended too late is left out."""
         if not self.over:
             architecture = hashlib.sha256(repr(model).encode()).hexdigest()[:8]
-            row = {"trial": trial, "seconds": self.clock.seconds, "status": status, "architecture": architecture}
+            row = {
+                "trial": trial,
+                "seconds": self.clock.seconds,
+                "status": status,
+                "architecture": architecture,
+            }
             self.trials.append(row)

@@ -11,7 +11,18 @@ from typing import Any
 
 import numpy as np
 
-_NUMBERS = ("seed", "budget", "wall", "before", "load", "trial", "epoch", "seconds", "user", "recalibrated")
+_NUMBERS = (
+    "seed",
+    "budget",
+    "wall",
+    "before",
+    "load",
+    "trial",
+    "epoch",
+    "seconds",
+    "user",
+    "recalibrated",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +60,9 @@ class Run:
 
     def seconds_to(self, accuracy: float, scores: str, *, but_trial: int | None = None) -> float:
         """When an epoch (of another trial than this) first ended at this accuracy or above; infinity where none did."""
-        reached = (row for row in self.epochs if row[scores] >= accuracy and row["trial"] != but_trial)
+        reached = (
+            row for row in self.epochs if row[scores] >= accuracy and row["trial"] != but_trial
+        )
         return min((row["seconds"] for row in reached), default=math.inf)
 
     def best_after(self, seconds: np.ndarray, scores: str) -> np.ndarray:
@@ -102,13 +115,23 @@ class Run:
             return math.nan
         steady = 0.0
         for row in ended:
-            alike = [p for other in ended if other["architecture"] == row["architecture"] for p in paces[other["trial"]]]
+            alike = [
+                p
+                for other in ended
+                if other["architecture"] == row["architecture"]
+                for p in paces[other["trial"]]
+            ]
             count = sum(epoch["trial"] == row["trial"] for epoch in self.epochs)
             steady += count * statistics.median(paces[row["trial"]] or alike or everywhere)
         return (self.workers * ended[-1]["seconds"] - steady) / len(ended)
 
     def _later_epochs(self, trial: int) -> list[float]:
-        return [second - first for first, second in pairwise(row["seconds"] for row in self.epochs if row["trial"] == trial)]
+        return [
+            second - first
+            for first, second in pairwise(
+                row["seconds"] for row in self.epochs if row["trial"] == trial
+            )
+        ]
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -117,7 +140,10 @@ def read_runs(folder: Path) -> list[Run]:
     found = []
     for facts in tables["runs"]:
         key = {name: facts[name] for name in ("section", "rival", "seed")}
-        epochs, trials = ([row for row in tables[name] if key.items() <= row.items()] for name in ("epochs", "trials"))
+        epochs, trials = (
+            [row for row in tables[name] if key.items() <= row.items()]
+            for name in ("epochs", "trials")
+        )
         by_time = (sorted(rows, key=lambda row: row["seconds"]) for rows in (epochs, trials))
         found.append(Run(**key, facts=facts, epochs=next(by_time), trials=next(by_time)))
     return found
@@ -127,4 +153,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [{key: float(value) if key in _NUMBERS else value for key, value in row.items()} for row in csv.DictReader(file)]
+        return [
+            {key: float(value) if key in _NUMBERS else value for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]

@@ -82,7 +82,12 @@ def _times(rivals: Rivals, scores: str) -> str:
         later = [run.seconds_to(FIRST_TRIAL_LEVEL, scores, but_trial=1) for run in runs]
         rows.append([rival, *map(_spread, times), *ratios, _spread(later) if _ours(rival) else ""])
     percent = [f"{100 * level:g} %" for level in LEVELS]
-    head = ["", *percent, *(f"{level}: times sooner" for level in percent), f"{100 * FIRST_TRIAL_LEVEL:g} %, trial 1 aside"]
+    head = [
+        "",
+        *percent,
+        *(f"{level}: times sooner" for level in percent),
+        f"{100 * FIRST_TRIAL_LEVEL:g} %, trial 1 aside",
+    ]
     title = f"Seconds to a validation accuracy, {SCORES[scores]}; and how many times sooner than the best Keras Tuner oracle"
     return f"### {title}\n\n{_markdown(head, rows)}"
 
@@ -96,14 +101,22 @@ def _curve(rivals: Rivals) -> str:
         area = _spread([100 * run.mean_best("recalibrated") for run in runs], digits=1)
         seen = _spread([100 * run.mean_best("user") for run in runs], digits=1)
         rows.append([rival, *(f"{100 * value:.1f}" for value in median), area, seen])
-    head = ["", *(f"{time:g} s" for time in times), "mean over the time", "the same as the user sees it"]
+    head = [
+        "",
+        *(f"{time:g} s" for time in times),
+        "mean over the time",
+        "the same as the user sees it",
+    ]
     return f"### Best validation accuracy so far, %, on recalibrated statistics\n\n{_markdown(head, rows)}"
 
 
 def _throughput(rivals: Rivals) -> str:
     rows = []
     for rival, runs in rivals.items():
-        own, base = _median(runs, Run.trials_per_minute.fget), _median(rivals.get(YARDSTICK, []), Run.trials_per_minute.fget)
+        own, base = (
+            _median(runs, Run.trials_per_minute.fget),
+            _median(rivals.get(YARDSTICK, []), Run.trials_per_minute.fget),
+        )
         rows.append(
             [
                 rival,
@@ -143,8 +156,12 @@ def _losses(rivals: Rivals) -> str:
                 name, best = _least(others, lambda run: run.seconds_to(level, scores))  # noqa: B023  called at once
                 own = _median(runs, lambda run: run.seconds_to(level, scores))  # noqa: B023
                 if best < own:
-                    reached = f"takes {own:.1f} s" if math.isfinite(own) else "does not come in time"
-                    lines.append(f"{rival} {reached} to {100 * level:g} % {how}, {name} {best:.1f} s")
+                    reached = (
+                        f"takes {own:.1f} s" if math.isfinite(own) else "does not come in time"
+                    )
+                    lines.append(
+                        f"{rival} {reached} to {100 * level:g} % {how}, {name} {best:.1f} s"
+                    )
         name, worst = _least(others, lambda run: -run.best("recalibrated"))
         if (own := _median(runs, lambda run: run.best("recalibrated"))) < -worst:
             lines.append(f"{rival} ends at {100 * own:.1f} %, {name} at {-100 * worst:.1f} %")
@@ -152,13 +169,17 @@ def _losses(rivals: Rivals) -> str:
         namesake = namesake if namesake in rivals else YARDSTICK
         if namesake not in rivals:
             continue
-        own, other = (_median(found, Run.trials_per_minute.fget) for found in (runs, rivals[namesake]))
+        own, other = (
+            _median(found, Run.trials_per_minute.fget) for found in (runs, rivals[namesake])
+        )
         if own < other:
             lines.append(f"{rival} ends {own:.1f} trials a minute, {namesake} {other:.1f}")
         own, other = (_median(found, Run.overhead.fget) for found in (runs, rivals[namesake]))
         if own > other:
             lines.append(f"{rival} has {own:.2f} s of overhead per trial, {namesake} {other:.2f} s")
-    return "### Where reskeras loses\n\n" + ("\n".join(f"- {line}" for line in lines) or "Nowhere in these measures.")
+    return "### Where reskeras loses\n\n" + (
+        "\n".join(f"- {line}" for line in lines) or "Nowhere in these measures."
+    )
 
 
 def _ours(rival: str) -> bool:

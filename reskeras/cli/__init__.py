@@ -17,7 +17,10 @@ _COMMANDS = {
     "tune": ("reskeras.cli.tune", "Search for the best network."),
     "runs": ("reskeras.cli.runs", "List and compare searches and their trials in the terminal."),
     "predict": ("reskeras.cli.predict", "Say what is on images, with a trained network."),
-    "export": ("reskeras.cli.export", "Write a trained network as Keras, SavedModel, ONNX or TFLite."),
+    "export": (
+        "reskeras.cli.export",
+        "Write a trained network as Keras, SavedModel, ONNX or TFLite.",
+    ),
     "sync": ("reskeras.cli.sync", "Send to MLflow what it has missed."),
     "ui": ("reskeras.cli.ui", "Compare searches in the MLflow UI."),
 }

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 import reskeras
-from reskeras.cli.files import check_free, written_aside
 from reskeras.cli.loading import quiet_tensorflow
 from reskeras.cli.models import Found, find_model, load_model
+from reskeras.files import check_free, written_aside
 
 
 class Format(enum.Enum):
@@ -28,9 +28,16 @@ class Format(enum.Enum):
 @click.command()
 @click.argument("model")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--fold", is_flag=True, help="fold batch norms into the layers beside them: faster, and not for further training")
+@click.option(
+    "--fold",
+    is_flag=True,
+    help="fold batch norms into the layers beside them: faster, and not for further training",
+)
 @click.option("--force", is_flag=True, help="replace what is there")
-@click.option("--tracking-uri", help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
+@click.option(
+    "--tracking-uri",
+    help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
+)
 def export(model: str, out: Path, fold: bool, force: bool, tracking_uri: str | None) -> None:
     """Write the trained network MODEL to OUT, whose ending says as what: .keras, .onnx, .tflite, .weights.h5; none is a SavedModel.
 
@@ -55,13 +62,15 @@ def _format(out: Path) -> Format:
     form = next((form for form in Format if form.value and out.name.endswith(form.value)), None)
     if form is None and out.suffix:
         known = ", ".join(form.value for form in Format if form.value)
-        raise reskeras.RequestError(f"{out}: a network is written as {known}, or as a SavedModel in a folder without an ending")
+        raise reskeras.RequestError(
+            f"{out}: a network is written as {known}, or as a SavedModel in a folder without an ending"
+        )
     return form or Format.SAVED_MODEL
 
 
 def _write(network: Any, found: Found, form: Format, path: Path, fold: bool) -> None:
     if fold:
-        from reskeras.folding import fold_batch_norm
+        from reskeras.models.folding import fold_batch_norm
 
         try:
             network = fold_batch_norm(network)
@@ -77,7 +86,7 @@ def _write(network: Any, found: Found, form: Format, path: Path, fold: bool) -> 
         case Format.SAVED_MODEL:
             network.export(path, format="tf_saved_model", verbose=False)
         case Format.ONNX:
-            from reskeras.onnx_export import export_onnx
+            from reskeras.models.onnx import export_onnx
 
             try:
                 with warnings.catch_warnings():
@@ -91,7 +100,9 @@ def _write(network: Any, found: Found, form: Format, path: Path, fold: bool) -> 
             import tensorflow as tf
 
             with tempfile.TemporaryDirectory() as folder, quiet_tensorflow():
-                network.export(folder, format="tf_saved_model", verbose=False)  # from_keras_model tells of it on standard output
+                network.export(
+                    folder, format="tf_saved_model", verbose=False
+                )  # from_keras_model tells of it on standard output
                 path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 

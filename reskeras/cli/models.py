@@ -47,13 +47,19 @@ def find_model(word: str, tracking_uri: str | None) -> Iterator[Found]:
         runs = Runs(resolve_uri(tracking_uri))
         run = runs.find(word)
         with tempfile.TemporaryDirectory() as folder:
-            names = runs.class_names(run, Path(folder)) or _names_of_search(Path("searches") / run.search, run.search_id)
-            yield Found(path=runs.model(run, Path(folder)), called=run.describe(), class_names=names)
+            names = runs.class_names(run, Path(folder)) or _names_of_search(
+                Path("searches") / run.search, run.search_id
+            )
+            yield Found(
+                path=runs.model(run, Path(folder)), called=run.describe(), class_names=names
+            )
         return
     if path.is_dir():
         found = next((path / name for name in _MODELS if (path / name).is_file()), None)
         if found is None:
-            raise RequestError(f"{path}: has neither {' nor '.join(_MODELS)}; `reskeras tune` and `reskeras train` leave them")
+            raise RequestError(
+                f"{path}: has neither {' nor '.join(_MODELS)}; `reskeras tune` and `reskeras train` leave them"
+            )
         path = found
     elif not path.is_file():
         raise RequestError(
@@ -61,7 +67,11 @@ def find_model(word: str, tracking_uri: str | None) -> Iterator[Found]:
         )
     elif path.suffix != ".keras":
         raise RequestError(f"{path}: a trained network is a .keras file")
-    names = _names_of_search(path.parent) if path.name == "best.keras" else _names_of_training(path.parent)
+    names = (
+        _names_of_search(path.parent)
+        if path.name == "best.keras"
+        else _names_of_training(path.parent)
+    )
     yield Found(path=path, called=str(path), class_names=names)
 
 
@@ -72,12 +82,14 @@ def load_model(found: Found) -> Any:
         RequestError: Keras cannot load the file.
     """
     console = Console(stderr=True, markup=False)
-    console.print(f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False)
+    console.print(
+        f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False
+    )
     with quiet_tensorflow():
         load_keras()
         import keras
 
-        from reskeras import layers  # noqa: F401  which registers what networks may hold
+        from reskeras.models import keras_layers  # noqa: F401  which registers what networks may hold
     try:
         return keras.saving.load_model(found.path, compile=False)
     except Exception as error:
@@ -99,7 +111,11 @@ def _names_of_search(folder: Path, search_id: str | None = None) -> tuple[str, .
 
 def _names_of_training(folder: Path) -> tuple[str, ...]:
     about = folder / ABOUT
-    return tuple(_document(about.read_text(encoding="utf-8")).get("class_names", ())) if about.is_file() else ()
+    return (
+        tuple(_document(about.read_text(encoding="utf-8")).get("class_names", ()))
+        if about.is_file()
+        else ()
+    )
 
 
 def _document(text: str) -> dict[str, Any]:

@@ -6,13 +6,18 @@ import click
 
 import reskeras
 from reskeras.cli.specs import is_file
-from reskeras.plotting import plot as draw
-from reskeras.textio import load_recipe
+from reskeras.drawing.plot import plot as draw
+from reskeras.spec.text import load_recipe
 
 
 @click.command()
 @click.argument("network")
-@click.option("-o", "--output", metavar="FILE", help="An .svg or .png file. [default: the network's name with .svg]")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="An .svg or .png file. [default: the network's name with .svg]",
+)
 def plot(network: str, output: str | None) -> None:
     """Draw NETWORK, a preset's name or a spec file, as a paper would, and print the picture's path.
 

@@ -10,10 +10,10 @@ import click
 import numpy as np
 
 import reskeras
-from reskeras.cli.files import check_free, written_aside
 from reskeras.cli.models import find_model, load_model
 from reskeras.data.unlabelled import Source, open_images
-from tuning.report import percent
+from reskeras.files import check_free, written_aside
+from reskeras.words import percent
 
 _BATCH = 128
 
@@ -21,11 +21,31 @@ _BATCH = 128
 @click.command()
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="how many classes to name for each image")
-@click.option("--out", type=click.Path(path_type=Path), help="a new folder for masks: PNGs whose values are the pixels' classes")
-@click.option("--tracking-uri", help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="how many classes to name for each image",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="a new folder for masks: PNGs whose values are the pixels' classes",
+)
+@click.option(
+    "--tracking-uri",
+    help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, tracking_uri: str | None, as_json: bool) -> None:
+def predict(
+    model: str,
+    images: tuple[Path, ...],
+    top: int,
+    out: Path | None,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
     """Say for each of IMAGES which class MODEL sees; for a network that segments, which share of the image each class has.
 
     MODEL is a .keras file, a folder with one (searches/NAME, trained/NAME), or the id of a run in MLflow, of which 6 digits
@@ -40,13 +60,25 @@ def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, tr
         network = load_model(found)
     names = _Names(found.class_names)
     probabilities = _probabilities(network, sources)
-    masks = len(network.output["head"].shape if isinstance(network.output, dict) else network.output.shape) == 4
+    masks = (
+        len(
+            network.output["head"].shape
+            if isinstance(network.output, dict)
+            else network.output.shape
+        )
+        == 4
+    )
     if out is not None and not masks:
-        raise reskeras.RequestError(f"--out {out}: {found.called} gives no masks but one class for each image")
+        raise reskeras.RequestError(
+            f"--out {out}: {found.called} gives no masks but one class for each image"
+        )
     told: Iterable[dict[str, Any]] = (
         _segment(probabilities, sources, names, top, out)
         if masks
-        else (_document(name, names, "probability", map(float, each), top) for name, each in probabilities)
+        else (
+            _document(name, names, "probability", map(float, each), top)
+            for name, each in probabilities
+        )
     )
     width = max(len(name) for source in sources for name in source.names)
     if as_json:
@@ -68,7 +100,7 @@ class _Names:
 
 def _probabilities(network: Any, sources: Sequence[Source]) -> Iterator[tuple[str, Any]]:
     """For each image its name and the probabilities of classes; refuses at once what the network cannot do."""
-    from reskeras.inference import classifier, images_of
+    from reskeras.models.predictor import classifier, images_of
 
     shape, ask = images_of(network), classifier(network)
     batches = [source.batches(shape, _BATCH) for source in sources]
@@ -82,11 +114,18 @@ def _probabilities(network: Any, sources: Sequence[Source]) -> Iterator[tuple[st
 
 
 def _segment(
-    probabilities: Iterator[tuple[str, Any]], sources: Sequence[Source], names: _Names, top: int, out: Path | None
+    probabilities: Iterator[tuple[str, Any]],
+    sources: Sequence[Source],
+    names: _Names,
+    top: int,
+    out: Path | None,
 ) -> list[dict[str, Any]]:
     """The share of each class in each image; masks are written to a folder."""
     if out is None:
-        return [_mask_document(name, each.argmax(-1), each.shape[-1], names, top) for name, each in probabilities]
+        return [
+            _mask_document(name, each.argmax(-1), each.shape[-1], names, top)
+            for name, each in probabilities
+        ]
     import tensorflow as tf
 
     told = []
@@ -98,7 +137,10 @@ def _segment(
             file.parent.mkdir(parents=True, exist_ok=True)
             small = mask.astype("uint8" if each.shape[-1] <= 256 else "uint16")
             file.write_bytes(tf.io.encode_png(small[..., np.newaxis]).numpy())
-            told.append(_mask_document(name, mask, each.shape[-1], names, top) | {"mask": str(out / f"{place}.png")})
+            told.append(
+                _mask_document(name, mask, each.shape[-1], names, top)
+                | {"mask": str(out / f"{place}.png")}
+            )
     return told
 
 
@@ -106,7 +148,9 @@ def _check_masks(out: Path, sources: Sequence[Source]) -> None:
     counts = Counter(place for source in sources for place in source.places)
     place, count = counts.most_common(1)[0]
     if count > 1:
-        raise reskeras.RequestError(f"--out {out}: {count} images would get the mask {place}.png; give them in several commands")
+        raise reskeras.RequestError(
+            f"--out {out}: {count} images would get the mask {place}.png; give them in several commands"
+        )
 
 
 def _mask_document(image: str, mask: Any, classes: int, names: _Names, top: int) -> dict[str, Any]:
@@ -116,7 +160,12 @@ def _mask_document(image: str, mask: Any, classes: int, names: _Names, top: int)
 
 def _document(image: str, names: _Names, what: str, values: Any, top: int) -> dict[str, Any]:
     best = sorted(enumerate(values), key=lambda item: -item[1])[:top]
-    return {"image": image, "classes": [{"class": number, "name": names[number], what: value} for number, value in best]}
+    return {
+        "image": image,
+        "classes": [
+            {"class": number, "name": names[number], what: value} for number, value in best
+        ],
+    }
 
 
 def _line(told: dict[str, Any]) -> str:

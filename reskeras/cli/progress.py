@@ -11,12 +11,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tuning.events import Ending, Listener, Result, Search, Trial
-from tuning.journal import TrialRecord
-from tuning.report import last_line, leaderboard, percent, title
+from reskeras.errors import last_line
+from reskeras.words import compact, percent
+from tuning.record.events import Ending, Listener, Result, Search, Trial
+from tuning.record.journal import TrialRecord
+from tuning.record.ranking import leaderboard
+from tuning.space.titles import title
 
 if TYPE_CHECKING:
-    from reskeras.train import Epoch
+    from reskeras.training.train import Epoch
 
 
 _BAR = 24
@@ -34,7 +37,13 @@ class Progress(Listener):
         self._running: dict[str, tuple[Trial, Epoch | None]] = {}
         self._start = self._last_end = 0.0
         self._trials_here = 0
-        self._live = Live(console=console, auto_refresh=True, refresh_per_second=4, transient=True, get_renderable=self._render)
+        self._live = Live(
+            console=console,
+            auto_refresh=True,
+            refresh_per_second=4,
+            transient=True,
+            get_renderable=self._render,
+        )
 
     def search_started(self, search: Search) -> None:
         self._search, self._done = search, len(search.done)
@@ -63,21 +72,33 @@ class Progress(Listener):
         self._running.pop(trial.key, None)
         if record is None or self._search is None:
             return
-        number, what = "final" if trial.final else str(record.number), title(record.values, self._search.space)
+        number, what = (
+            "final" if trial.final else str(record.number),
+            title(record.values, self._search.space),
+        )
         leads = False
         if not trial.final:
             self._done += 1
             self._trials_here += 1
             self._last_end = time.monotonic()
-            leads = self._best is None or leaderboard([self._best, record], self._search.objective)[0] is record
+            leads = (
+                self._best is None
+                or leaderboard([self._best, record], self._search.objective)[0] is record
+            )
             if leads:
                 self._best = record
         if record.status == "failed":
             line = Text(f"{number:>5}    failed  {what}  {last_line(record.error)}", style="red")
         else:
-            line = Text.assemble(f"{number:>5}  ", (f"{percent(self._search.objective, record.score):>8}", "bold"), f"  {what}")
+            line = Text.assemble(
+                f"{number:>5}  ",
+                (f"{percent(self._search.objective, record.score):>8}", "bold"),
+                f"  {what}",
+            )
             early = f", stopped after epoch {record.epochs}" if record.status == "stopped" else ""
-            line.append(f"  {compact(record.params)} params  {record.seconds:.1f} s{early}", style="dim")
+            line.append(
+                f"  {compact(record.params)} params  {record.seconds:.1f} s{early}", style="dim"
+            )
             if leads:
                 line.append("  best so far", style="green")
         self.console.print(line, soft_wrap=True)
@@ -92,7 +113,10 @@ class Progress(Listener):
         for trial, epoch in list(self._running.values()):
             last = trial.recipe.train.epochs if trial.recipe else self._search.epochs
             here = epoch.number if epoch else trial.first_epoch
-            grid.add_row(ProgressBar(total=last, completed=here, width=_BAR), self._fitted(self._now(trial, epoch)))
+            grid.add_row(
+                ProgressBar(total=last, completed=here, width=_BAR),
+                self._fitted(self._now(trial, epoch)),
+            )
         if self._search.trials is None:
             grid.add_row("", self._fitted(self._summary()))
         else:
@@ -121,19 +145,15 @@ class Progress(Listener):
         assert self._search is not None
         parts = []
         if self._best is not None and self._best.score is not None:
-            parts.append(f"best so far {percent(self._search.objective, self._best.score)} (trial {self._best.number})")
+            parts.append(
+                f"best so far {percent(self._search.objective, self._best.score)} (trial {self._best.number})"
+            )
         if self._trials_here and self._search.trials is not None:
             mean = (self._last_end - self._start) / self._trials_here
-            left = max(0.0, (self._search.trials - self._done) * mean - (time.monotonic() - self._last_end))
+            left = max(
+                0.0, (self._search.trials - self._done) * mean - (time.monotonic() - self._last_end)
+            )
             parts.append(f"about {left // 60:.0f}:{left % 60:02.0f} left")
         elif self._search.trials is None:
             parts.append(f"{self._done} trials")
         return " · ".join(parts) or "choosing the first trial"
-
-
-def compact(count: int) -> str:
-    """A count to three digits: 812, 77.6k, 25.6M."""
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= unit:
-            return f"{count / unit:.3g}{name}"
-    return str(count)

@@ -13,9 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 import reskeras
-from reskeras.cli.progress import compact
-from reskeras.errors import did_you_mean
-from tuning.report import last_line, percent
+from reskeras.errors import did_you_mean, last_line
+from reskeras.words import compact, percent
 from tuning.tracking import tracking_uri
 from tuning.tracking.runs import Kind, Run, Runs, Status, is_run_id, ranked
 
@@ -23,15 +22,38 @@ _DONE = (Status.FINISHED, Status.STOPPED)
 _SHARES = ("accuracy", "mean_iou")
 """Endings of the names of metrics that are shares of 1."""
 _ROWS = 20
-_WHOLE = ("#", "score", "depth", "params", "sec", "trials", "failed", "best", "test", "status", "age", "run")
+_WHOLE = (
+    "#",
+    "score",
+    "depth",
+    "params",
+    "sec",
+    "trials",
+    "failed",
+    "best",
+    "test",
+    "status",
+    "age",
+    "run",
+)
 """Columns that are never broken, however narrow the terminal."""
 
 
 @click.command()
 @click.argument("which", nargs=-1, metavar="[SEARCH or RUN_ID ...]")
-@click.option("--limit", type=click.IntRange(min=1), help=f"show no more than so many  [default: {_ROWS}, with --json all]")
-@click.option("--tracking-uri", "store", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with whole run ids.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help=f"show no more than so many  [default: {_ROWS}, with --json all]",
+)
+@click.option(
+    "--tracking-uri",
+    "store",
+    help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document, with whole run ids."
+)
 def runs(which: tuple[str, ...], limit: int | None, store: str | None, as_json: bool) -> None:
     """List the searches in MLflow; of one SEARCH (its name or run id) its trials, best first; of several runs, what differs.
 
@@ -62,7 +84,10 @@ def _chosen(found: Runs, words: Sequence[str]) -> list[Run]:
         run = named[word] if word in named else found.find(word)
         older = [search.short for search in searches if search.search == word and search is not run]
         if older:
-            click.echo(f"{word!r} is the newest of {len(older) + 1} searches; older: {', '.join(older)}", err=True)
+            click.echo(
+                f"{word!r} is the newest of {len(older) + 1} searches; older: {', '.join(older)}",
+                err=True,
+            )
         chosen.append(run)
     return list({run.run_id: run for run in chosen}.values())
 
@@ -108,7 +133,9 @@ def _best(search: Run, trials: Sequence[Run]) -> float | None:
     return search.score if search.score is not None or best is None else best.score
 
 
-def _show_search(found: Runs, search: Run, most: int | None, output: Console, as_json: bool) -> None:
+def _show_search(
+    found: Runs, search: Run, most: int | None, output: Console, as_json: bool
+) -> None:
     children = found.children(search)
     if as_json:
         _print_json(_search_document(search, children, most, whole=True))
@@ -116,10 +143,19 @@ def _show_search(found: Runs, search: Run, most: int | None, output: Console, as
     trials = ranked(run for run in children if run.kind is Kind.TRIAL)
     finals = ranked(run for run in children if run.kind is Kind.FINAL)
     test = {name: value for name, value in search.metrics.items() if name.startswith("test_")}
-    parts = [search.search, *(f"{name} {search.params[name]}" for name in ("data", "oracle", "seed") if name in search.params)]
+    parts = [
+        search.search,
+        *(
+            f"{name} {search.params[name]}"
+            for name in ("data", "oracle", "seed")
+            if name in search.params
+        ),
+    ]
     parts += [f"{name} {_number(name, value)}" for name, value in sorted(test.items())]
     parts += [] if search.status is Status.FINISHED else [search.status.value]
-    output.print(Text(" · ".join([*parts, f"{_age(search.start)} ago", f"run {search.short}"]), style="bold"))
+    output.print(
+        Text(" · ".join([*parts, f"{_age(search.start)} ago", f"run {search.short}"]), style="bold")
+    )
     if not trials:
         output.print("no trials yet")
         return
@@ -129,22 +165,39 @@ def _show_search(found: Runs, search: Run, most: int | None, output: Console, as
     output.print(table)
     _say_rest(output, len(trials), len(rows))
     for run in finals:
-        output.print(f"final training of trial {run.number}: {_outcome(run)} · after epoch {found.epochs(run)} · run {run.short}")
+        output.print(
+            f"final training of trial {run.number}: {_outcome(run)} · after epoch {found.epochs(run)} · run {run.short}"
+        )
     if any(run.status is Status.STOPPED for run in trials[:most]):
         output.print("* ended early, because others were better", style="dim")
     for reason, numbers in _failures(trials).items():
-        output.print(f"trial {', '.join(map(str, numbers))} failed: {reason}", style="red", soft_wrap=True)
+        output.print(
+            f"trial {', '.join(map(str, numbers))} failed: {reason}", style="red", soft_wrap=True
+        )
 
 
 def _trial_row(rank: int, run: Run) -> dict[str, Text | str]:
     known = run.metrics.get
     return {
         "#": "" if run.score is None else str(rank),
-        "score": Text(_outcome(run), style="bold" if run.score is not None else "red" if run.status is Status.FAILED else "dim"),
+        "score": Text(
+            _outcome(run),
+            style="bold"
+            if run.score is not None
+            else "red"
+            if run.status is Status.FAILED
+            else "dim",
+        ),
         **{name: _value(value) for name, value in _searched(run).items()},
         "depth": run.params.get("depth", ""),
-        "params": "" if (params := known("params_millions")) is None else compact(round(params * 1e6)),
-        "sec": "" if (seconds := known("trial_seconds")) is None else f"{seconds:.1f}" if seconds < 1000 else f"{seconds:.0f}",
+        "params": ""
+        if (params := known("params_millions")) is None
+        else compact(round(params * 1e6)),
+        "sec": ""
+        if (seconds := known("trial_seconds")) is None
+        else f"{seconds:.1f}"
+        if seconds < 1000
+        else f"{seconds:.0f}",
         "run": run.short,
     }
 
@@ -153,7 +206,9 @@ def _searched(run: Run) -> dict[str, str]:
     """The searched values, words before numbers as they stand in a trial's title."""
     return {
         name: value
-        for name, value in sorted(run.params.items(), key=lambda item: _as_number(item[1]) is not None)
+        for name, value in sorted(
+            run.params.items(), key=lambda item: _as_number(item[1]) is not None
+        )
         if name not in ("trial", "depth") and not name.startswith("log10_")
     }
 
@@ -168,7 +223,9 @@ def _failures(trials: Sequence[Run]) -> dict[str, list[int]]:
     reasons: dict[str, list[int]] = {}
     for run in sorted(trials, key=lambda run: run.number or 0):
         if run.status is Status.FAILED:
-            reasons.setdefault(last_line(run.tags.get("reskeras.error")) or "without a reason", []).append(run.number or 0)
+            reasons.setdefault(
+                last_line(run.tags.get("reskeras.error")) or "without a reason", []
+            ).append(run.number or 0)
     return reasons
 
 
@@ -176,9 +233,17 @@ def _show_side_by_side(chosen: Sequence[Run], output: Console, as_json: bool) ->
     if as_json:
         _print_json([_document(run) for run in chosen])
         return
-    facts = {run.run_id: {"search": run.search, "kind": run.kind.value, "status": run.status.value} for run in chosen}
-    params = [facts[run.run_id] | {name: _value(text) for name, text in run.params.items()} for run in chosen]
-    metrics = [{name: _number(name, value) for name, value in run.metrics.items()} for run in chosen]
+    facts = {
+        run.run_id: {"search": run.search, "kind": run.kind.value, "status": run.status.value}
+        for run in chosen
+    }
+    params = [
+        facts[run.run_id] | {name: _value(text) for name, text in run.params.items()}
+        for run in chosen
+    ]
+    metrics = [
+        {name: _number(name, value) for name, value in run.metrics.items()} for run in chosen
+    ]
     table = _table()
     table.add_column("", no_wrap=True)
     for run in chosen:
@@ -186,14 +251,20 @@ def _show_side_by_side(chosen: Sequence[Run], output: Console, as_json: bool) ->
     best = ranked(chosen)[0] if len(chosen) > 1 else None
     equal = []
     for values, style in ((params, "bold yellow"), (metrics, "")):
-        names = sorted({name for each in values for name in each if not name.startswith("log10_")}, key=_order(chosen))
+        names = sorted(
+            {name for each in values for name in each if not name.startswith("log10_")},
+            key=_order(chosen),
+        )
         for name in names:
             row = [each.get(name, "") for each in values]
             if len(chosen) > 1 and len(set(row)) == 1:
                 equal.append(f"{name} {row[0]}")
                 continue
             leader = best if {run.objective for run in chosen} == {name} else None
-            cells = [Text(text, style="bold green" if run is leader else style) for text, run in zip(row, chosen, strict=True)]
+            cells = [
+                Text(text, style="bold green" if run is leader else style)
+                for text, run in zip(row, chosen, strict=True)
+            ]
             table.add_row(name, *cells)
         table.add_section()
     output.print(table)
@@ -212,18 +283,33 @@ def _table() -> Table:
 
 def _add_columns(table: Table, rows: Sequence[dict[str, Text | str]], right: Sequence[str]) -> None:
     """Fills a table; columns without any value are left out."""
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if any(str(row.get(name, "")) for row in rows)]
-    tail: list[str] = [name for name in ("depth", "params", "sec", "run") if name in names]  # behind what only some trials have
+    names = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if any(str(row.get(name, "")) for row in rows)
+    ]
+    tail: list[str] = [
+        name for name in ("depth", "params", "sec", "run") if name in names
+    ]  # behind what only some trials have
     names = [name for name in names if name not in tail] + tail
     for name in names:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=name in _WHOLE, overflow="fold")
+        table.add_column(
+            name,
+            justify="right" if name in right else "left",
+            no_wrap=name in _WHOLE,
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*(row.get(name, "") for name in names))
 
 
 def _numeric(rows: Sequence[dict[str, Text | str]]) -> list[str]:
     names = {name for row in rows for name in row}
-    return [name for name in names if all(_as_number(str(row[name])) is not None for row in rows if row.get(name))]
+    return [
+        name
+        for name in names
+        if all(_as_number(str(row[name])) is not None for row in rows if row.get(name))
+    ]
 
 
 def _say_rest(output: Console, all_: int, shown: int) -> None:
@@ -260,7 +346,9 @@ def _age(start: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _search_document(search: Run, children: Sequence[Run], most: int | None = None, *, whole: bool = False) -> dict[str, Any]:
+def _search_document(
+    search: Run, children: Sequence[Run], most: int | None = None, *, whole: bool = False
+) -> dict[str, Any]:
     trials = ranked(run for run in children if run.kind is Kind.TRIAL)
     counts = {
         "done": sum(run.status in _DONE for run in trials),
@@ -270,13 +358,19 @@ def _search_document(search: Run, children: Sequence[Run], most: int | None = No
     if not whole:
         return document
     finals = ranked(run for run in children if run.kind is Kind.FINAL)
-    return {"search": document, "trials": [_document(run) for run in trials[:most]], "finals": [_document(run) for run in finals]}
+    return {
+        "search": document,
+        "trials": [_document(run) for run in trials[:most]],
+        "finals": [_document(run) for run in finals],
+    }
 
 
 def _document(run: Run) -> dict[str, Any]:
     document = dataclasses.asdict(run) | {"kind": run.kind.value, "status": run.status.value}
     # JSON knows no NaN.
-    document["metrics"] = {name: value if math.isfinite(value) else None for name, value in run.metrics.items()}
+    document["metrics"] = {
+        name: value if math.isfinite(value) else None for name, value in run.metrics.items()
+    }
     return document
 
 

@@ -8,12 +8,15 @@ import click
 import reskeras
 from reskeras.cli.specs import is_file, source_line
 from reskeras.spec import TrainSpec
-from reskeras.textio import dump_document, dump_recipe, load_recipe, to_document
+from reskeras.spec.text import dump_document, dump_recipe, load_recipe, to_document
 
 
 @click.command()
 @click.argument("network")
-@click.option("--tracking-uri", help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
+@click.option(
+    "--tracking-uri",
+    help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
+)
 def show(network: str, tracking_uri: str | None) -> None:
     """Print the spec of NETWORK as YAML: a start for a file of your own.
 
@@ -33,9 +36,14 @@ def show(network: str, tracking_uri: str | None) -> None:
             recipe = runs.recipe(run, Path(folder))
         click.echo(f"# {run.describe()}\n{dump_recipe(recipe)}", nl=False)
     else:
-        click.echo(f"# {source_line(network)}\n{reskeras.dump_spec(reskeras.preset(network))}", nl=False)
+        click.echo(
+            f"# {source_line(network)}\n{reskeras.dump_spec(reskeras.preset(network))}", nl=False
+        )
         training = dump_document({"train": to_document(TrainSpec())})
-        click.echo(f"# How `reskeras train` trains it unless a line like this says otherwise:\n# {training}", nl=False)
+        click.echo(
+            f"# How `reskeras train` trains it unless a line like this says otherwise:\n# {training}",
+            nl=False,
+        )
 
 
 def names_a_run(word: str) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 import reskeras
-from reskeras.presets import source
-from reskeras.textio import schema as spec_schema
+from reskeras.spec.presets import source
+from reskeras.spec.text import schema as spec_schema
 
 
 @click.command()
@@ -26,9 +26,26 @@ def presets(pattern: str, as_json: bool) -> None:
         raise reskeras.RequestError(f"no preset matches {pattern!r}; `reskeras presets` lists all")
     costs = {name: reskeras.cost(name) for name in names}
     if as_json:
-        click.echo(json.dumps({name: dataclasses.asdict(costs[name]) | {"source": source(name)} for name in names}, indent=2))
+        click.echo(
+            json.dumps(
+                {
+                    name: dataclasses.asdict(costs[name]) | {"source": source(name)}
+                    for name in names
+                },
+                indent=2,
+            )
+        )
         return
-    rows = [(name, f"{costs[name].trainable_params:,}", _count(costs[name].macs), _sides(name), source(name)) for name in names]
+    rows = [
+        (
+            name,
+            f"{costs[name].trainable_params:,}",
+            _count(costs[name].macs),
+            _sides(name),
+            source(name),
+        )
+        for name in names
+    ]
     _table(("name", "parameters", "MACs", "image", "source"), rows, right=(1, 2))
 
 
@@ -45,8 +62,16 @@ def cost(network: str, as_json: bool) -> None:
     image = "x".join(map(str, spec.input_shape))
     rows = [
         ("parameters", f"{found.trainable_params:,}", "trainable"),
-        *([("", f"{found.params:,}", "with batch-norm statistics")] if found.params != found.trainable_params else []),
-        ("MACs", _count(found.macs), f"multiply-adds of convolutions and dense layers, one image {image}"),
+        *(
+            [("", f"{found.params:,}", "with batch-norm statistics")]
+            if found.params != found.trainable_params
+            else []
+        ),
+        (
+            "MACs",
+            _count(found.macs),
+            f"multiply-adds of convolutions and dense layers, one image {image}",
+        ),
         ("memory", _bytes(found.activation_bytes), "activations of one image in training, float32"),
         ("", _bytes(found.inference_bytes), "activations of one image in inference, float32"),
         ("receptive field", str(found.receptive_field), "pixels, before global pooling"),

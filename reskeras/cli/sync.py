@@ -6,14 +6,18 @@ import click
 from rich.console import Console
 
 import reskeras
-from tuning.journal import begun
+from tuning.record.journal import begun
 from tuning.tracking import sync as sync_search
 from tuning.tracking import tracking_uri
 
 
 @click.command()
 @click.argument("searches", nargs=-1, metavar="[SEARCH]...")
-@click.option("--tracking-uri", "store", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
+@click.option(
+    "--tracking-uri",
+    "store",
+    help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
+)
 def sync(searches: tuple[str, ...], store: str | None) -> None:
     """Send to MLflow what it has not of each SEARCH, a name or a folder; without one, of all searches of this folder.
 
@@ -22,9 +26,13 @@ def sync(searches: tuple[str, ...], store: str | None) -> None:
     """
     console = Console(stderr=True, markup=False)
     uri = tracking_uri(store)
-    folders = [_folder(search) for search in searches] or sorted(path.parent for path in Path("searches").glob("*/journal.jsonl"))
+    folders = [_folder(search) for search in searches] or sorted(
+        path.parent for path in Path("searches").glob("*/journal.jsonl")
+    )
     if not folders:
-        raise reskeras.RequestError("no searches here: searches/*/journal.jsonl; `reskeras tune` makes them")
+        raise reskeras.RequestError(
+            "no searches here: searches/*/journal.jsonl; `reskeras tune` makes them"
+        )
     console.print("opening the store ...", style="dim")
     failures = 0
     for folder in sorted(folders, key=begun):

@@ -17,8 +17,8 @@ from reskeras.cli.models import ABOUT
 from reskeras.cli.show import names_a_run
 from reskeras.cli.specs import is_file
 from reskeras.spec import Recipe, fit_to_data, image_shape
-from reskeras.textio import dump_recipe, load_recipe
-from tuning.report import percent
+from reskeras.spec.text import dump_recipe, load_recipe
+from reskeras.words import percent
 from tuning.tracking import tracking_uri as resolve_uri
 from tuning.tracking.runs import Kind, Run, Runs, Status
 
@@ -42,12 +42,29 @@ class _Source:
 
 @click.command()
 @click.argument("network")
-@click.option("--data", help="digits, a TFDS name, a folder of images, or an .npz  [default: digits, or the run's own data]")
+@click.option(
+    "--data",
+    help="digits, a TFDS name, a folder of images, or an .npz  [default: digits, or the run's own data]",
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="in place of the file's train.epochs")
 @click.option("--seed", type=click.IntRange(min=0), help="in place of the file's train.seed")
-@click.option("--out", type=click.Path(path_type=Path), help="folder for model.keras and spec.yaml  [default: trained/NAME]")
-@click.option("--tracking-uri", help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
-def train(network: str, data: str | None, epochs: int | None, seed: int | None, out: Path | None, tracking_uri: str | None) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="folder for model.keras and spec.yaml  [default: trained/NAME]",
+)
+@click.option(
+    "--tracking-uri",
+    help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
+)
+def train(
+    network: str,
+    data: str | None,
+    epochs: int | None,
+    seed: int | None,
+    out: Path | None,
+    tracking_uri: str | None,
+) -> None:
     """Train NETWORK and score it once on the test split.
 
     NETWORK is a preset's name, a spec file, or the id of a run in MLflow (its first 6 digits may do): a trial is then trained as it
@@ -56,12 +73,18 @@ def train(network: str, data: str | None, epochs: int | None, seed: int | None, 
     console = Console(stderr=True, markup=False)
     source = _source(network, tracking_uri, console)
     if data is None and not source.data:
-        raise reskeras.RequestError(f"the data of run {network} were arrays in memory; --data says where they are")
+        raise reskeras.RequestError(
+            f"the data of run {network} were arrays in memory; --data says where they are"
+        )
     recipe, data = source.recipe, source.data if data is None else data
     # The same network, seed and number of epochs: then the score must be the run's.
     repeated = source.run if epochs is None and seed is None else None
-    changes: dict[str, Any] = {name: value for name, value in {"epochs": epochs, "seed": seed}.items() if value is not None}
-    console.print(f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False)
+    changes: dict[str, Any] = {
+        name: value for name, value in {"epochs": epochs, "seed": seed}.items() if value is not None
+    }
+    console.print(
+        f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False
+    )
     folder = out or _new_folder(Path("trained"), source.name)
     if folder.exists() and not folder.is_dir():
         raise reskeras.RequestError(f"--out {folder}: a file is in the way")
@@ -69,10 +92,13 @@ def train(network: str, data: str | None, epochs: int | None, seed: int | None, 
 
     with quiet_tensorflow():
         images = open_data(data, image_shape(recipe.model))
-        recipe = Recipe(model=_fitted(recipe.model, images, console), train=dataclasses.replace(recipe.train, **changes))
+        recipe = Recipe(
+            model=_fitted(recipe.model, images, console),
+            train=dataclasses.replace(recipe.train, **changes),
+        )
         load_keras()
-        from reskeras.train import Epoch, build_seeded, evaluate
-        from reskeras.train import train as fit
+        from reskeras.training.train import Epoch, build_seeded, evaluate
+        from reskeras.training.train import train as fit
 
     console.print(images.describe(), highlight=False)
     if source.digest is not None and source.digest != images.digest:
@@ -85,31 +111,47 @@ def train(network: str, data: str | None, epochs: int | None, seed: int | None, 
         repeated = None
     last = recipe.train.epochs if repeated is None else min(source.epochs, recipe.train.epochs)
     if last < recipe.train.epochs:
-        console.print(f"as the run, this ends after epoch {last}; --epochs {recipe.train.epochs} goes on", highlight=False)
+        console.print(
+            f"as the run, this ends after epoch {last}; --epochs {recipe.train.epochs} goes on",
+            highlight=False,
+        )
     model: Any = build_seeded(recipe)
     params = reskeras.cost(recipe.model).trainable_params
     console.print(f"{recipe.model.name}: {params:,} parameters, {last} epochs", highlight=False)
 
     def on_epoch(epoch: Epoch) -> None:
         scores = "  ".join(
-            f"{name} {percent(name, value)}" for name, value in epoch.metrics.items() if not name.startswith("accuracy")
+            f"{name} {percent(name, value)}"
+            for name, value in epoch.metrics.items()
+            if not name.startswith("accuracy")
         )
-        console.print(f"epoch {epoch.number:>3} of {last}  {scores}  {epoch.seconds:.1f} s", highlight=False)
+        console.print(
+            f"epoch {epoch.number:>3} of {last}  {scores}  {epoch.seconds:.1f} s", highlight=False
+        )
 
     try:
         trained = fit(model, images, recipe.train, last_epoch=last, on_epoch=on_epoch)
     except FloatingPointError as error:
-        raise RuntimeError(f"training diverged: {error}; a lower train.learning_rate helps") from error
+        raise RuntimeError(
+            f"training diverged: {error}; a lower train.learning_rate helps"
+        ) from error
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / ".model.partial.keras")
     os.replace(folder / ".model.partial.keras", folder / "model.keras")
     (folder / "spec.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
-    about = {"name": images.name, "source": images.source, "class_names": images.class_names, "image_shape": images.image_shape}
+    about = {
+        "name": images.name,
+        "source": images.source,
+        "class_names": images.class_names,
+        "image_shape": images.image_shape,
+    }
     (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
     if repeated is not None and repeated.score is not None:
         score = trained[-1].metrics[repeated.objective]
         if score == repeated.score:
-            console.print(f"{repeated.objective}: exactly the run's {score!r}", style="green", highlight=False)
+            console.print(
+                f"{repeated.objective}: exactly the run's {score!r}", style="green", highlight=False
+            )
         else:
             console.print(
                 f"{repeated.objective}: {score!r}, not the run's {repeated.score!r}. On this machine, it may have had fewer "
@@ -120,7 +162,10 @@ def train(network: str, data: str | None, epochs: int | None, seed: int | None, 
             )
     if "test" in images.sizes:
         test = evaluate(model, images, "test")
-        click.echo("test split: " + ", ".join(f"{name} {percent(name, value)}" for name, value in test.items()))
+        click.echo(
+            "test split: "
+            + ", ".join(f"{name} {percent(name, value)}" for name, value in test.items())
+        )
     click.echo(f"saved: {folder}/model.keras, {folder}/spec.yaml")
 
 
@@ -146,10 +191,16 @@ def _source(network: str, tracking_uri: str | None, console: Console) -> _Source
             highlight=False,
             soft_wrap=True,
         )
-    epochs = runs.epochs(run) if run.status in (Status.FINISHED, Status.STOPPED) and run.kind is not Kind.SEARCH else 0
+    epochs = (
+        runs.epochs(run)
+        if run.status in (Status.FINISHED, Status.STOPPED) and run.kind is not Kind.SEARCH
+        else 0
+    )
     return _Source(
         recipe=recipe,
-        name=search.search if asked is search else f"{search.search}-{run.tags.get('reskeras.key', run.number)}",
+        name=search.search
+        if asked is search
+        else f"{search.search}-{run.tags.get('reskeras.key', run.number)}",
         data=search.params.get("data_source", search.params.get("data", "digits")),
         digest=search.params.get("data_digest"),
         run=run if epochs and run.grown_from is None else None,
@@ -167,7 +218,9 @@ def _fitted(model: Any, images: Any, console: Console) -> Any:
     try:
         fitted = fit_to_data(model, images.image_shape, images.classes, images.task)
     except ValueError as error:
-        raise reskeras.RequestError(f"the network does not fit the data {images.name!r}: {error}") from error
+        raise reskeras.RequestError(
+            f"the network does not fit the data {images.name!r}: {error}"
+        ) from error
     if fitted != model:
         shape, old = ("x".join(map(str, m.input_shape)) for m in (fitted, model))
         console.print(

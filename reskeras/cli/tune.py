@@ -19,22 +19,24 @@ from rich.table import Table
 import reskeras
 import tuning
 from reskeras.cli.loading import load_keras, quiet_tensorflow
-from reskeras.cli.progress import Progress, compact
+from reskeras.cli.progress import Progress
 from reskeras.cli.values import COUNT
 from reskeras.spec import PRECISIONS, image_shape
-from tuning.events import Listener, Result, Trial
-from tuning.insight import what_mattered
-from tuning.journal import Journal, TrialRecord
-from tuning.kept import Keep
-from tuning.limits import Limits
-from tuning.machine import safe_memory, warm_up
-from tuning.report import leaderboard, percent, scores_by_trial, title
+from reskeras.words import compact, percent
+from tuning.insight.importance import what_mattered
+from tuning.record.events import Listener, Result, Trial
+from tuning.record.journal import Journal, TrialRecord
+from tuning.record.kept import Keep
+from tuning.record.ranking import leaderboard, scores_by_trial
+from tuning.running.machine import safe_memory, warm_up
 from tuning.settings import DEFAULT_ORACLE, OBJECTIVES, ORACLES, Strategy
 from tuning.space import Space, default_space, load_space
-from tuning.tensorboard import TensorBoard
+from tuning.space.limits import Limits
+from tuning.space.titles import title
 from tuning.tracking import Tracker
 from tuning.tracking import tracking_uri as resolve_uri
 from tuning.tracking.store import shown
+from tuning.tracking.tensorboard import TensorBoard
 
 _SIZE_BEFORE_SPACE = (32, 32, 3)
 """What images without a common size are resized to where no space file says otherwise."""
@@ -42,33 +44,88 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
 
 @click.command()
 @click.argument("space", required=False, metavar="[SPACE.yaml]", type=click.Path(path_type=Path))
-@click.option("--data", default="digits", show_default=True, help="digits, a TFDS name, a folder of images, or an .npz")
-@click.option("--oracle", type=click.Choice(ORACLES), default=DEFAULT_ORACLE, show_default=True, help="what chooses the trials")
-@click.option("--trials", type=click.IntRange(min=1), help="trials in all  [default: 20, or no limit with --minutes or --target]")
-@click.option("--epochs", type=click.IntRange(min=1), help="most epochs of a trial  [default: the space's own, 6 without one]")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="put off what is not done after so many minutes")
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    help="digits, a TFDS name, a folder of images, or an .npz",
+)
+@click.option(
+    "--oracle",
+    type=click.Choice(ORACLES),
+    default=DEFAULT_ORACLE,
+    show_default=True,
+    help="what chooses the trials",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    help="trials in all  [default: 20, or no limit with --minutes or --target]",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="most epochs of a trial  [default: the space's own, 6 without one]",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="put off what is not done after so many minutes",
+)
 @click.option("--target", type=float, help="end at the first score as good as this, such as 0.98")
 @click.option(
     "--final-epochs",
     type=click.IntRange(min=0),
     help="train the best once more, for so many epochs  [default: 20 without a space, else 0]",
 )
-@click.option("--final-top", type=click.IntRange(min=1), default=1, show_default=True, help="how many networks that is done with")
-@click.option("--final-seeds", type=click.IntRange(min=1), default=1, show_default=True, help="how often; their mean decides")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="the same seed gives the same search")
 @click.option(
-    "--objective", type=click.Choice(list(OBJECTIVES)), default="val_accuracy", show_default=True, help="what is compared"
+    "--final-top",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="how many networks that is done with",
 )
-@click.option("--name", help="of the search and its folder in searches/  [default: from the space and the data]")
+@click.option(
+    "--final-seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="how often; their mean decides",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="the same seed gives the same search",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(list(OBJECTIVES)),
+    default="val_accuracy",
+    show_default=True,
+    help="what is compared",
+)
+@click.option(
+    "--name",
+    help="of the search and its folder in searches/  [default: from the space and the data]",
+)
 @click.option(
     "--resume/--fresh",
     default=True,
     help="go on with the search of this name (the default), or begin anew; the old one is kept as NAME.old1",
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="trials at once  [default: 1, or what the cluster of --ray has room for]"
+    "--workers",
+    type=click.IntRange(min=1),
+    help="trials at once  [default: 1, or what the cluster of --ray has room for]",
 )
-@click.option("--ray", "cluster", metavar="ADDRESS", help="run trials on a Ray cluster: HOST:PORT, auto (this machine's) or local")
+@click.option(
+    "--ray",
+    "cluster",
+    metavar="ADDRESS",
+    help="run trials on a Ray cluster: HOST:PORT, auto (this machine's) or local",
+)
 @click.option(
     "--strategy",
     type=click.Choice([strategy.value for strategy in Strategy]),
@@ -76,21 +133,45 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
     show_default=True,
     help="how one trial uses several devices",
 )
-@click.option("--precision", type=click.Choice(PRECISIONS), help="what layers compute in  [default: the space's own, float32]")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="what layers compute in  [default: the space's own, float32]",
+)
 @click.option("--max-params", type=COUNT, help="run no network with more trainable parameters (2M)")
-@click.option("--max-macs", type=COUNT, help="run no network with more multiply-adds for an image (500M)")
+@click.option(
+    "--max-macs", type=COUNT, help="run no network with more multiply-adds for an image (500M)"
+)
 @click.option(
     "--max-memory",
     type=COUNT,
     help="nor one that trains in more bytes (4G)  [default: what is safe on this machine, none with --ray]",
 )
-@click.option("--keep-models", default="best", show_default=True, help="whose models are kept: best, top:K or all")
 @click.option(
-    "--keep-bytes", type=COUNT, default="2G", show_default=True, help="how large these may be together; the worst go first"
+    "--keep-models",
+    default="best",
+    show_default=True,
+    help="whose models are kept: best, top:K or all",
 )
-@click.option("--system-metrics", is_flag=True, help="let MLflow sample the load of processor, memory and GPU")
-@click.option("--tensorboard", is_flag=True, help="also write what TensorBoard reads, to searches/NAME/tensorboard")
-@click.option("--tracking-uri", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
+@click.option(
+    "--keep-bytes",
+    type=COUNT,
+    default="2G",
+    show_default=True,
+    help="how large these may be together; the worst go first",
+)
+@click.option(
+    "--system-metrics", is_flag=True, help="let MLflow sample the load of processor, memory and GPU"
+)
+@click.option(
+    "--tensorboard",
+    is_flag=True,
+    help="also write what TensorBoard reads, to searches/NAME/tensorboard",
+)
+@click.option(
+    "--tracking-uri",
+    help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
+)
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def tune(
     space: Path | None,
@@ -129,25 +210,35 @@ def tune(
     """
     interrupts = _Interrupts()
     console = Console(stderr=True, markup=False)
-    console.print(f"reskeras {reskeras.__version__} · loading TensorFlow, Keras Tuner and MLflow ...", style="dim", highlight=False)
+    console.print(
+        f"reskeras {reskeras.__version__} · loading TensorFlow, Keras Tuner and MLflow ...",
+        style="dim",
+        highlight=False,
+    )
     searched = load_space(space) if space is not None else None
     uri = resolve_uri(tracking_uri)
     keep = Keep.parse(keep_models, keep_bytes)
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
-        raise reskeras.RequestError(f"--name {name!r}: a name is one word of up to 100 letters, digits, '_', '-' and '.'")
+        raise reskeras.RequestError(
+            f"--name {name!r}: a name is one word of up to 100 letters, digits, '_', '-' and '.'"
+        )
     for option, number in (("minutes", minutes), ("target", target)):
         if number is not None and math.isnan(number):
             raise reskeras.RequestError(f"--{option}: not a number")
     if cluster is not None and Strategy(strategy) in (Strategy.MIRRORED, Strategy.TPU):
-        raise reskeras.RequestError(f"--strategy {strategy} does not go with --ray, whose workers have one GPU each")
+        raise reskeras.RequestError(
+            f"--strategy {strategy} does not go with --ray, whose workers have one GPU each"
+        )
     from reskeras.data import open_data
 
     with quiet_tensorflow():
         if cluster is None:
             warm_up()
-        images = open_data(data, image_shape(searched.base.model) if searched is not None else _SIZE_BEFORE_SPACE)
+        images = open_data(
+            data, image_shape(searched.base.model) if searched is not None else _SIZE_BEFORE_SPACE
+        )
         load_keras()
-        from tuning.search import tune as run_search
+        from tuning.search.tune import tune as run_search
 
     console.print(images.describe(), highlight=False)
     if searched is None:
@@ -155,7 +246,11 @@ def tune(
     if precision is not None:
         searched = searched.with_train(precision=precision)
     if name is None:
-        name = images.name.replace("/", "-") if space is None else f"{space.stem}-{images.name.replace('/', '-')}"
+        name = (
+            images.name.replace("/", "-")
+            if space is None
+            else f"{space.stem}-{images.name.replace('/', '-')}"
+        )
     directory = Path("searches") / name
     if trials is None and minutes is None and target is None:
         trials = 20
@@ -169,7 +264,7 @@ def tune(
     )
     executor = None
     if cluster is not None:
-        from tuning.cluster import Ray
+        from tuning.running.cluster import Ray
 
         executor = Ray(images, cluster, directory=directory, workers=workers)
     try:
@@ -208,7 +303,9 @@ def tune(
     if as_json:
         click.echo(json.dumps(_as_json(result)))
         return
-    look = tracker.page or f"reskeras ui {name}" + (f" --tracking-uri {tracking_uri}" if tracking_uri else "")
+    look = tracker.page or f"reskeras ui {name}" + (
+        f" --tracking-uri {tracking_uri}" if tracking_uri else ""
+    )
     _show(result, searched, objective, data, look)
 
 
@@ -218,15 +315,23 @@ def _show(result: Result, space: Space, objective: str, data: str, look: str) ->
     def line(text: str, **style: Any) -> None:
         output.print(text, highlight=False, soft_wrap=True, **style)
 
-    output.print(_leaderboard(f"leaderboard of {result.directory}", result.trials, space, objective))
+    output.print(
+        _leaderboard(f"leaderboard of {result.directory}", result.trials, space, objective)
+    )
     for text in what_mattered(result.trials, space, objective, result.importances):
         output.print(text)
     if result.dropped:
-        line("not run: " + ", ".join(f"{count} {reason}" for reason, count in result.dropped.items()))
+        line(
+            "not run: " + ", ".join(f"{count} {reason}" for reason, count in result.dropped.items())
+        )
     if len(result.finals) > 1:
         for told in _finals(result, objective):
             line(told)
-    test = "" if result.test is None else f", on the test split {percent('accuracy', result.test['accuracy'])}"
+    test = (
+        ""
+        if result.test is None
+        else f", on the test split {percent('accuracy', result.test['accuracy'])}"
+    )
     line(
         f"best: trial {result.best.number}, {title(result.best.values, space)}: "
         f"{objective} {percent(objective, result.kept.score)}{test}",
@@ -243,7 +348,9 @@ def _finals(result: Result, objective: str) -> list[str]:
     lines = []
     for number, found in scores_by_trial(result.finals).items():
         spread = f" ± {percent(objective, statistics.stdev(found))}" if len(found) > 1 else ""
-        lines.append(f"final: trial {number}, mean of {len(found)}: {percent(objective, statistics.mean(found))}{spread}")
+        lines.append(
+            f"final: trial {number}, mean of {len(found)}: {percent(objective, statistics.mean(found))}{spread}"
+        )
     return lines
 
 
@@ -278,7 +385,11 @@ class _Interrupts(Listener):
     def _raise(self, number: int, frame: FrameType | None) -> None:
         self._seen = True
         file = frame.f_code.co_filename if frame is not None else ""
-        if not file.startswith(self._OWN) and not file.endswith(self._WAITING) and self._put_off < self._LONGEST:
+        if (
+            not file.startswith(self._OWN)
+            and not file.endswith(self._WAITING)
+            and self._put_off < self._LONGEST
+        ):
             self._put_off += 1
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             return
@@ -298,9 +409,13 @@ class _Interrupts(Listener):
         self.trial_started(trial)
 
 
-def _leaderboard(heading: str, trials: Sequence[TrialRecord], space: Space, objective: str) -> Table:
+def _leaderboard(
+    heading: str, trials: Sequence[TrialRecord], space: Space, objective: str
+) -> Table:
     # No wider than 80 columns for the default space.
-    table = Table(title=heading, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    table = Table(
+        title=heading, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
     table.add_column("trial", justify="right")
     table.add_column(objective, justify="right", style="bold")
     short = space.short_names()
@@ -312,7 +427,9 @@ def _leaderboard(heading: str, trials: Sequence[TrialRecord], space: Space, obje
         searched = [record.values.get(path, "") for path in short]
         cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in searched]
         score = "failed" if record.status == "failed" else percent(objective, record.score)
-        table.add_row(str(record.number), score, *cells, compact(record.params), f"{record.seconds:.1f}")
+        table.add_row(
+            str(record.number), score, *cells, compact(record.params), f"{record.seconds:.1f}"
+        )
     return table
 
 

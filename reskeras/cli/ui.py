@@ -31,10 +31,17 @@ _SHOWN = 10
 
 @click.command()
 @click.argument("search", required=False)
-@click.option("--tracking-uri", "store", help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]")
+@click.option(
+    "--tracking-uri",
+    "store",
+    help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help=f"[default: {_PORT}, or a free one]")
 @click.option(
-    "--host", default=_LOOPBACK, show_default=True, help="the address to listen on; any other shows the store to the network"
+    "--host",
+    default=_LOOPBACK,
+    show_default=True,
+    help="the address to listen on; any other shows the store to the network",
 )
 @click.option("--browser/--no-browser", default=True, help="open the page in a browser")
 def ui(search: str | None, store: str | None, port: int | None, host: str, browser: bool) -> None:
@@ -49,7 +56,9 @@ def ui(search: str | None, store: str | None, port: int | None, host: str, brows
     try:
         pages = search_pages(uri)
     except Exception as error:
-        raise RuntimeError(f"{shown(uri)}: MLflow cannot open this store: {str(error).strip().splitlines()[0]}") from error
+        raise RuntimeError(
+            f"{shown(uri)}: MLflow cannot open this store: {str(error).strip().splitlines()[0]}"
+        ) from error
     if search is not None:
         name = Path(search).name  # searches/NAME is as good as NAME
         wanted = [page for page in pages if page[0] == name]
@@ -78,11 +87,22 @@ def ui(search: str | None, store: str | None, port: int | None, host: str, brows
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri),
-            *("--host", host, "--port", str(port), "--allowed-hosts", ",".join(f"{name}:{port}" for name in _names(host))),
+            *(
+                "--host",
+                host,
+                "--port",
+                str(port),
+                "--allowed-hosts",
+                ",".join(f"{name}:{port}" for name in _names(host)),
+            ),
             *("--workers", "1", "--no-serve-artifacts"),
-            *("--default-artifact-root", artifact_location(uri) or (Path.cwd() / "mlartifacts").as_uri()),
+            *(
+                "--default-artifact-root",
+                artifact_location(uri) or (Path.cwd() / "mlartifacts").as_uri(),
+            ),
         ],
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env=os.environ
+        | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
         stdout=said,
         stderr=said,
         # Of its own, so that its workers end with it and Ctrl-C reaches only us.
@@ -96,7 +116,9 @@ def ui(search: str | None, store: str | None, port: int | None, host: str, brows
         if len(pages) > _SHOWN:
             click.echo(f"and {len(pages) - _SHOWN} more; `reskeras ui SEARCH` opens one")
         if not pages:
-            click.echo(f"no searches in this store yet: {server}/#/experiments?workflowType=machine_learning")
+            click.echo(
+                f"no searches in this store yet: {server}/#/experiments?workflowType=machine_learning"
+            )
         console.print("Ctrl-C ends the server", style="dim")
         if browser and pages:
             webbrowser.open(f"{server}{pages[0][1]}")
@@ -113,7 +135,11 @@ def _names(host: str) -> list[str]:
     """By which names a browser may ask for the server; others are another site's that was made to point here."""
     if host == _LOOPBACK:
         return [host, "localhost"]
-    addresses = {host} if host != "0.0.0.0" else {str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)}
+    addresses = (
+        {host}
+        if host != "0.0.0.0"
+        else {str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)}
+    )
     return sorted({_LOOPBACK, "localhost", socket.gethostname(), socket.getfqdn(), *addresses})
 
 

@@ -24,7 +24,11 @@ class _Count(_WholeNumber):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", str(value).strip().lower())
         if match is None or not (count := int(float(match[1]) * _UNITS[match[2]])):
-            self.fail(f"{value!r} is no count: give a number above 0, such as 300000, 500k, 2M or 1.5G", param, ctx)
+            self.fail(
+                f"{value!r} is no count: give a number above 0, such as 300000, 500k, 2M or 1.5G",
+                param,
+                ctx,
+            )
         return count
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from reskeras.data.arrays import from_arrays, from_npz
 from reskeras.data.folder import from_folder
 from reskeras.data.images import ImageData
-from reskeras.data.tfds_source import from_tfds
+from reskeras.data.tfds import from_tfds
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 
@@ -23,7 +23,9 @@ def open_data(name: str, image_shape: ImageShape) -> ImageData:
         RequestError: there are no such data, or they are not what image training needs.
     """
     if not name.strip():
-        raise RequestError("--data is empty; it takes `digits`, a TFDS name, a folder of images or an .npz")
+        raise RequestError(
+            "--data is empty; it takes `digits`, a TFDS name, a folder of images or an .npz"
+        )
     path = Path(name).expanduser()
     if path.suffix == ".npz":
         return from_npz(path)

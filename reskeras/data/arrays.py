@@ -31,13 +31,19 @@ def from_npz(path: Path) -> ImageData:
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path}: not an .npz of plain arrays: {error or 'it is empty'}") from error
+        raise RequestError(
+            f"{path}: not an .npz of plain arrays: {error or 'it is empty'}"
+        ) from error
     if arrays is None:
         raise RequestError(f"{path}: not an .npz but a single array (.npy)")
-    return dataclasses.replace(from_arrays(arrays, name=path.stem, where=str(path)), source=str(path.resolve()))
+    return dataclasses.replace(
+        from_arrays(arrays, name=path.stem, where=str(path)), source=str(path.resolve())
+    )
 
 
-def from_arrays(arrays: Mapping[str, Any], *, name: str = "arrays", where: str = "data") -> ImageData:
+def from_arrays(
+    arrays: Mapping[str, Any], *, name: str = "arrays", where: str = "data"
+) -> ImageData:
     """Image data from arrays by name: x_train, y_train, x_val, y_val[, x_test, y_test].
 
     Args:
@@ -52,7 +58,11 @@ def from_arrays(arrays: Mapping[str, Any], *, name: str = "arrays", where: str =
     problems: list[str] = []
     known = [f"{axis}_{split}" for split in ("train", "val", "test") for axis in "xy"]
     problems += [f"{where}: {key} is missing" for key in known[:4] if key not in arrays]
-    problems += [f"{where}: unknown array {key!r}; known: {', '.join(known)}" for key in arrays if key not in known]
+    problems += [
+        f"{where}: unknown array {key!r}; known: {', '.join(known)}"
+        for key in arrays
+        if key not in known
+    ]
     if len({"x_test", "y_test"} & set(arrays)) == 1:
         problems.append(f"{where}: x_test and y_test go together")
     if problems:
@@ -91,14 +101,20 @@ def _images(x: np.ndarray) -> np.ndarray:
     return x[..., np.newaxis] if x.ndim == 3 else x
 
 
-def _misfits(split: str, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...], label_rank: int) -> list[str]:
+def _misfits(
+    split: str, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...], label_rank: int
+) -> list[str]:
     lines = []
     if x.ndim == 0 or y.ndim == 0:
-        return [f"x_{split} and y_{split} are single numbers; images are [N,H,W] or [N,H,W,C], labels [N]"]
+        return [
+            f"x_{split} and y_{split} are single numbers; images are [N,H,W] or [N,H,W,C], labels [N]"
+        ]
     if x.ndim == 4 and 0 in x.shape[1:]:
         lines.append(f"x_{split} has shape {x.shape}: images without pixels")
     if x.ndim != 4 or x.shape[1:] != shape:
-        lines.append(f"x_{split} has shape {x.shape}; images are [N,H,W] or [N,H,W,C], of one size in all splits")
+        lines.append(
+            f"x_{split} has shape {x.shape}; images are [N,H,W] or [N,H,W,C], of one size in all splits"
+        )
     if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
         lines.append(f"x_{split} is {x.dtype}; images are uint8 or floats")
     elif not np.isfinite(x).all():
@@ -108,10 +124,14 @@ def _misfits(split: str, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...], l
     elif y.size and y.min() < 0:
         lines.append(f"y_{split} holds {y.min()}; labels are integers counted from 0")
     elif y.size and y.max() >= _MOST_CLASSES:
-        lines.append(f"y_{split} holds {y.max()}; labels are counted from 0, up to {_MOST_CLASSES:,} classes")
+        lines.append(
+            f"y_{split} holds {y.max()}; labels are counted from 0, up to {_MOST_CLASSES:,} classes"
+        )
     masks = (len(x), *x.shape[1:3])
     if y.ndim != label_rank or y.shape not in ((len(x),), masks):
-        lines.append(f"y_{split} has shape {y.shape}; for {len(x)} images it is {(len(x),)} (labels) or {masks} (masks)")
+        lines.append(
+            f"y_{split} has shape {y.shape}; for {len(x)} images it is {(len(x),)} (labels) or {masks} (masks)"
+        )
     if len(x) == 0:
         lines.append(f"x_{split} is empty")
     return lines

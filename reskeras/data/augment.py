@@ -13,7 +13,10 @@ def augmented(dataset: Any, augment: Augment, seed: int) -> Any:
 
     numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
     pairs = tf.data.Dataset.zip((dataset, numbers))
-    return pairs.map(lambda example, number: changed(example[0], example[1], augment, number), num_parallel_calls=tf.data.AUTOTUNE)
+    return pairs.map(
+        lambda example, number: changed(example[0], example[1], augment, number),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
 
 
 def changed(image: Any, label: Any, augment: Augment, number: Any) -> tuple[Any, Any]:

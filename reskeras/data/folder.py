@@ -11,7 +11,11 @@ from reskeras.spec import ImageShape
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp"}
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM")
-_SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "validation", "valid"),
+    "test": ("test",),
+}
 
 
 def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
@@ -26,18 +30,29 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
     """
     if not root.is_dir():
         raise RequestError(f"{root}: no such folder")
-    named = {split: next((root / n for n in names if (root / n).is_dir()), None) for split, names in _SPLIT_NAMES.items()}
+    named = {
+        split: next((root / n for n in names if (root / n).is_dir()), None)
+        for split, names in _SPLIT_NAMES.items()
+    }
     if named["train"] is not None:
         if named["val"] is None:
-            raise RequestError(f"{root}: has train/ but no val/; a search is scored on a validation split")
+            raise RequestError(
+                f"{root}: has train/ but no val/; a search is scored on a validation split"
+            )
         classes = _class_names(named["train"])
-        splits = {split: _labelled(folder, classes) for split, folder in named.items() if folder is not None}
+        splits = {
+            split: _labelled(folder, classes)
+            for split, folder in named.items()
+            if folder is not None
+        }
     else:
         classes = _class_names(root)
         splits = _deal(_labelled(root, classes))
     layout = f"{root}/CLASS/*.png or {root}/{{train,val,test}}/CLASS/*.png"
     if image_shape[2] not in (1, 3):
-        raise RequestError(f"{root}: images have 1 or 3 channels, but the network's input_shape has {image_shape[2]}")
+        raise RequestError(
+            f"{root}: images have 1 or 3 channels, but the network's input_shape has {image_shape[2]}"
+        )
     if len(classes) < 2:
         raise RequestError(f"{root}: found {len(classes)} classes; the layout is {layout}")
     for split, files in splits.items():
@@ -47,7 +62,9 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
             check_image(file)
     digest = hashlib.sha256(
         "\n".join(
-            f"{split} {file.relative_to(root)} {file.stat().st_size}" for split in splits for file, _ in splits[split]
+            f"{split} {file.relative_to(root)} {file.stat().st_size}"
+            for split in splits
+            for file, _ in splits[split]
         ).encode()
     )
     return ImageData(
@@ -84,13 +101,19 @@ def read_image(path: Any, image_shape: ImageShape) -> Any:
 
 
 def _class_names(folder: Path) -> list[str]:
-    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return sorted(
+        child.name
+        for child in folder.iterdir()
+        if child.is_dir() and not child.name.startswith(".")
+    )
 
 
 def _labelled(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     strangers = set(_class_names(folder)) - set(classes)
     if strangers:
-        raise RequestError(f"{folder}: classes that train/ does not have: {', '.join(sorted(strangers))}")
+        raise RequestError(
+            f"{folder}: classes that train/ does not have: {', '.join(sorted(strangers))}"
+        )
     return [
         (file, label)
         for label, name in enumerate(classes)
@@ -104,7 +127,10 @@ def _deal(files: list[tuple[Path, int]]) -> dict[str, list[tuple[Path, int]]]:
     # By a hash of the name within each class: the split stays the same from run to run, and nearly so when files are added.
     splits: dict[str, list[tuple[Path, int]]] = {"train": [], "val": [], "test": []}
     for label in sorted({label for _, label in files}):
-        mine = sorted((f for f in files if f[1] == label), key=lambda f: hashlib.sha256(f[0].name.encode()).digest())
+        mine = sorted(
+            (f for f in files if f[1] == label),
+            key=lambda f: hashlib.sha256(f[0].name.encode()).digest(),
+        )
         held = max(1, round(0.15 * len(mine)))
         splits["val"] += mine[:held]
         splits["test"] += mine[held : 2 * held]
@@ -120,4 +146,6 @@ def _open(splits: dict[str, list[tuple[Path, int]]], image_shape: ImageShape, sp
 
     paths = [str(file) for file, _ in splits[split]]
     labels = [label for _, label in splits[split]]
-    return tf.data.Dataset.from_tensor_slices((paths, labels)).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.Dataset.from_tensor_slices((paths, labels)).map(
+        read, num_parallel_calls=tf.data.AUTOTUNE
+    )

@@ -30,7 +30,9 @@ class ImageData:
     """What `--data` takes to open them again, from any folder; empty for arrays in memory."""
     class_names: tuple[str, ...] = ()
     """Where the source names its classes."""
-    _tensors: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+    _tensors: dict[str, Any] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def split(self, name: str) -> Any:
         """A split as an unbatched `tf.data.Dataset`, cached in memory where it is small enough."""

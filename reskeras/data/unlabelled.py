@@ -32,14 +32,20 @@ class Source:
         Raises:
             RequestError: a file cannot be decoded, or an array has other channels.
         """
-        return self._files(image_shape, size) if self.array is None else self._arrays(image_shape, size)
+        return (
+            self._files(image_shape, size)
+            if self.array is None
+            else self._arrays(image_shape, size)
+        )
 
     def _files(self, image_shape: ImageShape, size: int) -> Iterator[Any]:
         import tensorflow as tf
 
         done = 0
         files = tf.data.Dataset.from_tensor_slices(list(self.names))
-        images = files.map(lambda path: read_image(path, image_shape), num_parallel_calls=tf.data.AUTOTUNE)
+        images = files.map(
+            lambda path: read_image(path, image_shape), num_parallel_calls=tf.data.AUTOTUNE
+        )
         try:
             for batch in images.batch(size).prefetch(1):
                 done += len(batch)
@@ -56,7 +62,9 @@ class Source:
         import tensorflow as tf
 
         if self.array.shape[3] != image_shape[2]:
-            raise RequestError(f"{self.names[0]}: images of {self.array.shape[3]} channels; the network takes {image_shape[2]}")
+            raise RequestError(
+                f"{self.names[0]}: images of {self.array.shape[3]} channels; the network takes {image_shape[2]}"
+            )
         scale = np.float32(1 / 255 if self.array.dtype == np.uint8 else 1)
         for start in range(0, len(self.array), size):
             batch = self.array[start : start + size].astype("float32") * scale
@@ -85,7 +93,9 @@ def _open(path: Path) -> Source:
             array=array,
         )
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        files = sorted(
+            file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
+        )
         if not files:
             raise RequestError(f"{path}: a folder without images ({', '.join(sorted(SUFFIXES))})")
     elif not path.is_file():
@@ -120,7 +130,9 @@ def _images(path: Path) -> Any:
     if array.ndim == 3:
         array = array[..., np.newaxis]
     if array.ndim != 4 or 0 in array.shape:
-        raise RequestError(f"{path}: an array of the shape {shape}; images are [N,H,W] or [N,H,W,C]")
+        raise RequestError(
+            f"{path}: an array of the shape {shape}; images are [N,H,W] or [N,H,W,C]"
+        )
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise RequestError(f"{path}: an array of {array.dtype}; images are uint8 or floats of 0..1")
     if not np.isfinite(array).all():

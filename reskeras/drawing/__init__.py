@@ -1,1 +1,5 @@
-"""Pictures of architectures: what `reskeras.plotting` draws, as plain data until the last moment."""
+"""Pictures of architectures, as plain data until matplotlib draws them; no framework.
+
+`reskeras.drawing.plot` is the door. Imports `reskeras.nets` and `reskeras.spec`; the command line, the report and MLflow's
+pages import its colours and `save`.
+"""

@@ -102,19 +102,41 @@ class Canvas:
         self.items: list[Shape | Words] = []
 
     def area(
-        self, points: Iterable[Point], fill: str | None, edge: str | None = INK, *, thick: float = 0.7, name: str | None = None
+        self,
+        points: Iterable[Point],
+        fill: str | None,
+        edge: str | None = INK,
+        *,
+        thick: float = 0.7,
+        name: str | None = None,
     ) -> None:
         """A polygon."""
-        self.items.append(Shape(points=tuple(points), fill=fill, edge=edge, thick=thick, closed=True, name=name))
+        self.items.append(
+            Shape(points=tuple(points), fill=fill, edge=edge, thick=thick, closed=True, name=name)
+        )
 
     def line(
-        self, points: Iterable[Point], colour: str = INK, *, thick: float = 0.9, dashed: bool = False, name: str | None = None
+        self,
+        points: Iterable[Point],
+        colour: str = INK,
+        *,
+        thick: float = 0.9,
+        dashed: bool = False,
+        name: str | None = None,
     ) -> None:
         """A line through the points."""
-        self.items.append(Shape(points=tuple(points), edge=colour, thick=thick, dashed=dashed, name=name))
+        self.items.append(
+            Shape(points=tuple(points), edge=colour, thick=thick, dashed=dashed, name=name)
+        )
 
     def arrow(
-        self, points: Sequence[Point], colour: str = INK, *, thick: float = 0.9, dashed: bool = False, name: str | None = None
+        self,
+        points: Sequence[Point],
+        colour: str = INK,
+        *,
+        thick: float = 0.9,
+        dashed: bool = False,
+        name: str | None = None,
     ) -> None:
         """A line through the points with a head at the last."""
         (x0, y0), (x1, y1) = points[-2:]
@@ -143,11 +165,15 @@ class Canvas:
         angle = math.atan2(end[1] - handles[1][1], end[0] - handles[1][0])
         stop = (end[0] - size * math.cos(angle), end[1] - size * math.sin(angle))
         points = (start, *handles, stop)
-        self.items.append(Shape(points=points, edge=colour, thick=thick, dashed=dashed, smooth=True, name=name))
+        self.items.append(
+            Shape(points=points, edge=colour, thick=thick, dashed=dashed, smooth=True, name=name)
+        )
         if head:
             self._head(end, angle, size, colour)
 
-    def pill(self, box: Box, fill: str, edge: str | None, *, radius: float = 4, thick: float = 0.7) -> None:
+    def pill(
+        self, box: Box, fill: str, edge: str | None, *, radius: float = 4, thick: float = 0.7
+    ) -> None:
         """A rectangle with round corners; as round as can be, a circle."""
         left, top, right, bottom = box
         r = min(radius, box.width / 2, box.height / 2)
@@ -160,12 +186,28 @@ class Canvas:
             ((left, top + r), (left, top + k), (left + k, top), (left + r, top)),
         ):
             points += [points[-1], (x0, y0), (x0, y0), (hx0, hy0), (hx1, hy1), (x1, y1)]
-        self.items.append(Shape(points=tuple(points), fill=fill, edge=edge, thick=thick, closed=True, smooth=True))
+        self.items.append(
+            Shape(points=tuple(points), fill=fill, edge=edge, thick=thick, closed=True, smooth=True)
+        )
 
-    def dot(self, centre: Point, radius: float, fill: str, edge: str | None = None, *, thick: float = 0.9) -> None:
+    def dot(
+        self,
+        centre: Point,
+        radius: float,
+        fill: str,
+        edge: str | None = None,
+        *,
+        thick: float = 0.9,
+    ) -> None:
         """A disc."""
         x, y = centre
-        self.pill(Box(x - radius, y - radius, x + radius, y + radius), fill, edge, radius=radius, thick=thick)
+        self.pill(
+            Box(x - radius, y - radius, x + radius, y + radius),
+            fill,
+            edge,
+            radius=radius,
+            thick=thick,
+        )
 
     def text(
         self,
@@ -186,20 +228,32 @@ class Canvas:
         """All that is on another canvas, moved."""
         for item in other.items:
             if isinstance(item, Words):
-                self.items.append(dataclasses.replace(item, point=(item.point[0] + right, item.point[1] + down)))
+                self.items.append(
+                    dataclasses.replace(item, point=(item.point[0] + right, item.point[1] + down))
+                )
             else:
-                self.items.append(dataclasses.replace(item, points=tuple((x + right, y + down) for x, y in item.points)))
+                self.items.append(
+                    dataclasses.replace(
+                        item, points=tuple((x + right, y + down) for x, y in item.points)
+                    )
+                )
 
     @property
     def box(self) -> Box:
         """The least rectangle around everything."""
-        boxes = [item.box if isinstance(item, Words) else _around(item.points) for item in self.items]
+        boxes = [
+            item.box if isinstance(item, Words) else _around(item.points) for item in self.items
+        ]
         lefts, tops, rights, bottoms = zip(*boxes, strict=True) if boxes else ((0.0,),) * 4
         return Box(min(lefts), min(tops), max(rights), max(bottoms))
 
     def _head(self, tip: Point, angle: float, size: float, colour: str) -> None:
         back = [
-            (tip[0] - size * 1.15 * math.cos(angle + turn), tip[1] - size * 1.15 * math.sin(angle + turn)) for turn in (0.42, -0.42)
+            (
+                tip[0] - size * 1.15 * math.cos(angle + turn),
+                tip[1] - size * 1.15 * math.sin(angle + turn),
+            )
+            for turn in (0.42, -0.42)
         ]
         self.area([tip, *back], colour, None)
 
@@ -212,7 +266,11 @@ def figure(canvas: Canvas, margin: float = 18) -> Any:
 
     left, top, right, bottom = canvas.box
     left, top, right, bottom = left - margin, top - margin, right + margin, bottom + margin
-    page = Figure(figsize=((right - left) / UNITS_PER_INCH, (bottom - top) / UNITS_PER_INCH), dpi=UNITS_PER_INCH, facecolor=PAPER)
+    page = Figure(
+        figsize=((right - left) / UNITS_PER_INCH, (bottom - top) / UNITS_PER_INCH),
+        dpi=UNITS_PER_INCH,
+        facecolor=PAPER,
+    )
     axes = page.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(left, right)
@@ -232,7 +290,9 @@ def figure(canvas: Canvas, margin: float = 18) -> Any:
                 parse_math=False,
             )
             continue
-        codes = [Outline.MOVETO] + [Outline.CURVE4 if item.smooth else Outline.LINETO] * (len(item.points) - 1)
+        codes = [Outline.MOVETO] + [Outline.CURVE4 if item.smooth else Outline.LINETO] * (
+            len(item.points) - 1
+        )
         points = list(item.points)
         if item.closed:
             codes.append(Outline.CLOSEPOLY)

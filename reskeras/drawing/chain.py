@@ -5,7 +5,14 @@ from reskeras.drawing.inset import inset, pick
 from reskeras.drawing.page import Column, Line, draw_row
 from reskeras.drawing.solids import one, shown, stage_group
 from reskeras.drawing.tracing import Trace
-from reskeras.drawing.wording import block_words, final_lines, head_lines, size_lines, size_words, stem_lines
+from reskeras.drawing.wording import (
+    block_words,
+    final_lines,
+    head_lines,
+    size_lines,
+    size_words,
+    stem_lines,
+)
 from reskeras.spec import DenseBlock, DenseNet, DenseStage, Features, ResNet, Stage
 
 
@@ -20,35 +27,73 @@ def draw_chain(trace: Trace, spec: ResNet | DenseNet, wide: float) -> tuple[Canv
         if block
     ]
     unit = pick(trace, units)
-    stem = tuple(one(name, trace, paint) for name, paint in (("stem", SAND), ("stem_pool", ROSE)) if name in trace.maps)
+    stem = tuple(
+        one(name, trace, paint)
+        for name, paint in (("stem", SAND), ("stem_pool", ROSE))
+        if name in trace.maps
+    )
     columns = [
-        Column(title="input", groups=(one("image", trace, STEEL),), lines=(Line(size_words(spec.input_shape)),)),
-        Column(title="stem", groups=stem, lines=_plain([*stem_lines(spec.stem, dims), *size_lines(trace, "stem", "stem_pool")])),
+        Column(
+            title="input",
+            groups=(one("image", trace, STEEL),),
+            lines=(Line(size_words(spec.input_shape)),),
+        ),
+        Column(
+            title="stem",
+            groups=stem,
+            lines=_plain([*stem_lines(spec.stem, dims), *size_lines(trace, "stem", "stem_pool")]),
+        ),
     ]
     for number, stage in enumerate(stages, start=1):
         columns += _stage(trace, spec, number, stage.blocks)
     if not isinstance(spec.head, Features):
-        head = tuple(one(name, trace, paint) for name, paint in (("head_pool", ROSE), ("head", SAND)) if name in trace.maps)
-        columns.append(Column(title="head", groups=head, lines=_plain([*final_lines(trace), *head_lines(spec.head, dims)])))
+        head = tuple(
+            one(name, trace, paint)
+            for name, paint in (("head_pool", ROSE), ("head", SAND))
+            if name in trace.maps
+        )
+        columns.append(
+            Column(
+                title="head",
+                groups=head,
+                lines=_plain([*final_lines(trace), *head_lines(spec.head, dims)]),
+            )
+        )
     canvas = Canvas()
     draw_row(canvas, columns, wide=wide, shown=unit)
     place, _, block = unit.removeprefix("stage").partition("_block")
-    return canvas, inset(trace, unit, f"stage {place}, {'layer' if isinstance(spec.block, DenseBlock) else 'block'} {block}")
+    return canvas, inset(
+        trace,
+        unit,
+        f"stage {place}, {'layer' if isinstance(spec.block, DenseBlock) else 'block'} {block}",
+    )
 
 
 def _stage(trace: Trace, spec: ResNet | DenseNet, number: int, blocks: int) -> list[Column]:
     name = f"stage{number}"
     groups = [stage_group(trace, name, spec.block, blocks, most=_most(spec))]
-    lines = (Line(f"{block_words(spec.block)} ×{blocks}", bold=True), *_plain(size_lines(trace, name)))
+    lines = (
+        Line(f"{block_words(spec.block)} ×{blocks}", bold=True),
+        *_plain(size_lines(trace, name)),
+    )
     conv, pool = f"{name}_transition_conv1", f"{name}_transition_pool"
     if isinstance(spec, ResNet) and conv in trace.maps:
         # A stage of a given width: its dense layers and the 1x1 convolution are one thing.
         groups.append(one(conv, trace, SAND))
     columns = [Column(title=f"stage {number}", groups=tuple(groups), lines=lines)]
     if isinstance(spec, DenseNet) and conv in trace.maps:
-        words = [trace.notes[conv].lines[0], " ".join(trace.notes[pool].lines), *size_lines(trace, pool)]
+        words = [
+            trace.notes[conv].lines[0],
+            " ".join(trace.notes[pool].lines),
+            *size_lines(trace, pool),
+        ]
         columns.append(
-            Column(title="transition", groups=(one(conv, trace, SAND), one(pool, trace, ROSE)), lines=_plain(words), joined=True)
+            Column(
+                title="transition",
+                groups=(one(conv, trace, SAND), one(pool, trace, ROSE)),
+                lines=_plain(words),
+                joined=True,
+            )
         )
     return columns
 

@@ -5,13 +5,33 @@ The layers and lines are those of the network itself (`Trace`), so the picture c
 
 from collections.abc import Iterable
 
-from reskeras.costs import Maps
-from reskeras.drawing.canvas import BLUE, GREY, INK, ROSE, SAND, SMALL, STEEL, VIOLET, Box, Canvas, Paint, line_height, text_width
+from reskeras.drawing.canvas import (
+    BLUE,
+    GREY,
+    INK,
+    ROSE,
+    SAND,
+    SMALL,
+    STEEL,
+    VIOLET,
+    Box,
+    Canvas,
+    Paint,
+    line_height,
+    text_width,
+)
 from reskeras.drawing.page import symbol
 from reskeras.drawing.solids import HIGHLIGHT, arc_of
 from reskeras.drawing.tracing import Note, Role, Trace, times
+from reskeras.nets.cost import Maps
 
-_PAINTS: dict[Role, Paint] = {"conv": BLUE, "norm": SAND, "activation": ROSE, "pool": VIOLET, "other": STEEL}
+_PAINTS: dict[Role, Paint] = {
+    "conv": BLUE,
+    "norm": SAND,
+    "activation": ROSE,
+    "pool": VIOLET,
+    "other": STEEL,
+}
 _CIRCLES: tuple[Role, ...] = ("add", "concat", "multiply")
 
 GAP, RADIUS, PITCH = 16.0, 9.0, 46.0
@@ -21,12 +41,16 @@ def pick(trace: Trace, units: Iterable[str]) -> str:
     """The block to show: one whose shortcut is the identity, and not the first of a pre-activation stage, which forks later."""
     units = list(units)
     alike = [unit for unit in units if arc_of(trace, unit) == "identity"]
-    return next((unit for unit in alike if not unit.endswith("block1")), alike[0] if alike else units[0])
+    return next(
+        (unit for unit in alike if not unit.endswith("block1")), alike[0] if alike else units[0]
+    )
 
 
 def inset(trace: Trace, unit: str, title: str) -> Canvas:
     """The layers of the block of this name."""
-    nodes = {maps.name: trace.notes[maps.name] for maps in trace.within(unit) if maps.name in trace.notes}
+    nodes = {
+        maps.name: trace.notes[maps.name] for maps in trace.within(unit) if maps.name in trace.notes
+    }
     gated = any(name.startswith(f"{unit}_shortcut_gate") for name in nodes)
     lanes = {name: _lane(name.removeprefix(f"{unit}_"), gated) for name in nodes}
     sources = {name: [_visible(one, nodes) for one in trace[name].inputs] for name in nodes}
@@ -36,7 +60,9 @@ def inset(trace: Trace, unit: str, title: str) -> Canvas:
     start = -30.0
     for name, needed in sources.items():
         for source in dict.fromkeys(needed):
-            _connect(canvas, source, name, lanes, places, start, _detour(source, name, nodes, lanes))
+            _connect(
+                canvas, source, name, lanes, places, start, _detour(source, name, nodes, lanes)
+            )
     end = max(place.right for place in places.values())
     canvas.arrow([(end, 0), (end + 30, 0)])
     for name, note in nodes.items():
@@ -53,7 +79,9 @@ def inset(trace: Trace, unit: str, title: str) -> Canvas:
     frame = frame._replace(right=frame.left + wide)
     panel.pill(frame, "#f6f7f9", "#e1e5e9", radius=7)
     y = frame.top + 14
-    box = panel.text((frame.left + 12, y), title, size=SMALL, bold=True, colour=HIGHLIGHT, align="left")
+    box = panel.text(
+        (frame.left + 12, y), title, size=SMALL, bold=True, colour=HIGHLIGHT, align="left"
+    )
     panel.text((box.right + 10, y), sizes, size=SMALL, colour=GREY, align="left")
     panel.put(canvas, 0, 0)
     return panel
@@ -92,7 +120,9 @@ def _size(note: Note) -> tuple[float, float]:
     return max(wide, 27.0), max(len(note.lines) * line_height(SMALL) * 0.93 + 7, 28.0)
 
 
-def _places(nodes: dict[str, Note], lanes: dict[str, int], sources: dict[str, list[str | None]]) -> dict[str, Box]:
+def _places(
+    nodes: dict[str, Note], lanes: dict[str, int], sources: dict[str, list[str | None]]
+) -> dict[str, Box]:
     places: dict[str, Box] = {}
 
     def put(name: str, left: float) -> float:
@@ -122,7 +152,9 @@ def _places(nodes: dict[str, Note], lanes: dict[str, int], sources: dict[str, li
         # Below the shortcut itself a gate is asked early and the rest of it taken late, so that no lines cross.
         first = sources[row[0]][0]
         fork = places[first].right if first and lanes[first] == 0 else 0.0
-        at = {1: fork + 0.5 * (total - fork - wide), 2: total - wide - 70, 3: total - wide - 70}[lane]
+        at = {1: fork + 0.5 * (total - fork - wide), 2: total - wide - 70, 3: total - wide - 70}[
+            lane
+        ]
         if lane == 1 and any(value == 3 for value in lanes.values()):
             at = fork + 0.25 * (total - fork - wide)
         for name in row:
@@ -132,7 +164,9 @@ def _places(nodes: dict[str, Note], lanes: dict[str, int], sources: dict[str, li
         rest = next(name for name in nodes if lanes[name] == 2)
         meet = next(name for name in reversed(nodes) if lanes[name] == 3)
         move = (places[rest].left + places[rest].right - places[meet].left - places[meet].right) / 2
-        places[meet] = places[meet]._replace(left=places[meet].left + move, right=places[meet].right + move)
+        places[meet] = places[meet]._replace(
+            left=places[meet].left + move, right=places[meet].right + move
+        )
     return places
 
 
@@ -145,7 +179,13 @@ def _detour(source: str | None, name: str, nodes: dict[str, Note], lanes: dict[s
 
 
 def _connect(
-    canvas: Canvas, source: str | None, name: str, lanes: dict[str, int], places: dict[str, Box], start: float, detour: bool
+    canvas: Canvas,
+    source: str | None,
+    name: str,
+    lanes: dict[str, int],
+    places: dict[str, Box],
+    start: float,
+    detour: bool,
 ) -> None:
     end = places[name]
     begin = places[source] if source else Box(start, 0, start, 0)

@@ -32,16 +32,30 @@ def legend(spec: AnySpec, network: Canvas, wide: float) -> Canvas | None:
 
 
 def _arcs(spec: Any, network: Canvas) -> list[tuple[Sample, str]]:
-    kinds = {(item.name or "").rpartition("-")[2] for item in network.items if isinstance(item, Shape)}
+    kinds = {
+        (item.name or "").rpartition("-")[2] for item in network.items if isinstance(item, Shape)
+    }
     entries: list[tuple[Sample, str]] = []
     if "identity" in kinds:
         entries.append((lambda canvas: canvas.line([(0, 0), (24, 0)]), "identity shortcut"))
     if "changed" in kinds:
         parts = (getattr(spec, "encoder", None), spec)
-        words = dict.fromkeys(arc_words(part.shortcut) for part in parts if part and is_residual(part))
-        entries.append((lambda canvas: canvas.line([(0, 0), (24, 0)], dashed=True), f"shortcut: {' or '.join(words)}"))
+        words = dict.fromkeys(
+            arc_words(part.shortcut) for part in parts if part and is_residual(part)
+        )
+        entries.append(
+            (
+                lambda canvas: canvas.line([(0, 0), (24, 0)], dashed=True),
+                f"shortcut: {' or '.join(words)}",
+            )
+        )
     if "dense" in kinds:
-        entries.append((lambda canvas: canvas.arc((0, 4), (26, 4), 8, head=False, thick=0.7), "each layer sees all before it"))
+        entries.append(
+            (
+                lambda canvas: canvas.arc((0, 4), (26, 4), 8, head=False, thick=0.7),
+                "each layer sees all before it",
+            )
+        )
     return entries
 
 
@@ -49,21 +63,36 @@ def _signs(spec: AnySpec) -> list[tuple[Sample, str]]:
     entries: list[tuple[Sample, str]] = []
     if isinstance(spec, Hourglass):
         side = _halved(spec)
-        entries.append((lambda canvas: canvas.arrow([(0, 0), (22, 0)]), f"{side}max pooling before the waist, doubling behind it"))
+        entries.append(
+            (
+                lambda canvas: canvas.arrow([(0, 0), (22, 0)]),
+                f"{side}max pooling before the waist, doubling behind it",
+            )
+        )
         entries.append((lambda canvas: symbol(canvas, (0, 0), "add", radius=6.5), "sum"))
     if isinstance(spec, UNet):
         side = _halved(spec)
         down = f"{side}max pooling" if spec.down == "maxpool" else "stride 2"
-        up = f"{side}transposed convolution" if spec.up == "transpose" else "nearest-neighbour upsampling"
+        up = (
+            f"{side}transposed convolution"
+            if spec.up == "transpose"
+            else "nearest-neighbour upsampling"
+        )
         if spec.encoder is None:
             entries.append((lambda canvas: canvas.arrow([(0, -7), (0, 8)]), down))
         entries.append((lambda canvas: canvas.arrow([(0, 7), (0, -8)]), up))
         if spec.skip == "add":
             entries.append((lambda canvas: symbol(canvas, (0, 0), "add", radius=7), "sum"))
         else:
-            entries.append((lambda canvas: symbol(canvas, (0, 0), "concat", radius=7), "concatenation"))
+            entries.append(
+                (lambda canvas: symbol(canvas, (0, 0), "concat", radius=7), "concatenation")
+            )
         if spec.skip == "attention":
-            words = "attention gate" if spec.decoder == "plain" else "attention gate, as on each skip above it"
+            words = (
+                "attention gate"
+                if spec.decoder == "plain"
+                else "attention gate, as on each skip above it"
+            )
             entries.append((lambda canvas: symbol(canvas, (0, 0), "gate", radius=7), words))
     return entries
 

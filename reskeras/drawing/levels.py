@@ -4,11 +4,29 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from reskeras.drawing.canvas import BLUE, BODY, ROSE, SAND, STEEL, VIOLET, Canvas, Paint, Point, line_height
+from reskeras.drawing.canvas import (
+    BLUE,
+    BODY,
+    ROSE,
+    SAND,
+    STEEL,
+    VIOLET,
+    Canvas,
+    Paint,
+    Point,
+    line_height,
+)
 from reskeras.drawing.page import Line, draw_beside, pill
 from reskeras.drawing.solids import Drawn, Group, Scale, draw_group, one, slabs_of, stage_group
 from reskeras.drawing.tracing import Trace, times
-from reskeras.drawing.wording import block_words, final_lines, head_lines, sides_words, size_lines, stem_lines
+from reskeras.drawing.wording import (
+    block_words,
+    final_lines,
+    head_lines,
+    sides_words,
+    size_lines,
+    stem_lines,
+)
 from reskeras.spec import Block, DenseNet, DenseStage, ResNet, Stage, UNet
 
 RADIUS = 8.0
@@ -38,7 +56,11 @@ def row_of(trace: Trace, name: str, block: Block, blocks: int, paint: Paint, *, 
     if f"{name}_transition_conv1" in trace.maps:
         groups.append(one(f"{name}_transition_conv1", trace, SAND))
     return Row(
-        groups=tuple(groups), lines=(Line(f"{block_words(block)} ×{blocks}", bold=True), *map(Line, size_lines(trace, name)))
+        groups=tuple(groups),
+        lines=(
+            Line(f"{block_words(block)} ×{blocks}", bold=True),
+            *map(Line, size_lines(trace, name)),
+        ),
     )
 
 
@@ -70,14 +92,24 @@ def other_encoder(trace: Trace, spec: UNet, encoder: ResNet | DenseNet) -> list[
     for number, stage in enumerate(stages, start=1):
         name = f"encoder_stage{number}"
         paint = VIOLET if number == len(stages) else BLUE
-        words = Line(f"{block_words(encoder.block)} ×{stage.blocks}", bold=True), Line(f"width {trace[name].channels}")
-        place(stage_group(trace, name, encoder.block, stage.blocks, most=MOST_OF_ENCODER, paint=paint), *words)
+        words = (
+            Line(f"{block_words(encoder.block)} ×{stage.blocks}", bold=True),
+            Line(f"width {trace[name].channels}"),
+        )
+        place(
+            stage_group(
+                trace, name, encoder.block, stage.blocks, most=MOST_OF_ENCODER, paint=paint
+            ),
+            *words,
+        )
     if not rows[0][0]:
         # A stem that halves at once leaves nothing at the image's own resolution but the image.
         rows[0][0].append(one("image", trace, STEEL))
         rows[0][1].append(Line("input"))
     return [
-        Row(groups=tuple(groups), lines=(*lines, Line(sides_words(slabs_of(groups)[0].sides)))) for groups, lines in rows if groups
+        Row(groups=tuple(groups), lines=(*lines, Line(sides_words(slabs_of(groups)[0].sides))))
+        for groups, lines in rows
+        if groups
     ]
 
 
@@ -87,7 +119,9 @@ def row_width(scale: Scale, row: Row) -> float:
     return sum(scale.width(group) for group in row.groups) + sum(leans) + 5 * (len(row.groups) - 1)
 
 
-def draw_solids(canvas: Canvas, row: Row, scale: Scale, left: float, middle: float, unit: str) -> list[Drawn]:
+def draw_solids(
+    canvas: Canvas, row: Row, scale: Scale, left: float, middle: float, unit: str
+) -> list[Drawn]:
     """The row's solids from this left edge on."""
     drawn = []
     for group in row.groups:
@@ -121,7 +155,11 @@ def row_height(scale: Scale, row: Row) -> float:
 
 def tail(scale: Scale, row: Row) -> float:
     """Room for the arcs below a row."""
-    bows = [0.27 * scale.width(group) + 6 for group in row.groups if group.dense and len(group.slabs) > 1]
+    bows = [
+        0.27 * scale.width(group) + 6
+        for group in row.groups
+        if group.dense and len(group.slabs) > 1
+    ]
     bows += [0.5 * scale.thickness(slab) + 5 for slab in slabs_of(row.groups) if slab.arc]
     return max(bows, default=0.0)
 
@@ -129,11 +167,18 @@ def tail(scale: Scale, row: Row) -> float:
 def bridge_words(canvas: Canvas, scale: Scale, bridge: Row, parts: list[Drawn]) -> None:
     """What is said below the bridge."""
     middle = (parts[0].front.left + parts[-1].front.right) / 2
-    y = max(part.front.bottom for part in parts) + tail(scale, bridge) + 12 + line_height(BODY) * (len(bridge.lines) - 1) / 2
+    y = (
+        max(part.front.bottom for part in parts)
+        + tail(scale, bridge)
+        + 12
+        + line_height(BODY) * (len(bridge.lines) - 1) / 2
+    )
     draw_beside(canvas, bridge.lines, (middle, y), "center")
 
 
-def draw_input(canvas: Canvas, trace: Trace, spec: UNet, row: Row, scale: Scale, middle: float, left: float) -> None:
+def draw_input(
+    canvas: Canvas, trace: Trace, spec: UNet, row: Row, scale: Scale, middle: float, left: float
+) -> None:
     """What comes to the first level, from above."""
     first = slabs_of(row.groups)[0]
     if first.name == "image":
@@ -154,6 +199,10 @@ def draw_input(canvas: Canvas, trace: Trace, spec: UNet, row: Row, scale: Scale,
 def draw_head(canvas: Canvas, trace: Trace, spec: UNet, start: Point, name: str) -> None:
     """The head above the first level, with the size of what it gives."""
     maps = trace[name]
-    lines = [*final_lines(trace), *head_lines(spec.head, len(maps.sides)), times(maps.sides, maps.channels)]
+    lines = [
+        *final_lines(trace),
+        *head_lines(spec.head, len(maps.sides)),
+        times(maps.sides, maps.channels),
+    ]
     box = pill(canvas, lines, bottom=start[1] - 28, at=start[0])
     canvas.arrow([start, (start[0], box.bottom + 1)])

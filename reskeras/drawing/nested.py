@@ -22,17 +22,27 @@ from reskeras.drawing.tracing import Trace
 from reskeras.spec import Features, UNet
 
 
-def draw_nested(canvas: Canvas, trace: Trace, spec: UNet, rows: list[Row], bridge: Row, unit: str, wide: float) -> None:
+def draw_nested(
+    canvas: Canvas, trace: Trace, spec: UNet, rows: list[Row], bridge: Row, unit: str, wide: float
+) -> None:
     """Rows of nodes, the encoder's first, from each to all after it in its row and to the row above."""
-    nodes = [[row, *(_node(trace, spec, i, j, len(rows)) for j in range(1, len(rows) + 1 - i))] for i, row in enumerate(rows)]
+    nodes = [
+        [row, *(_node(trace, spec, i, j, len(rows)) for j in range(1, len(rows) + 1 - i))]
+        for i, row in enumerate(rows)
+    ]
     nodes.append([bridge])
     scale = scale_of([row for rows in nodes for row in rows])
     depth = len(nodes) - 1
     heights = [max(row_height(scale, rows[0]), 45.0) for rows in nodes]
-    middles = middles_of(heights, [30 + tail(scale, rows[0]) + 5 * max(len(rows) - 2, 0) for rows in nodes[1:]])
+    middles = middles_of(
+        heights, [30 + tail(scale, rows[0]) + 5 * max(len(rows) - 2, 0) for rows in nodes[1:]]
+    )
     widest = max(row_width(scale, row) for rows in nodes for row in rows)
     words = max(line.width for line in nodes[0][0].lines)
-    step = max((widest + 2 * RADIUS + 2 * FORK + 18) / 2, min((wide - words - widest - 40) / (2 * depth), 78))
+    step = max(
+        (widest + 2 * RADIUS + 2 * FORK + 18) / 2,
+        min((wide - words - widest - 40) / (2 * depth), 78),
+    )
     drawn: dict[tuple[int, int], list[Drawn]] = {}
     for i, line in enumerate(nodes):
         for j, row in enumerate(line):
@@ -48,7 +58,9 @@ def draw_nested(canvas: Canvas, trace: Trace, spec: UNet, rows: list[Row], bridg
             if i < depth:
                 below = drawn[i + 1, 0][0]
                 end = (below.front.left + 4, below.front.top + below.lean[1] / 2)
-                canvas.arrow([(parts[-1].right - 2, parts[-1].front.bottom + parts[-1].lean[1] / 2), end])
+                canvas.arrow(
+                    [(parts[-1].right - 2, parts[-1].front.bottom + parts[-1].lean[1] / 2), end]
+                )
             continue
         centre = (first.front.left - FORK - RADIUS, y)
         canvas.arrow([(drawn[i, j - 1][-1].right, y), (centre[0] - RADIUS, y)])
@@ -57,9 +69,20 @@ def draw_nested(canvas: Canvas, trace: Trace, spec: UNet, rows: list[Row], bridg
             start = (source.right - source.lean[0] / 2, source.front.top + source.lean[1] / 2)
             rise = 9 + 7 * (j - k - 2)
             # The farther the source, the higher the bow, and the further left its end.
-            canvas.arc((start[0], start[1]), (centre[0] - 4 + 3 * min(k, 2), y - RADIUS + 0.5), rise + 4, colour=GREY, thick=0.7)
+            canvas.arc(
+                (start[0], start[1]),
+                (centre[0] - 4 + 3 * min(k, 2), y - RADIUS + 0.5),
+                rise + 4,
+                colour=GREY,
+                thick=0.7,
+            )
         lower = drawn[i + 1, j - 1][-1]
-        canvas.arrow([(lower.right - lower.lean[0] / 2, lower.front.top + lower.lean[1] / 2), (centre[0] + 3, y + RADIUS)])
+        canvas.arrow(
+            [
+                (lower.right - lower.lean[0] / 2, lower.front.top + lower.lean[1] / 2),
+                (centre[0] + 3, y + RADIUS),
+            ]
+        )
         symbol(canvas, centre, "concat", radius=RADIUS)
         if spec.skip == "attention":
             symbol(canvas, (centre[0] - 2 * RADIUS - 10, y), "gate", radius=RADIUS)
@@ -71,7 +94,9 @@ def draw_nested(canvas: Canvas, trace: Trace, spec: UNet, rows: list[Row], bridg
         if j == depth and not isinstance(spec.head, Features):
             draw_head(canvas, trace, spec, (start[0], start[1]), "head")
         elif j < depth and spec.deep_supervision:
-            box = pill(canvas, [f"head {depth - j + 1}"], bottom=start[1] - 28 - 7 * depth, at=start[0])
+            box = pill(
+                canvas, [f"head {depth - j + 1}"], bottom=start[1] - 28 - 7 * depth, at=start[0]
+            )
             canvas.arrow([start, (start[0], box.bottom + 1)])
 
 

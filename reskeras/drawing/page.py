@@ -71,7 +71,9 @@ def draw_row(canvas: Canvas, columns: Sequence[Column], *, wide: float, shown: s
         if arrow_from is not None:
             canvas.arrow([(arrow_from, 0), (drawn[0].front.left - 2, 0)], GREY)
         arrow_from = drawn[-1].right + 2
-        draw_lines(canvas, column.title, column.lines, ((drawn[0].front.left + drawn[-1].right) / 2, down))
+        draw_lines(
+            canvas, column.title, column.lines, ((drawn[0].front.left + drawn[-1].right) / 2, down)
+        )
         x += room + spare
 
 
@@ -88,14 +90,30 @@ def draw_beside(canvas: Canvas, lines: Sequence[Line], point: Point, align: Alig
     """Lines of text around this height; returns the room they take."""
     pitch = line_height(BODY)
     boxes = [
-        canvas.text((point[0], point[1] + (number - (len(lines) - 1) / 2) * pitch), line.text, bold=line.bold, align=align)
+        canvas.text(
+            (point[0], point[1] + (number - (len(lines) - 1) / 2) * pitch),
+            line.text,
+            bold=line.bold,
+            align=align,
+        )
         for number, line in enumerate(lines)
     ]
-    return Box(min(box.left for box in boxes), boxes[0].top, max(box.right for box in boxes), boxes[-1].bottom)
+    return Box(
+        min(box.left for box in boxes),
+        boxes[0].top,
+        max(box.right for box in boxes),
+        boxes[-1].bottom,
+    )
 
 
 def pill(
-    canvas: Canvas, lines: Sequence[str], *, at: float, bottom: float | None = None, left: float | None = None, paint: Paint = SAND
+    canvas: Canvas,
+    lines: Sequence[str],
+    *,
+    at: float,
+    bottom: float | None = None,
+    left: float | None = None,
+    paint: Paint = SAND,
 ) -> Box:
     """Small text in a box: it ends at the height `bottom` with its middle at x = `at`, or begins at `left` around y = `at`."""
     pitch = line_height(SMALL) * 0.95
@@ -107,14 +125,27 @@ def pill(
         box = Box(left, at - tall / 2, left + wide, at + tall / 2)
     canvas.pill(box, paint.front, paint.edge)
     for number, line in enumerate(lines):
-        canvas.text(((box.left + box.right) / 2, box.top + 4 + (number + 0.5) * pitch), line, size=SMALL)
+        canvas.text(
+            ((box.left + box.right) / 2, box.top + 4 + (number + 0.5) * pitch), line, size=SMALL
+        )
     return box
 
 
-def symbol(canvas: Canvas, centre: Point, kind: Literal["add", "concat", "multiply", "gate"], *, radius: float = 9) -> None:
+def symbol(
+    canvas: Canvas,
+    centre: Point,
+    kind: Literal["add", "concat", "multiply", "gate"],
+    *,
+    radius: float = 9,
+) -> None:
     """A circle where maps meet: added, concatenated, multiplied; a gate is a coloured multiplication."""
     x, y = centre
-    canvas.dot(centre, radius, ROSE.front if kind == "gate" else PAPER, ROSE.edge if kind == "gate" else INK)
+    canvas.dot(
+        centre,
+        radius,
+        ROSE.front if kind == "gate" else PAPER,
+        ROSE.edge if kind == "gate" else INK,
+    )
     if kind == "concat":
         canvas.text(centre, "C", size=SMALL, bold=True)
         return
@@ -130,4 +161,7 @@ def _solid_width(column: Column, scale: Scale) -> float:
 
 
 def _rooms(columns: Sequence[Column], scale: Scale, between: float) -> list[float]:
-    return [max(_solid_width(column, scale) + between, column.text_width + 0.55 * between) for column in columns]
+    return [
+        max(_solid_width(column, scale) + between, column.text_width + 0.55 * between)
+        for column in columns
+    ]

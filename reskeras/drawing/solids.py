@@ -81,12 +81,20 @@ class Scale:
 
     def thickness(self, slab: Slab) -> float:
         """From left to right."""
-        return _between(self._thick, slab.channels, self._widths) if slab.sides else 0.75 * self._thick[0]
+        return (
+            _between(self._thick, slab.channels, self._widths)
+            if slab.sides
+            else 0.75 * self._thick[0]
+        )
 
     def lean(self, slab: Slab) -> Point:
         """From the front to the back: nothing for sequences and vectors, which are flat."""
         height = self.height(slab)
-        return (self._lean * height, -self._lean * height * 2 / 3) if len(slab.sides) > 1 else (0.0, 0.0)
+        return (
+            (self._lean * height, -self._lean * height * 2 / 3)
+            if len(slab.sides) > 1
+            else (0.0, 0.0)
+        )
 
     def width(self, group: Group) -> float:
         """Of a group's fronts."""
@@ -97,11 +105,20 @@ class Scale:
 def _between(ends: tuple[float, float], number: int, numbers: tuple[int, int]) -> float:
     low, high = ends
     least, most = numbers
-    return low + (high - low) * (math.log2(number / least) / math.log2(most / least) if most > least else 1.0)
+    return low + (high - low) * (
+        math.log2(number / least) / math.log2(most / least) if most > least else 1.0
+    )
 
 
 def draw_group(
-    canvas: Canvas, group: Group, scale: Scale, left: float, middle: float, highlighted: str | None = None, *, below: bool = False
+    canvas: Canvas,
+    group: Group,
+    scale: Scale,
+    left: float,
+    middle: float,
+    highlighted: str | None = None,
+    *,
+    below: bool = False,
 ) -> Drawn:
     """Draws a group from this left edge on, around this middle line, its arcs above or below."""
     x, fronts = left, []
@@ -142,7 +159,14 @@ def draw_group(
         for (start, x0), (end, x1) in itertools.combinations(enumerate(edges), 2):
             if end - start > 1:
                 name = f"arc-{solids[0].name}-{start}-{end}-dense"
-                canvas.arc((x0 + right, level), (x1 + right, level), way * 0.27 * (x1 - x0), head=False, thick=0.7, name=name)
+                canvas.arc(
+                    (x0 + right, level),
+                    (x1 + right, level),
+                    way * 0.27 * (x1 - x0),
+                    head=False,
+                    thick=0.7,
+                    name=name,
+                )
     return Drawn(whole, (lean_right, lean_up))
 
 
@@ -151,8 +175,16 @@ def solid(canvas: Canvas, front: Box, lean: Point, paint: Paint) -> None:
     left, top, right, bottom = front
     dx, dy = lean
     if dx:
-        canvas.area([(left, top), (left + dx, top + dy), (right + dx, top + dy), (right, top)], paint.top, paint.edge)
-        canvas.area([(right, top), (right + dx, top + dy), (right + dx, bottom + dy), (right, bottom)], paint.side, paint.edge)
+        canvas.area(
+            [(left, top), (left + dx, top + dy), (right + dx, top + dy), (right, top)],
+            paint.top,
+            paint.edge,
+        )
+        canvas.area(
+            [(right, top), (right + dx, top + dy), (right + dx, bottom + dy), (right, bottom)],
+            paint.side,
+            paint.edge,
+        )
     canvas.area(_corners(front), paint.front, paint.edge)
 
 
@@ -163,7 +195,9 @@ def shown(blocks: int, most: int) -> list[int | None]:
     return [*range(1, most - 1), None, blocks]
 
 
-def stage_group(trace: Trace, name: str, block: Block, blocks: int, *, most: int = 5, paint: Paint | None = None) -> Group:
+def stage_group(
+    trace: Trace, name: str, block: Block, blocks: int, *, most: int = 5, paint: Paint | None = None
+) -> Group:
     """The blocks of the stage of this name."""
     slabs: list[Slab | None] = []
     for number in shown(blocks, most):
@@ -194,13 +228,18 @@ def arc_of(trace: Trace, unit: str) -> Arc | None:
     """The shortcut of a block, by its layers."""
     if f"{unit}_add" not in trace.maps:
         return None
-    changed = any(maps.name.startswith((f"{unit}_shortcut", f"{unit}_gated_shortcut")) for maps in trace.within(unit))
+    changed = any(
+        maps.name.startswith((f"{unit}_shortcut", f"{unit}_gated_shortcut"))
+        for maps in trace.within(unit)
+    )
     return "changed" if changed else "identity"
 
 
 def paint_of(block: Block) -> Paint:
     """Residual blocks are blue, dense ones green and plain ones grey."""
-    return GREEN if isinstance(block, DenseBlock) else STEEL if isinstance(block, PlainBlock) else BLUE
+    return (
+        GREEN if isinstance(block, DenseBlock) else STEEL if isinstance(block, PlainBlock) else BLUE
+    )
 
 
 def slabs_of(groups: Sequence[Group]) -> list[Slab]:
@@ -209,4 +248,9 @@ def slabs_of(groups: Sequence[Group]) -> list[Slab]:
 
 
 def _corners(box: Box) -> list[Point]:
-    return [(box.left, box.top), (box.right, box.top), (box.right, box.bottom), (box.left, box.bottom)]
+    return [
+        (box.left, box.top),
+        (box.right, box.top),
+        (box.right, box.bottom),
+        (box.left, box.bottom),
+    ]

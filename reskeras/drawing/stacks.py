@@ -1,6 +1,18 @@
 """Stacked hourglasses: each narrows to its waist and widens again, lines above pass the waist by, heads hang between."""
 
-from reskeras.drawing.canvas import BLUE, GREY, INK, ROSE, SAND, SMALL, STEEL, VIOLET, Box, Canvas, Paint
+from reskeras.drawing.canvas import (
+    BLUE,
+    GREY,
+    INK,
+    ROSE,
+    SAND,
+    SMALL,
+    STEEL,
+    VIOLET,
+    Box,
+    Canvas,
+    Paint,
+)
 from reskeras.drawing.inset import inset, pick
 from reskeras.drawing.page import Line, draw_lines, pill, symbol
 from reskeras.drawing.solids import Drawn, Group, Scale, Slab, arc_of, draw_group
@@ -28,8 +40,14 @@ class _Drawing:
         self.trace, self.spec, self.shown = trace, spec, shown
         self.canvas = Canvas()
         self.x = 0.0
-        places = ["stack1_post", "stack1_bridge", *(f"stack1_level{n}_{way}" for n in self._levels for way in ("in", "out"))]
-        slabs = [self._slab(f"{place}_block1", BLUE) for place in places] + [self._slab("stem_conv", SAND)]
+        places = [
+            "stack1_post",
+            "stack1_bridge",
+            *(f"stack1_level{n}_{way}" for n in self._levels for way in ("in", "out")),
+        ]
+        slabs = [self._slab(f"{place}_block1", BLUE) for place in places] + [
+            self._slab("stem_conv", SAND)
+        ]
         self.scale = Scale(slabs, tall=(26, 96), thick=(8, 11), lean=0.08)
         self.low = self.scale.height(self._slab("stem_conv", SAND)) / 2 + 16
         end = self._stem()
@@ -46,10 +64,24 @@ class _Drawing:
 
     def _slab(self, name: str, paint: Paint) -> Slab:
         maps = self.trace.maps[name] if name in self.trace.maps else self.trace.within(name)[-1]
-        return Slab(name=name, sides=maps.sides, channels=maps.channels, paint=paint, arc=arc_of(self.trace, name))
+        return Slab(
+            name=name,
+            sides=maps.sides,
+            channels=maps.channels,
+            paint=paint,
+            arc=arc_of(self.trace, name),
+        )
 
     def _solid(self, name: str, paint: Paint) -> Drawn:
-        drawn = draw_group(self.canvas, Group(slabs=(self._slab(name, paint),)), self.scale, self.x, 0, self.shown, below=True)
+        drawn = draw_group(
+            self.canvas,
+            Group(slabs=(self._slab(name, paint),)),
+            self.scale,
+            self.x,
+            0,
+            self.shown,
+            below=True,
+        )
         self.x = drawn.right + GAP
         return drawn
 
@@ -60,13 +92,25 @@ class _Drawing:
 
     def _stem(self) -> float:
         left, end = 0.0, 0.0
-        stem = (("stem_conv", SAND), ("stem_block1", BLUE), ("stem_pool", ROSE), ("stem_block2", BLUE), ("stem_block3", BLUE))
+        stem = (
+            ("stem_conv", SAND),
+            ("stem_block1", BLUE),
+            ("stem_pool", ROSE),
+            ("stem_block2", BLUE),
+            ("stem_block3", BLUE),
+        )
         for name, paint in stem:
             drawn = self._solid(name, paint)
             if name == "stem_conv":
                 left = drawn.front.left
                 x, top = (left + drawn.right) / 2, drawn.front.top + drawn.lean[1] / 2
-                box = pill(self.canvas, ["input", size_words(self.spec.input_shape)], at=x, bottom=top - 26, paint=STEEL)
+                box = pill(
+                    self.canvas,
+                    ["input", size_words(self.spec.input_shape)],
+                    at=x,
+                    bottom=top - 26,
+                    paint=STEEL,
+                )
                 self.canvas.arrow([(x, box.bottom), (x, top)])
                 end = drawn.right
             else:
@@ -125,7 +169,13 @@ class _Drawing:
         y = 0.0
         for level in reversed(self._levels):
             y = min(y - SKIP_PITCH, -tops[level - 1] - 14) if y else -tops[level - 1] - 14
-            self._skip(forks[level - 1], sums[level], y, waist, self._slab(f"{name}_level{level}_skip_block1", BLUE))
+            self._skip(
+                forks[level - 1],
+                sums[level],
+                y,
+                waist,
+                self._slab(f"{name}_level{level}_skip_block1", BLUE),
+            )
         for at in sums.values():
             symbol(canvas, (at, 0), "add", radius=RADIUS)
         post = self._solid(f"{name}_post_block1", BLUE)
@@ -144,7 +194,12 @@ class _Drawing:
         if last:
             if not isinstance(spec.head, Features):
                 maps = self.trace["head"]
-                box = pill(canvas, [*head_lines(spec.head, len(maps.sides)), times(maps.sides, maps.channels)], left=end + 16, at=0)
+                box = pill(
+                    canvas,
+                    [*head_lines(spec.head, len(maps.sides)), times(maps.sides, maps.channels)],
+                    left=end + 16,
+                    at=0,
+                )
                 canvas.arrow([(end, 0), (box.left - 1, 0)])
             return end
         return self._between(stack, start, end, y - SKIP_PITCH)

@@ -1,20 +1,26 @@
-"""What a network's layers are called in a drawing: the arithmetic of `reskeras.costs` that also takes notes."""
+"""What a network's layers are called in a drawing: the arithmetic of `reskeras.nets.cost` that also takes notes."""
 
 import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from reskeras.costs import Arithmetic, Maps
-from reskeras.families import assemble
-from reskeras.primitives import Convolution, Padding, PoolKind
+from reskeras.nets.assemble import assemble
+from reskeras.nets.cost import Arithmetic, Maps
+from reskeras.nets.primitives import Convolution, Padding, PoolKind
+from reskeras.nets.unet import encoder_of
 from reskeras.spec import Activation, AnySpec, Norm, PresetEncoder, UNet
-from reskeras.unet import encoder_of
 
 Role = Literal["conv", "norm", "activation", "add", "concat", "multiply", "pool", "other"]
 
 NORMS = {"batch": "BN", "layer": "LN", "group": "GN"}
-ACTIVATIONS = {"relu": "ReLU", "leaky_relu": "leaky ReLU", "elu": "ELU", "gelu": "GELU", "silu": "SiLU"}
+ACTIVATIONS = {
+    "relu": "ReLU",
+    "leaky_relu": "leaky ReLU",
+    "elu": "ELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +85,14 @@ class Trace(Arithmetic):
         self.notes[name] = Note("other", ("× α", "learned"))
         return super().learned_scale(x, name=name)
 
-    def window(self, x: Maps, kind: PoolKind, size: int, stride: int, padding: Padding, *, name: str) -> Maps:
+    def window(
+        self, x: Maps, kind: PoolKind, size: int, stride: int, padding: Padding, *, name: str
+    ) -> Maps:
         # Pooling of one pixel only leaves some out: option A's way of halving.
-        words = ("subsample" if size == 1 else f"{'max' if kind == 'max' else 'avg'} pool", f"/{stride}")
+        words = (
+            "subsample" if size == 1 else f"{'max' if kind == 'max' else 'avg'} pool",
+            f"/{stride}",
+        )
         self.notes[name] = Note("pool", words)
         return super().window(x, kind, size, stride, padding, name=name)
 
@@ -110,7 +121,9 @@ def plain_names(spec: AnySpec) -> AnySpec:
 
 def times(sides: Sequence[int], channels: int | None = None) -> str:
     """Sides in words: 56×56, or 56×56×3 with channels."""
-    return "×".join(str(number) for number in itertools.chain(sides, [] if channels is None else [channels]))
+    return "×".join(
+        str(number) for number in itertools.chain(sides, [] if channels is None else [channels])
+    )
 
 
 def conv_words(kernel: int, dims: int) -> str:

@@ -30,7 +30,11 @@ from reskeras.spec import DenseBlock, DenseNet, DenseStage, Features, ResNet, St
 
 def draw_ushape(trace: Trace, spec: UNet, wide: float) -> tuple[Canvas, Canvas]:
     """The network, and one of its blocks layer by layer."""
-    left = other_encoder(trace, spec, spec.encoder) if isinstance(spec.encoder, ResNet | DenseNet) else own_encoder(trace, spec)
+    left = (
+        other_encoder(trace, spec, spec.encoder)
+        if isinstance(spec.encoder, ResNet | DenseNet)
+        else own_encoder(trace, spec)
+    )
     *rows, bridge = left
     names = [f"decoder{number}" for number in range(1, len(rows) + 1)]
     unit = pick(trace, _units(spec))
@@ -50,12 +54,22 @@ def draw_ushape(trace: Trace, spec: UNet, wide: float) -> tuple[Canvas, Canvas]:
 def _units(spec: UNet) -> list[str]:
     if isinstance(spec.encoder, ResNet | DenseNet):
         parts: tuple[Stage | DenseStage, ...] = spec.encoder.stages
-        stages = [(f"encoder_stage{number}", stage.blocks) for number, stage in enumerate(parts, start=1)]
+        stages = [
+            (f"encoder_stage{number}", stage.blocks) for number, stage in enumerate(parts, start=1)
+        ]
     else:
-        stages = [(f"encoder{number}", level.blocks) for number, level in enumerate(spec.stages[:-1], start=1)]
+        stages = [
+            (f"encoder{number}", level.blocks)
+            for number, level in enumerate(spec.stages[:-1], start=1)
+        ]
         stages.append(("bridge", spec.stages[-1].blocks))
     most = most_of(spec) if spec.encoder is None else MOST_OF_ENCODER
-    return [f"{name}_block{number}" for name, blocks in stages for number in shown(blocks, most) if number]
+    return [
+        f"{name}_block{number}"
+        for name, blocks in stages
+        for number in shown(blocks, most)
+        if number
+    ]
 
 
 def _where(spec: UNet, unit: str) -> str:
@@ -63,25 +77,44 @@ def _where(spec: UNet, unit: str) -> str:
     place, _, number = unit.rpartition("_block")
     block = spec.encoder.block if isinstance(spec.encoder, ResNet | DenseNet) else spec.block
     level = place.lstrip("abcdefghijklmnopqrstuvwxyz_")
-    words = "bridge" if place == "bridge" else f"encoder, stage {level}" if "stage" in place else f"encoder, level {level}"
+    words = (
+        "bridge"
+        if place == "bridge"
+        else f"encoder, stage {level}"
+        if "stage" in place
+        else f"encoder, level {level}"
+    )
     return f"{words}, {'layer' if isinstance(block, DenseBlock) else 'block'} {number}"
 
 
 def _draw_plain(
-    canvas: Canvas, trace: Trace, spec: UNet, rows: list[Row], bridge: Row, right: list[Row], unit: str, wide: float
+    canvas: Canvas,
+    trace: Trace,
+    spec: UNet,
+    rows: list[Row],
+    bridge: Row,
+    right: list[Row],
+    unit: str,
+    wide: float,
 ) -> None:
-    beside = sum(max((line.width for row in side for line in row.lines), default=0.0) for side in (rows, right))
+    beside = sum(
+        max((line.width for row in side for line in row.lines), default=0.0)
+        for side in (rows, right)
+    )
     scale = scale_of([*rows, bridge, *right], wide - beside - 60)
     everything = list(zip([*rows, bridge], [*right, bridge], strict=True))
     heights = [max(row_height(scale, one_row) for one_row in pair) for pair in everything]
     # Text beside a row may be taller than the row.
     heights = [
-        max(height, 15.0 * max(len(one_row.lines) for one_row in pair)) for height, pair in zip(heights, everything, strict=True)
+        max(height, 15.0 * max(len(one_row.lines) for one_row in pair))
+        for height, pair in zip(heights, everything, strict=True)
     ]
     between = [max(tail(scale, one_row) for one_row in pair) + 30 for pair in everything[:-1]]
     middles = middles_of(heights, between)
     # How much each step to the side may grow, so that the U is about as wide as the page.
-    solids = sum(row_width(scale, row) + 2 * FORK for row in [*rows, *right]) + row_width(scale, bridge)
+    solids = sum(row_width(scale, row) + 2 * FORK for row in [*rows, *right]) + row_width(
+        scale, bridge
+    )
     spread = min(max(wide - solids - beside - 60, 0), 260)
 
     x, forks = 0.0, []
@@ -95,13 +128,19 @@ def _draw_plain(
     parts = draw_solids(canvas, bridge, scale, start, middles[-1], unit)
     bridge_words(canvas, scale, bridge, parts)
     for (_, fork, middle), row, below, next_x in zip(
-        forks, [*rows[1:], bridge], middles[1:], [*(one_fork[1] for one_fork in forks[:-1]), None], strict=True
+        forks,
+        [*rows[1:], bridge],
+        middles[1:],
+        [*(one_fork[1] for one_fork in forks[:-1]), None],
+        strict=True,
     ):
         if next_x is None:
             canvas.arrow([(fork, middle), (fork, below), (start - 2, below)])
         else:
             first = slabs_of(row.groups)[0]
-            canvas.arrow([(fork, middle), (fork, below - scale.height(first) / 2 + scale.lean(first)[1] / 2)])
+            canvas.arrow(
+                [(fork, middle), (fork, below - scale.height(first) / 2 + scale.lean(first)[1] / 2)]
+            )
     came: Point = (parts[-1].right, middles[-1])
     meet_x = parts[-1].right + 30 + spread / 2
     for number in range(len(rows), 0, -1):
@@ -126,7 +165,9 @@ def _draw_plain(
             canvas.arrow([(fork, middle), (stop, middle)])
             if f"decoder{number}_crop" in trace.maps:
                 canvas.text(((fork + stop) / 2, middle - 9), "crop", size=SMALL, colour=GREY)
-            symbol(canvas, (meet_x, middle), "add" if spec.skip == "add" else "concat", radius=RADIUS)
+            symbol(
+                canvas, (meet_x, middle), "add" if spec.skip == "add" else "concat", radius=RADIUS
+            )
             canvas.arrow([(meet_x + RADIUS, middle), (left - 2, middle)])
         else:
             canvas.line([(edge, middle), (fork, middle)])

@@ -53,7 +53,11 @@ def head_lines(head: Any, dims: int) -> list[str]:
     match head:
         case Classifier():
             pool = ["global avg pool"] if dims else []
-            return [*pool, f"dense {head.classes}", *([] if head.activation == "none" else [head.activation])]
+            return [
+                *pool,
+                f"dense {head.classes}",
+                *([] if head.activation == "none" else [head.activation]),
+            ]
         case Segmenter():
             end = "" if head.activation == "none" else f", {head.activation}"
             return [f"{conv}{end}", f"{head.classes} class{'es' if head.classes > 1 else ''}"]
@@ -70,7 +74,11 @@ def head_lines(head: Any, dims: int) -> list[str]:
 
 def final_lines(trace: Trace) -> list[str]:
     """The norm and activation that a pre-activation net has between its last block and its head."""
-    words = [" ".join(trace.notes[maps.name].lines) for maps in trace.within("final") if maps.name in trace.notes]
+    words = [
+        " ".join(trace.notes[maps.name].lines)
+        for maps in trace.within("final")
+        if maps.name in trace.notes
+    ]
     return [", ".join(words)] if words else []
 
 

@@ -9,8 +9,20 @@ from typing import Any
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _ARGUMENTS = (
-    *("--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--no-first-run", "--hide-scrollbars", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+    *(
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ),
+    *(
+        "--no-first-run",
+        "--hide-scrollbars",
+        "--use-gl=angle",
+        "--use-angle=swiftshader",
+        "--enable-unsafe-swiftshader",
+    ),
 )
 MISSING = "no Chromium: install Debian's (apt-get install chromium) or Google Chrome"
 
@@ -26,7 +38,9 @@ def installed() -> str | None:
         return path
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
-        done = subprocess.run(["apt-get", "-qq", *command], env=quiet, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["apt-get", "-qq", *command], env=quiet, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             print(f"apt-get {command[0]}: {(done.stderr or done.stdout).strip()[-2000:]}")  # noqa: T201  pytest shows it
             return None

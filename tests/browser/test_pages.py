@@ -34,7 +34,9 @@ vary:
 TRIALS = 6
 COLUMNS = ["blocks", "block", "norm_order", "lr", "depth"]
 AXES = ["blocks", "block", "norm_order", "log10_lr", "depth", "val_accuracy"]
-MLFLOWS_OWN = re.compile(r"<(g|path|rect)> attribute|ResizeObserver|the server responded with a status of 404")
+MLFLOWS_OWN = re.compile(
+    r"<(g|path|rect)> attribute|ResizeObserver|the server responded with a status of 404"
+)
 """Its parallel coordinates are drawn once without any height, and it asks for a user, which a server without login has not."""
 
 
@@ -51,14 +53,29 @@ class Search(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def search(tmp_path_factory: pytest.TempPathFactory, blobs: dict[str, np.ndarray]) -> Iterator[Search]:
+def search(
+    tmp_path_factory: pytest.TempPathFactory, blobs: dict[str, np.ndarray]
+) -> Iterator[Search]:
     folder = tmp_path_factory.mktemp("search")
     np.savez(folder / "blobs.npz", **blobs)
     (folder / "space.yaml").write_text(SPACE)
     reskeras = [sys.executable, "-m", "reskeras"]
-    tune = [*reskeras, "tune", "space.yaml", "--data", "blobs.npz", "--trials", str(TRIALS), "--oracle", "random", "--json"]
+    tune = [
+        *reskeras,
+        "tune",
+        "space.yaml",
+        "--data",
+        "blobs.npz",
+        "--trials",
+        str(TRIALS),
+        "--oracle",
+        "random",
+        "--json",
+    ]
     told = subprocess.run(tune, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
-    with subprocess.Popen([*reskeras, "ui", "--no-browser"], cwd=folder, stdout=subprocess.PIPE, text=True) as ui:
+    with subprocess.Popen(
+        [*reskeras, "ui", "--no-browser"], cwd=folder, stdout=subprocess.PIPE, text=True
+    ) as ui:
         try:
             assert ui.stdout is not None
             name, link = ui.stdout.readline().strip().split(": ", 1)
@@ -84,7 +101,9 @@ def page(browser: Browser) -> Iterator[Page]:
         expect.set_options(timeout=60_000)
         wrong: list[str] = []
         context.on("weberror", lambda error: wrong.append(str(error.error)))
-        context.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        context.on(
+            "console", lambda said: wrong.append(said.text) if said.type == "error" else None
+        )
         yield context.new_page()
         assert [text for text in wrong if not MLFLOWS_OWN.search(text)] == []
 
@@ -96,7 +115,9 @@ def title(trial: dict[str, Any]) -> str:
 
 
 def card(page: Page, name: str) -> Locator:
-    found = page.get_by_test_id("experiment-view-compare-runs-card").filter(has=page.get_by_role("heading", name=name, exact=True))
+    found = page.get_by_test_id("experiment-view-compare-runs-card").filter(
+        has=page.get_by_role("heading", name=name, exact=True)
+    )
     found.scroll_into_view_if_needed()
     return found
 
@@ -104,7 +125,9 @@ def card(page: Page, name: str) -> Locator:
 def open_search(page: Page, search: Search) -> None:
     """Goes where a person finds it: in the list of all runs, by its name."""
     experiment = search.link.split("/runs?")[0]
-    page.goto(f"{experiment}/runs?workflowType=machine_learning&searchFilter=tags.`reskeras.kind`%20%3D%20'search'")
+    page.goto(
+        f"{experiment}/runs?workflowType=machine_learning&searchFilter=tags.`reskeras.kind`%20%3D%20'search'"
+    )
     page.get_by_role("link", name="space-blobs", exact=True).click()
     expect(page.get_by_role("heading", name="space-blobs")).to_be_visible()
 
@@ -113,13 +136,17 @@ def test_the_printed_link_opens_charts_of_all_trials(page: Page, search: Search)
     page.goto(search.link)
     expect(page.get_by_text(f"{TRIALS} matching runs")).to_be_visible()
     names = page.locator(".ag-row [col-id='attributes.`Run Name`']").or_(page.locator(".ag-row a"))
-    assert {title(trial) for trial in search.trials} <= {text.strip() for text in names.all_inner_texts()}
+    assert {title(trial) for trial in search.trials} <= {
+        text.strip() for text in names.all_inner_texts()
+    }
 
     parallel = card(page, "Parallel Coordinates")
     expect(parallel.locator(".dimension .label")).to_have_text(AXES)
     scores = [trial["score"] for trial in search.trials]
     page.wait_for_function(f"scores => ({ENDS})(scores)?.every(ends => ends)", arg=scores)
-    assert page.evaluate(ENDS, [(min(scores) + max(scores)) / 2]) == [False], "is it the lines that are seen?"
+    assert page.evaluate(ENDS, [(min(scores) + max(scores)) / 2]) == [False], (
+        "is it the lines that are seen?"
+    )
 
     for metric in ("val_accuracy", "accuracy", "val_loss", "loss"):
         curves = card(page, metric).locator("path.js-line")
@@ -160,7 +187,8 @@ def test_the_table_has_what_was_searched_the_best_first(page: Page, search: Sear
     expect(table.get_by_text(f"{TRIALS} matching runs")).to_be_visible()
     heads = table.locator(".ag-header-cell[col-id*='`']")
     expect(heads).to_have_text(
-        ["Run Name", "rank", "val_accuracy", *COLUMNS, "params_millions", "trial_seconds"], use_inner_text=True
+        ["Run Name", "rank", "val_accuracy", *COLUMNS, "params_millions", "trial_seconds"],
+        use_inner_text=True,
     )
     # Known to happen: MLflow's own widths cut names of more than twelve letters.
     cut = """heads => heads.filter(head => [...head.querySelectorAll("*")].some(
@@ -181,11 +209,19 @@ def test_the_table_has_what_was_searched_the_best_first(page: Page, search: Sear
     assert scores == pytest.approx([trial["score"] for trial in search.trials], abs=1e-6)
     ranked = [search.trials[int(rank) - 1] for rank in cells("metrics.`rank`")]
     assert cells("attributes.`Run Name`") == [title(trial) for trial in ranked]
-    for column, path in {"block": "block.kind", "norm_order": "norm_order", "blocks": "stages.*.blocks"}.items():
+    for column, path in {
+        "block": "block.kind",
+        "norm_order": "norm_order",
+        "blocks": "stages.*.blocks",
+    }.items():
         assert cells(f"params.`{column}`") == [str(trial["values"][path]) for trial in ranked]
-    assert [float(rate) for rate in cells("params.`lr`")] == [trial["values"]["train.learning_rate"] for trial in ranked]
+    assert [float(rate) for rate in cells("params.`lr`")] == [
+        trial["values"]["train.learning_rate"] for trial in ranked
+    ]
     # The stem, two layers for each block, the classifier.
-    assert cells("params.`depth`") == [str(2 + 2 * trial["values"]["stages.*.blocks"]) for trial in ranked]
+    assert cells("params.`depth`") == [
+        str(2 + 2 * trial["values"]["stages.*.blocks"]) for trial in ranked
+    ]
 
 
 def test_the_search_tells_who_won_and_leads_to_it(page: Page, search: Search) -> None:
@@ -227,7 +263,14 @@ def test_the_winner_is_the_registered_champion(page: Page, search: Search) -> No
 def test_the_report_is_one_file_that_asks_for_nothing(page: Page, search: Search) -> None:
     asked: list[str] = []
     page.context.set_offline(True)
-    page.on("request", lambda request: None if request.url.startswith(("file:", "data:", "blob:")) else asked.append(request.url))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith(("file:", "data:", "blob:"))
+            else asked.append(request.url)
+        ),
+    )
     page.goto((search.folder / "searches" / "space-blobs" / "report.html").as_uri())
     expect(page.locator("#answer")).to_contain_text(f"Trial {search.trials[0]['number']} won")
     expect(page.locator("#leaderboard tbody tr")).to_have_count(TRIALS)

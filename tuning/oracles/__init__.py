@@ -17,7 +17,15 @@ from tuning.space import Range, Space, label, sample
 __all__ = ["make_oracle"]
 
 
-def make_oracle(name: str, space: Space, *, objective: str, seed: int, epochs: int, start: Sequence[Mapping[str, Any]] = ()) -> Any:
+def make_oracle(
+    name: str,
+    space: Space,
+    *,
+    objective: str,
+    seed: int,
+    epochs: int,
+    start: Sequence[Mapping[str, Any]] = (),
+) -> Any:
     """A Keras Tuner oracle over a space, which can `recall` the suggestions of an earlier sitting.
 
     All begin with the base as its file has it: a known-good point, and a yardstick for the others. `random`, `bayesian` and
@@ -52,7 +60,9 @@ def make_oracle(name: str, space: Space, *, objective: str, seed: int, epochs: i
             return RandomOracle(start=first, rule=MedianRule(), max_trials=None, **shared)
         case "bayesian":
             # Keras Tuner would first draw three points per dimension at random, which is all of a short search.
-            return BayesianOracle(start=first, rule=MedianRule(), max_trials=None, num_initial_points=5, **shared)
+            return BayesianOracle(
+                start=first, rule=MedianRule(), max_trials=None, num_initial_points=5, **shared
+            )
         case "hyperband":
             return HyperbandOracle(start=first, epochs=epochs, **shared)
         case "grid":
@@ -64,7 +74,9 @@ def make_oracle(name: str, space: Space, *, objective: str, seed: int, epochs: i
         case "nested":
             return NestedOracle(start=first, space=space, epochs=epochs, **shared)
         case _:
-            raise RequestError(f"unknown oracle {name!r}{did_you_mean(name, ORACLES)} known: {', '.join(ORACLES)}")
+            raise RequestError(
+                f"unknown oracle {name!r}{did_you_mean(name, ORACLES)} known: {', '.join(ORACLES)}"
+            )
 
 
 def _point(hyperparameters: Any, space: Space, given: Mapping[str, Any]) -> Values:
@@ -72,12 +84,22 @@ def _point(hyperparameters: Any, space: Space, given: Mapping[str, Any]) -> Valu
     for path, value in given.items():
         match space.vary.get(path):
             case None:
-                raise RequestError(f"start: {path}: the space does not vary it{did_you_mean(path, list(space.vary))}")
+                raise RequestError(
+                    f"start: {path}: the space does not vary it{did_you_mean(path, list(space.vary))}"
+                )
             case Range(low=low, high=high):
-                if isinstance(value, str | bool) or not low <= value <= high or (space.is_whole(path) and value != int(value)):
-                    raise RequestError(f"start: {path}: {value!r} is not in the range {low:g} to {high:g}")
+                if (
+                    isinstance(value, str | bool)
+                    or not low <= value <= high
+                    or (space.is_whole(path) and value != int(value))
+                ):
+                    raise RequestError(
+                        f"start: {path}: {value!r} is not in the range {low:g} to {high:g}"
+                    )
             case values if label(value) not in map(label, values):
-                raise RequestError(f"start: {path}: {value!r} is not one of {', '.join(map(label, values))}")
+                raise RequestError(
+                    f"start: {path}: {value!r} is not one of {', '.join(map(label, values))}"
+                )
 
     def value_of(hp: Any) -> Any:
         value = given.get(hp.name, hp.default)

@@ -11,7 +11,7 @@ import keras_tuner
 
 from reskeras.errors import RequestError
 from tuning.oracles.rules import Rule
-from tuning.recipes import derive_seed
+from tuning.space.recipes import derive_seed
 
 Values = dict[str, Any]
 
@@ -23,7 +23,12 @@ class SharedSpace(keras_tuner.HyperParameters):  # type: ignore[misc]
         """The same space with a copy of the values."""
         other = copy.copy(self)
         other.values = dict(self.values)
-        other._name_scopes, other._conditions, other.active_scopes, other.inactive_scopes = [], [], [], []
+        other._name_scopes, other._conditions, other.active_scopes, other.inactive_scopes = (
+            [],
+            [],
+            [],
+            [],
+        )
         return other
 
 
@@ -49,7 +54,9 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
     promotes = False
     """Whether the end of a running trial can give something new to suggest."""
 
-    def __init__(self, *, seed: int, start: Sequence[Values] = (), rule: Rule | None = None, **settings: Any) -> None:
+    def __init__(
+        self, *, seed: int, start: Sequence[Values] = (), rule: Rule | None = None, **settings: Any
+    ) -> None:
         super().__init__(seed=derive_seed(seed, "oracle"), **settings)
         self.verbose = 0
         # Keras Tuner would take a space for exhausted after 20 draws of what has been tried.
@@ -76,7 +83,9 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
         trial = super().create_trial(tuner_id)
         self.tuner_ids.discard(tuner_id)  # every trial may have a worker's name of its own
         recalled, self._recalled = self._recalled, None
-        if recalled is not None and (trial.status != "RUNNING" or trial.hyperparameters.values != recalled):
+        if recalled is not None and (
+            trial.status != "RUNNING" or trial.hyperparameters.values != recalled
+        ):
             suggested = trial.hyperparameters.values if trial.status == "RUNNING" else "nothing"
             raise RequestError(
                 f"the oracle no longer suggests what trial {int(trial.trial_id) + 1} ran (then {recalled}, now {suggested}; "
@@ -104,9 +113,14 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
         """Keras Tuner's: a trial is COMPLETED, also where it was stopped, or FAILED; without a finite score it failed too."""
         super().end_trial(trial)
         ended = self.trials[trial.trial_id]
-        ended.hyperparameters = ended.hyperparameters.copy()  # without the traces of the conditions it went through
+        ended.hyperparameters = (
+            ended.hyperparameters.copy()
+        )  # without the traces of the conditions it went through
         if ended.status != "COMPLETED":
-            self._reports[ended.trial_id] = (self._reports.get(ended.trial_id, (0, 0.0))[0], math.inf)
+            self._reports[ended.trial_id] = (
+                self._reports.get(ended.trial_id, (0, 0.0))[0],
+                math.inf,
+            )
         insort(self._ranked, (self._reports[ended.trial_id][1], int(ended.trial_id)))
         if self._rule is not None:
             self._rule.end(ended.trial_id, completed=ended.status == "COMPLETED")
@@ -115,7 +129,11 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
         """Keras Tuner's hook: the score of a trial that says it is completed; NaN makes it fail."""
         epoch, loss = self._reports.get(trial.trial_id, (0, math.inf))
         trial.best_step = epoch
-        trial.score = (-loss if self.objective.direction == "max" else loss) if math.isfinite(loss) else math.nan
+        trial.score = (
+            (-loss if self.objective.direction == "max" else loss)
+            if math.isfinite(loss)
+            else math.nan
+        )
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Keras Tuner's hook: the values of the next trial. A call that gives none must leave no trace: no journal has it."""
@@ -163,11 +181,15 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
 
     def _history(self, best: int = 100, latest: int = 300) -> list[str]:
         """The best and the latest trials that ended, in the order in which they began: bounded, so that models of them are."""
-        ended = set(self.end_order[-latest:]) | {self.start_order[number] for _, number in self._ranked[:best]}
+        ended = set(self.end_order[-latest:]) | {
+            self.start_order[number] for _, number in self._ranked[:best]
+        }
         return sorted(ended, key=int)
 
     def _compute_values_hash(self, values: Mapping[str, Any]) -> Any:
-        return super()._compute_values_hash({path: value for path, value in values.items() if not path.startswith("tuner/")})
+        return super()._compute_values_hash(
+            {path: value for path, value in values.items() if not path.startswith("tuner/")}
+        )
 
     def _check_consecutive_failures(self) -> None:
         """Nothing: the search decides what it does about failures; Keras Tuner goes through all trials, and would raise."""

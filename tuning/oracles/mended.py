@@ -39,7 +39,11 @@ class GridOracle(Journaled):
             yield from self._combinations(place + 1, values)
             return
         others = set(hp.values) - {hp.default}
-        ordered = [value for value in hp.values if value in others] if isinstance(hp.default, str) else sorted(others)
+        ordered = (
+            [value for value in hp.values if value in others]
+            if isinstance(hp.default, str)
+            else sorted(others)
+        )
         for value in (hp.default, *ordered):
             yield from self._combinations(place + 1, values | {hp.name: value})
 
@@ -65,14 +69,23 @@ class BayesianOracle(Journaled, kt.BayesianOptimizationOracle):  # type: ignore[
 
     def _vectorize_trials(self) -> tuple[Any, Any]:
         ended = self._history(best=100, latest=100)
-        losses = {trial: self._reports[trial][1] for trial in ended if self.trials[trial].status == "COMPLETED"}
+        losses = {
+            trial: self._reports[trial][1]
+            for trial in ended
+            if self.trials[trial].status == "COMPLETED"
+        }
         worst, mean = max(losses.values()), float(np.mean(list(losses.values())))
         running = sorted(trial.trial_id for trial in self.ongoing_trials.values())
         y = [losses.get(trial, worst) for trial in ended] + [mean for _ in running]
         x = []
         for trial in (*ended, *running):
             values = self.trials[trial].hyperparameters.values
-            x.append([hp.value_to_prob(values.get(hp.name, hp.default)) for hp in self.hyperparameters.space])
+            x.append(
+                [
+                    hp.value_to_prob(values.get(hp.name, hp.default))
+                    for hp in self.hyperparameters.space
+                ]
+            )
         return np.array(x), np.array(y)
 
 
@@ -109,7 +122,11 @@ class HyperbandOracle(Journaled, kt.HyperbandOracle):  # type: ignore[misc]
         for bracket in list(self._open):
             if (values := self._go_on(bracket, trial_id)) is not None:
                 return values
-            if not any(self.trials[trial].status == "RUNNING" for trials in bracket.rounds for trial in trials):
+            if not any(
+                self.trials[trial].status == "RUNNING"
+                for trials in bracket.rounds
+                for trial in trials
+            ):
                 self._open.remove(bracket)
         # The one that halves most comes first.
         brackets: int = self._get_num_brackets()
@@ -140,13 +157,28 @@ class HyperbandOracle(Journaled, kt.HyperbandOracle):  # type: ignore[misc]
             left = [trial for trial in ended if trial not in bracket.promoted]
             survivors = [trial for trial in left if self.trials[trial].status == "COMPLETED"]
             missing = past_size - len(past) if closed else 0
-            if survivors and len(bracket.rounds[number]) < size and len(left) + missing > past_size - size:
+            if (
+                survivors
+                and len(bracket.rounds[number]) < size
+                and len(left) + missing > past_size - size
+            ):
                 parent = min(survivors, key=lambda trial: (self._reports[trial][1], trial))
                 bracket.promoted.add(parent)
                 bracket.rounds[number].append(trial_id)
-                lineage = {"tuner/trial_id": parent, "tuner/initial_epoch": self._reports[parent][0]}
-                return {**self.trials[parent].hyperparameters.values, **self._stamp(bracket, number), **lineage}
-            closed = closed and len(ended) == len(past) and (not survivors or len(bracket.rounds[number]) == size)
+                lineage = {
+                    "tuner/trial_id": parent,
+                    "tuner/initial_epoch": self._reports[parent][0],
+                }
+                return {
+                    **self.trials[parent].hyperparameters.values,
+                    **self._stamp(bracket, number),
+                    **lineage,
+                }
+            closed = (
+                closed
+                and len(ended) == len(past)
+                and (not survivors or len(bracket.rounds[number]) == size)
+            )
         return None
 
     def _stamp(self, bracket: _Bracket, number: int) -> Values:

@@ -11,7 +11,7 @@ import keras_tuner
 from keras_tuner.engine import hyperparameters as kt
 
 from reskeras.errors import RequestError
-from reskeras.growth_plan import why_not_grow
+from reskeras.nets.growth import why_not_grow
 from reskeras.spec import Recipe
 from tuning.oracles.base import Values
 from tuning.oracles.tpe import ParzenEstimator, Seen, TpeOracle
@@ -75,14 +75,18 @@ class NestedOracle(TpeOracle):
         super().__init__(**settings)
         self._searched, self._rungs = space, _rungs(self.hyperparameters.space, epochs)
         self._depths = [hp for hp in self.hyperparameters.space if hp.name in self._rungs[0].depths]
-        self._estimator = ParzenEstimator([hp for hp in self.hyperparameters.space if hp not in self._depths])
+        self._estimator = ParzenEstimator(
+            [hp for hp in self.hyperparameters.space if hp not in self._depths]
+        )
         self._rung_of: dict[str, int] = {}
         self._grows = functools.lru_cache(maxsize=4096)(self._can_grow)
 
     def end_trial(self, trial: Any) -> None:
         """Keras Tuner's."""
         super().end_trial(trial)
-        self._rungs[self._rung_of[trial.trial_id]].end(trial.trial_id, self._reports[trial.trial_id][1])
+        self._rungs[self._rung_of[trial.trial_id]].end(
+            trial.trial_id, self._reports[trial.trial_id][1]
+        )
 
     def _suggest(self, trial_id: str) -> Values | None:
         for number in range(len(self._rungs) - 1, 0, -1):
@@ -97,18 +101,26 @@ class NestedOracle(TpeOracle):
 
     def _promotion(self, parent: str, rung: _Rung) -> Values:
         values = self._at_depth(rung, self.trials[parent].hyperparameters.values)
-        lineage = {"tuner/trial_id": parent, "tuner/initial_epoch": self._reports[parent][0], "tuner/epochs": rung.epochs}
+        lineage = {
+            "tuner/trial_id": parent,
+            "tuner/initial_epoch": self._reports[parent][0],
+            "tuner/epochs": rung.epochs,
+        }
         return values | lineage
 
     def _candidates(self) -> Iterator[Values]:
         for values in super()._candidates():
             # The model suggests all but the depth.
-            yield self._at_depth(self._rungs[0], {hp.name: self._draw(hp) for hp in self._depths} | values)
+            yield self._at_depth(
+                self._rungs[0], {hp.name: self._draw(hp) for hp in self._depths} | values
+            )
 
     def _at_depth(self, rung: _Rung, values: Values) -> Values:
         """The values with a rung's depth, unless their network cannot grow."""
         others = {
-            path: value for path, value in values.items() if path not in rung.depths and not path.startswith(("train.", "tuner/"))
+            path: value
+            for path, value in values.items()
+            if path not in rung.depths and not path.startswith(("train.", "tuner/"))
         }
         return values | rung.depths if self._grows(tuple(sorted(others.items()))) else values
 
@@ -117,7 +129,9 @@ class NestedOracle(TpeOracle):
             models = [self._recipe(dict(values) | rung.depths).model for rung in self._rungs]
         except RequestError:
             return False  # no valid network; the trial that finds out says why
-        return all(why_not_grow(shallow, deep) is None for shallow, deep in itertools.pairwise(models))
+        return all(
+            why_not_grow(shallow, deep) is None for shallow, deep in itertools.pairwise(models)
+        )
 
     def _recipe(self, values: Values) -> Recipe:
         hyperparameters = keras_tuner.HyperParameters()
@@ -130,12 +144,20 @@ class NestedOracle(TpeOracle):
             return []
         best = [self.start_order[number] for _, number in rung.ranked[:100]]
         latest = itertools.islice(reversed(rung.losses), 300)
-        running = [trial.trial_id for trial in self.ongoing_trials.values() if self._rung_of[trial.trial_id] == 0]
+        running = [
+            trial.trial_id
+            for trial in self.ongoing_trials.values()
+            if self._rung_of[trial.trial_id] == 0
+        ]
         return self._look([*best, *latest, *running], rung.losses)
 
 
 def _rungs(space: Sequence[Any], epochs: int) -> list[_Rung]:
-    depths = {hp.name: numbers for hp in space if hp.name.split(".")[-1] == "blocks" and len(numbers := _numbers(hp)) > 1}
+    depths = {
+        hp.name: numbers
+        for hp in space
+        if hp.name.split(".")[-1] == "blocks" and len(numbers := _numbers(hp)) > 1
+    }
     if not depths:
         raise RequestError(
             "the nested oracle grows networks, but no depth varies: "
@@ -143,11 +165,16 @@ def _rungs(space: Sequence[Any], epochs: int) -> list[_Rung]:
         )
     count = min(MOST_RUNGS, max(map(len, depths.values())), epochs)
     if count < 2:
-        raise RequestError(f"the nested oracle trains at least 2 epochs, some at each of two depths (got {epochs})")
+        raise RequestError(
+            f"the nested oracle trains at least 2 epochs, some at each of two depths (got {epochs})"
+        )
     return [
         _Rung(
             max(place + 1, round(epochs / FACTOR ** (count - 1 - place))),
-            {path: numbers[round(place * (len(numbers) - 1) / (count - 1))] for path, numbers in depths.items()},
+            {
+                path: numbers[round(place * (len(numbers) - 1) / (count - 1))]
+                for path, numbers in depths.items()
+            },
         )
         for place in range(count)
     ]

@@ -39,7 +39,10 @@ class MedianRule:
             best = min(loss, next(reversed(curve.values()))[0]) if curve else loss
             others = self._ended.get(epoch, [])
             ripe = epoch >= self._first and len(others) >= self._trials
-            curve[epoch] = best, ripe and best > (others[(len(others) - 1) // 2] + others[len(others) // 2]) / 2
+            curve[epoch] = (
+                best,
+                ripe and best > (others[(len(others) - 1) // 2] + others[len(others) // 2]) / 2,
+            )
         return curve[epoch][1]
 
     def end(self, trial: str, *, completed: bool) -> None:

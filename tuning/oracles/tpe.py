@@ -8,7 +8,12 @@ from typing import Any
 
 import optuna
 from keras_tuner.engine import hyperparameters as kt
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuning.oracles.base import Journaled, Values, fill
@@ -59,7 +64,11 @@ class ParzenEstimator:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, group=self._group, constant_liar=True, n_startup_trials=0
+                seed=seed,
+                multivariate=True,
+                group=self._group,
+                constant_liar=True,
+                n_startup_trials=0,
             )
         study = optuna.create_study(sampler=sampler)
         study.add_trials([self._frozen(trial) for trial in seen])
@@ -73,7 +82,9 @@ class ParzenEstimator:
             distributions={axis.name: axis.distribution for axis in axes},
             state=trial.state,
             value=trial.loss if trial.state is TrialState.COMPLETE else None,
-            intermediate_values={trial.epoch: trial.loss} if trial.state is TrialState.PRUNED and trial.loss < math.inf else None,
+            intermediate_values={trial.epoch: trial.loss}
+            if trial.state is TrialState.PRUNED and trial.loss < math.inf
+            else None,
         )
 
 
@@ -88,9 +99,13 @@ class _Axis:
             case kt.Choice(ordered=False):
                 self.distribution = CategoricalDistribution(hp.values)
             case kt.Float(step=None):
-                self.distribution = FloatDistribution(hp.min_value, hp.max_value, log=hp.sampling == "log")
+                self.distribution = FloatDistribution(
+                    hp.min_value, hp.max_value, log=hp.sampling == "log"
+                )
             case kt.Int(step=None | 1):
-                self.distribution = IntDistribution(hp.min_value, hp.max_value, log=hp.sampling == "log")
+                self.distribution = IntDistribution(
+                    hp.min_value, hp.max_value, log=hp.sampling == "log"
+                )
             case _:
                 self._ranks = sorted(hp.values)
                 self.distribution = IntDistribution(0, len(self._ranks) - 1)
@@ -98,7 +113,11 @@ class _Axis:
     def parameter(self, value: Any) -> Any:
         """Optuna's value for Keras Tuner's; the nearest one where a base is beside its steps."""
         ranks = self._ranks
-        return value if ranks is None else min(range(len(ranks)), key=lambda rank: abs(ranks[rank] - value))
+        return (
+            value
+            if ranks is None
+            else min(range(len(ranks)), key=lambda rank: abs(ranks[rank] - value))
+        )
 
     def draw(self, trial: optuna.Trial) -> Any:
         """Keras Tuner's value."""
@@ -132,11 +151,17 @@ class TpeOracle(Journaled):
         if self._scored() < self._first:
             return []
         running = [trial.trial_id for trial in self.ongoing_trials.values()]
-        return self._look([*self._history(), *running], {trial: self._reports[trial][1] for trial in self._history()})
+        return self._look(
+            [*self._history(), *running],
+            {trial: self._reports[trial][1] for trial in self._history()},
+        )
 
     def _look(self, trials: Iterable[str], losses: Mapping[str, float]) -> list[Seen]:
         """Trials in the order in which they began; those without a loss here rank behind the others, or run."""
-        return [self._look_at(trial, losses.get(trial, math.inf)) for trial in sorted(set(trials), key=int)]
+        return [
+            self._look_at(trial, losses.get(trial, math.inf))
+            for trial in sorted(set(trials), key=int)
+        ]
 
     def _look_at(self, trial_id: str, loss: float) -> Seen:
         trial, (epoch, last) = self.trials[trial_id], self._reports.get(trial_id, (0, math.inf))
@@ -162,8 +187,13 @@ class AshaOracle(TpeOracle):
         self._enough = max(STARTUP, len(self.hyperparameters.space) + 3)
 
     def _seen(self) -> list[Seen]:
-        rung = next((rung for rung in reversed(self._rungs) if len(rung.losses) >= self._enough), None)
+        rung = next(
+            (rung for rung in reversed(self._rungs) if len(rung.losses) >= self._enough), None
+        )
         if rung is None:
             return []
         running = [trial.trial_id for trial in self.ongoing_trials.values()]
-        return self._look([*self.end_order[-300:], *(trial for _, trial in rung.ranked[:100]), *running], rung.losses)
+        return self._look(
+            [*self.end_order[-300:], *(trial for _, trial in rung.ranked[:100]), *running],
+            rung.losses,
+        )

@@ -48,7 +48,9 @@ def log_champion(search: "SearchRun", run_id: str, name: str, directory: Path) -
         packed = Path(folder, "model")
         _pack(file, directory / EXAMPLE, packed)
         params = {"network": name}
-        made = client.create_logged_model(search.experiment, name="model", source_run_id=run_id, params=params, model_type="keras")
+        made = client.create_logged_model(
+            search.experiment, name="model", source_run_id=run_id, params=params, model_type="keras"
+        )
         client.log_model_artifacts(made.model_id, str(packed))
     client.finalize_logged_model(made.model_id, "READY")
     for run in dict.fromkeys([run_id, search.run_id]):
@@ -64,15 +66,21 @@ def registered_name(search: str) -> str:
     return re.sub(r"[/:]", "-", search)
 
 
-def _register(client: Any, name: str, source: str, model_id: str, run_id: str, description: str) -> None:
+def _register(
+    client: Any, name: str, source: str, model_id: str, run_id: str, description: str
+) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description="The best network of each `reskeras tune` of this name")
+        client.create_registered_model(
+            name, description="The best network of each `reskeras tune` of this name"
+        )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(name, source, run_id, description=description, model_id=model_id)
+    version = client.create_model_version(
+        name, source, run_id, description=description, model_id=model_id
+    )
     client.set_registered_model_alias(name, ALIAS, version.version)
 
 
@@ -96,7 +104,11 @@ def _pack(file: Path, example: Path, packed: Path) -> None:
     versions = {"keras": keras, "numpy": np, backend: importlib.import_module(backend)}
     requirements = [f"{name}=={module.__version__}" for name, module in versions.items()]
     mlflow.keras.save_model(
-        model, str(packed), signature=infer_signature(images, told), input_example=images, pip_requirements=requirements
+        model,
+        str(packed),
+        signature=infer_signature(images, told),
+        input_example=images,
+        pip_requirements=requirements,
     )
 
 

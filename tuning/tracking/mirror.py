@@ -14,16 +14,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reskeras.costs import cost
-from reskeras.errors import RequestError
-from reskeras.plotting import plot
+from reskeras.drawing.plot import plot
+from reskeras.errors import RequestError, last_line
+from reskeras.nets.cost import cost
 from reskeras.spec import Recipe
-from reskeras.textio import dump_recipe, load_recipe
-from tuning.curve import curve_plot
-from tuning.events import Ending
-from tuning.journal import Conclusion, Entry, EpochRecord, Final, FinalEpoch, Started, TrialRecord, final_key, read_on, trial_key
-from tuning.recipes import final_recipe, trial_recipe
-from tuning.report import last_line, leaderboard, title
+from reskeras.spec.text import dump_recipe, load_recipe
+from tuning.record.events import Ending
+from tuning.record.journal import (
+    Conclusion,
+    Entry,
+    EpochRecord,
+    Final,
+    FinalEpoch,
+    Started,
+    TrialRecord,
+    final_key,
+    read_on,
+    trial_key,
+)
+from tuning.record.ranking import leaderboard
+from tuning.report.curve import curve_plot
+from tuning.space.recipes import final_recipe, trial_recipe
+from tuning.space.titles import title
 from tuning.tracking.champion import log_champion
 from tuning.tracking.note import Pages, search_note, trial_note
 from tuning.tracking.search_run import SearchRun
@@ -89,7 +101,13 @@ class Mirror:
     """
 
     def __init__(
-        self, uri: str, directory: Path, *, caller: str | None = None, live: bool = True, system_metrics: bool = False
+        self,
+        uri: str,
+        directory: Path,
+        *,
+        caller: str | None = None,
+        live: bool = True,
+        system_metrics: bool = False,
     ) -> None:
         self._directory, self._journal = directory, directory / "journal.jsonl"
         (header, *self._unread), self._offset = read_on(self._journal, 0)
@@ -181,7 +199,9 @@ class Mirror:
                     self._epoch(run, entry.record)
             case Conclusion():
                 self._conclusion, self._last = entry, max(self._last, entry.time)
-                self._put_off = {key for key, run in self._runs.items() if not (run.over or run.end)}
+                self._put_off = {
+                    key for key, run in self._runs.items() if not (run.over or run.end)
+                }
             case _:
                 pass
 
@@ -192,7 +212,9 @@ class Mirror:
         try:
             if (final := re.search(r"-final-(\d+)-(\d+)", key)) is None:
                 return trial_recipe(space, values, number=number, seed=seed)
-            return final_recipe(space, values, number=number, seed=seed, epochs=int(final[1]), repeat=int(final[2]))
+            return final_recipe(
+                space, values, number=number, seed=seed, epochs=int(final[1]), repeat=int(final[2])
+            )
         except RequestError:
             return None
 
@@ -210,14 +232,18 @@ class Mirror:
         number = _number(key)
         if run is None:
             kind = "final" if "-final-" in key else "trial"
-            name = ("final · " if kind == "final" else "") + title(self._values[number], self._subject.space)
+            name = ("final · " if kind == "final" else "") + title(
+                self._values[number], self._subject.space
+            )
             tags = self._subject.tags(kind) | {
                 "reskeras.key": key,
                 "reskeras.trial": str(number),
                 "mlflow.parentRunId": self._parent.run_id,
                 "mlflow.source.name": "reskeras tune",
             }
-            made = self._client.create_run(self._experiment, start_time=_milliseconds(started), run_name=name, tags=tags)
+            made = self._client.create_run(
+                self._experiment, start_time=_milliseconds(started), run_name=name, tags=tags
+            )
             run = self._runs[key] = _Run(made.info.run_id, name, "RUNNING")
         run.recipe = self._recipe(key)
         self._parent.log_data(run.run_id)
@@ -225,7 +251,9 @@ class Mirror:
         run.tags["mlflow.note.content"] = trial_note(run.run_id)
         if run.recipe is not None:
             # A parameter, so that it can be an axis among those that are searched.
-            run.params["depth" if "depth" not in run.params else "net_depth"] = cost(run.recipe.model).depth
+            run.params["depth" if "depth" not in run.params else "net_depth"] = cost(
+                run.recipe.model
+            ).depth
             self._client.log_text(run.run_id, dump_recipe(run.recipe), "spec.yaml")
 
     def _epoch(self, run: _Run, record: EpochRecord) -> None:
@@ -236,12 +264,17 @@ class Mirror:
         if run.status == "KILLED" and self._caught_up:
             self._client.update_run(run.run_id, status="RUNNING")
             run.status = "RUNNING"
-        run.metrics += _metrics({**record.metrics, "epoch_seconds": record.seconds}, record.epoch, record.time)
+        run.metrics += _metrics(
+            {**record.metrics, "epoch_seconds": record.seconds}, record.epoch, record.time
+        )
 
     def _take(self, record: TrialRecord) -> None:
         self._records[record.number] = record
         if record.score is not None:
-            if self._leader is None or leaderboard([self._leader, record], self._subject.objective)[0] is record:
+            if (
+                self._leader is None
+                or leaderboard([self._leader, record], self._subject.objective)[0] is record
+            ):
                 self._leader, self._conclusion = record, None
             assert self._leader.score is not None
             best = {f"best_{self._subject.objective}": self._leader.score}
@@ -309,7 +342,9 @@ class Mirror:
 
     def _send_batch(self, run_id: str, metrics: list[Any], **more: Any) -> None:
         for start in range(0, max(len(metrics), 1), _BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH], **(more if start == 0 else {}))
+            self._client.log_batch(
+                run_id, metrics=metrics[start : start + _BATCH], **(more if start == 0 else {})
+            )
 
     @contextlib.contextmanager
     def _tolerant(self, run: _Run) -> Iterator[None]:
@@ -323,21 +358,31 @@ class Mirror:
                 raise
             run.over = run.gone = True
             with contextlib.suppress(MlflowException):  # it is not taken where the run is deleted
-                self._client.set_terminated(run.run_id, run.end[0] if run.end is not None else "KILLED")
+                self._client.set_terminated(
+                    run.run_id, run.end[0] if run.end is not None else "KILLED"
+                )
             self.refused.append(f"{run.name} ({run.run_id}): {str(error).strip().splitlines()[0]}")
 
     # The end
 
     def _conclude(self) -> None:
         assert self._conclusion is not None
-        for rank, record in enumerate(leaderboard(list(self._records.values()), self._subject.objective)[:_RANKED], start=1):
+        for rank, record in enumerate(
+            leaderboard(list(self._records.values()), self._subject.objective)[:_RANKED], start=1
+        ):
             run = self._runs[trial_key(record.number)]
             if not run.gone:
                 with self._tolerant(run):
-                    self._send_batch(run.run_id, _metrics({"rank": rank}, record.epochs, self._last))
+                    self._send_batch(
+                        run.run_id, _metrics({"rank": rank}, record.epochs, self._last)
+                    )
         test = {f"test_{name}": value for name, value in (self._conclusion.test or {}).items()}
-        self._send_batch(self._parent.run_id, _metrics(test, len(self._records), self._conclusion.time))
-        self._client.set_tag(self._parent.run_id, "reskeras.best_trial", str(self._conclusion.winner))
+        self._send_batch(
+            self._parent.run_id, _metrics(test, len(self._records), self._conclusion.time)
+        )
+        self._client.set_tag(
+            self._parent.run_id, "reskeras.best_trial", str(self._conclusion.winner)
+        )
         for name in ("report.html", "leaderboard.csv", "factors.svg", "best.yaml"):
             if (self._directory / name).exists():
                 self._client.log_artifact(self._parent.run_id, str(self._directory / name))
@@ -371,7 +416,10 @@ class Mirror:
                         self._client.delete_tag(other.run_id, _BEST)
                 self._client.set_tag(winner.run_id, _BEST, "true")
                 log_champion(self._parent, winner.run_id, winner.name, self._directory)
-        except (RequestError, MlflowException) as error:  # a store without a registry still has the rest
+        except (
+            RequestError,
+            MlflowException,
+        ) as error:  # a store without a registry still has the rest
             self.refused.append(f"the model: {str(error).strip().splitlines()[0]}")
 
     def _keep(self, run: _Run, model: Path) -> None:
@@ -383,7 +431,9 @@ class Mirror:
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
             where = self._client.get_run(run.run_id).info.artifact_uri
-            get_artifact_repository(where, tracking_uri=self._client.tracking_uri).delete_artifacts(model.name)
+            get_artifact_repository(where, tracking_uri=self._client.tracking_uri).delete_artifacts(
+                model.name
+            )
             self._client.delete_tag(run.run_id, _KEPT)
         run.kept = model.exists()
 
@@ -393,10 +443,16 @@ class Mirror:
         pages = Pages(
             charts=self._parent.link.removeprefix("/"),
             report=f"{runs}/{self._parent.run_id}/artifacts/report.html",
-            trials={number: f"{runs}/{self._runs[trial_key(number)].run_id}" for number in self._records},
+            trials={
+                number: f"{runs}/{self._runs[trial_key(number)].run_id}" for number in self._records
+            },
         )
         winner = self._conclusion.winner if self._conclusion is not None else 0
-        finals = [record for record in self._finals if record.number == winner and record.score is not None]
+        finals = [
+            record
+            for record in self._finals
+            if record.number == winner and record.score is not None
+        ]
         final = next(iter(leaderboard(finals, self._subject.objective)), None)
         note = search_note(self._subject, ranked, pages, ending, self._conclusion, final)
         self._client.set_tag(self._parent.run_id, "mlflow.note.content", note)

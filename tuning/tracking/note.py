@@ -4,11 +4,12 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 
-from reskeras.costs import cost
-from reskeras.errors import RequestError
-from tuning.events import Ending
-from tuning.journal import Conclusion, TrialRecord
-from tuning.report import last_line, percent, title
+from reskeras.errors import RequestError, last_line
+from reskeras.nets.cost import cost
+from reskeras.words import percent
+from tuning.record.events import Ending
+from tuning.record.journal import Conclusion, TrialRecord
+from tuning.space.titles import title
 from tuning.tracking.subject import Subject
 
 _ROWS = 15
@@ -62,17 +63,28 @@ def search_note(
     shown = [f"[All trials in charts]({pages.charts})", f"[in a table]({table})"]
     if ending is Ending.FINISHED:
         shown.append(_link("the report", pages.report))
-    lines = [f"{_answer(subject, ranked, pages, ending, conclusion, final)}  ", " · ".join(shown), ""]
+    lines = [
+        f"{_answer(subject, ranked, pages, ending, conclusion, final)}  ",
+        " · ".join(shown),
+        "",
+    ]
     if ranked:
         short = subject.short
         names = [subject.objective, *short.values(), "depth", "params", "epochs", "seconds"]
         lines += [f"| {_GAP.join(['rank', 'trial', *names])} |", "|" + " --- |" * (len(names) + 2)]
-        lines += [_row(rank, record, pages, subject) for rank, record in enumerate(ranked[:_ROWS], start=1)]
+        lines += [
+            _row(rank, record, pages, subject)
+            for rank, record in enumerate(ranked[:_ROWS], start=1)
+        ]
         if len(ranked) > _ROWS:
             lines.append(f"\nand {len(ranked) - _ROWS} more")
         lines.append("")
     if subject.command:
-        lines += ["Again, or on from where it was stopped:", "", f"```\n{shlex.join(subject.command)}\n```"]
+        lines += [
+            "Again, or on from where it was stopped:",
+            "",
+            f"```\n{shlex.join(subject.command)}\n```",
+        ]
     return "\n".join(lines)
 
 
@@ -97,8 +109,16 @@ def _answer(
     match ending:
         case Ending.FINISHED if conclusion is not None:
             tested = conclusion.test or {}
-            test = f", {percent('accuracy', tested['accuracy'])} on the test split" if "accuracy" in tested else ""
-            trained = f" ({_score(subject, final)} trained once more, for {final.epochs} epochs)" if final is not None else ""
+            test = (
+                f", {percent('accuracy', tested['accuracy'])} on the test split"
+                if "accuracy" in tested
+                else ""
+            )
+            trained = (
+                f" ({_score(subject, final)} trained once more, for {final.epochs} epochs)"
+                if final is not None
+                else ""
+            )
             return f"The best of {so_far} is {found}{trained}{test}."
         case Ending.INTERRUPTED:
             return f"Interrupted; the same command goes on. So far the best of {so_far} is {found}."
@@ -116,7 +136,13 @@ def _row(rank: int, record: TrialRecord, pages: Pages, subject: Subject) -> str:
     except RequestError:
         depth = ""
     facts = [depth, f"{record.params:,}", str(record.epochs), f"{record.seconds:.1f}"]
-    cells = [str(rank), _link(str(record.number), pages.trials[record.number]), _score(subject, record), *searched, *facts]
+    cells = [
+        str(rank),
+        _link(str(record.number), pages.trials[record.number]),
+        _score(subject, record),
+        *searched,
+        *facts,
+    ]
     return f"| {_GAP.join(cells)} |"
 
 

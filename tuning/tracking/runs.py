@@ -13,7 +13,7 @@ from typing import Any
 
 from reskeras.errors import RequestError
 from reskeras.spec import Recipe
-from reskeras.textio import load_recipe
+from reskeras.spec.text import load_recipe
 from tuning.settings import sign
 from tuning.tracking.champion import ALIAS, registered_name
 from tuning.tracking.store import check_exists, open_store, shown
@@ -134,7 +134,10 @@ class Runs:
     def children(self, search: Run) -> list[Run]:
         """The trials and final trainings of a search, by their numbers."""
         found = self._found(f"tags.`reskeras.search_id` = '{search.search_id}'")
-        return sorted((run for run in found if run.kind is not Kind.SEARCH), key=lambda run: (run.number or 0, run.start))
+        return sorted(
+            (run for run in found if run.kind is not Kind.SEARCH),
+            key=lambda run: (run.number or 0, run.start),
+        )
 
     def find(self, word: str) -> Run:
         """The run of an id, or of the only one that begins so.
@@ -143,7 +146,9 @@ class Runs:
             RequestError: no such run, several, or one that is deleted or not of reskeras.
         """
         if not is_run_id(word):
-            raise RequestError(f"{word!r} is no run id: those are 32 hex digits, of which the first {_SHORTEST} may do")
+            raise RequestError(
+                f"{word!r} is no run id: those are 32 hex digits, of which the first {_SHORTEST} may do"
+            )
         all_ = self._all(f"attributes.run_id LIKE '{word}%'", deleted=True)
         active = [run for run in all_ if run.info.lifecycle_stage == "active"]
         ours = [run for run in active if "reskeras.kind" in run.data.tags]
@@ -151,14 +156,22 @@ class Runs:
             return _run(ours[0])
         if ours:
             listed = ", ".join(sorted(run.info.run_id for run in ours))
-            raise RequestError(f"{word!r} is the beginning of {len(ours)} run ids: {listed}; give more of the one that is meant")
+            raise RequestError(
+                f"{word!r} is the beginning of {len(ours)} run ids: {listed}; give more of the one that is meant"
+            )
         where = "`reskeras runs` lists the searches, `reskeras runs SEARCH` the trials of one"
         if active:
-            raise RequestError(f"run {active[0].info.run_id} is not of reskeras: it has no tag reskeras.kind; {where}")
+            raise RequestError(
+                f"run {active[0].info.run_id} is not of reskeras: it has no tag reskeras.kind; {where}"
+            )
         if all_:
             deleted = all_[0].info.run_id
-            raise RequestError(f"run {deleted} is deleted; `mlflow.MlflowClient().restore_run({deleted!r})` in Python restores it")
-        raise RequestError(f"{shown(self._uri)} has no run whose id is or begins with {word!r}; {where}")
+            raise RequestError(
+                f"run {deleted} is deleted; `mlflow.MlflowClient().restore_run({deleted!r})` in Python restores it"
+            )
+        raise RequestError(
+            f"{shown(self._uri)} has no run whose id is or begins with {word!r}; {where}"
+        )
 
     def search_of(self, run: Run) -> Run:
         """The search of a trial or final training; a search itself.
@@ -171,7 +184,11 @@ class Runs:
     def winner(self, search: Run) -> Run | None:
         """The trial or final training whose model a search kept; None where the search did not come so far."""
         number = search.tags.get("reskeras.best_trial")
-        mine = [run for run in self.children(search) if str(run.number) == number and run.score is not None]
+        mine = [
+            run
+            for run in self.children(search)
+            if str(run.number) == number and run.score is not None
+        ]
         if kept := [run for run in mine if "reskeras.best" in run.tags]:
             return kept[0]
         finals = [run for run in mine if run.kind is Kind.FINAL]
@@ -180,7 +197,11 @@ class Runs:
     def epochs(self, run: Run) -> int:
         """Epochs that a trial was trained for in all; 0 where it has no score."""
         with self._explained("the run cannot be read"):
-            history = self._client.get_metric_history(run.run_id, run.objective) if run.objective in run.metrics else []
+            history = (
+                self._client.get_metric_history(run.run_id, run.objective)
+                if run.objective in run.metrics
+                else []
+            )
         return max((metric.step for metric in history), default=0)
 
     def recipe(self, run: Run, folder: Path) -> Recipe:
@@ -196,7 +217,11 @@ class Runs:
         name = "best.yaml" if run.kind is Kind.SEARCH else "spec.yaml"
         path = self._artifact(run, name, folder)
         if path is None:
-            hint = "it did not come to its end; each trial has one of its own" if run.kind is Kind.SEARCH else "it failed early"
+            hint = (
+                "it did not come to its end; each trial has one of its own"
+                if run.kind is Kind.SEARCH
+                else "it failed early"
+            )
             raise RequestError(f"{run.describe()} has no {name}: {hint}, or its artifacts are gone")
         return load_recipe(path)
 
@@ -213,7 +238,10 @@ class Runs:
         Raises:
             RequestError: the run has none; the message says how to get one.
         """
-        if run.kind is not Kind.SEARCH and (path := self._artifact(run, "model.keras", folder)) is not None:
+        if (
+            run.kind is not Kind.SEARCH
+            and (path := self._artifact(run, "model.keras", folder)) is not None
+        ):
             return path
         uri = self._logged_model(run)
         if uri is not None:
@@ -225,7 +253,11 @@ class Runs:
                 return found[0]
         raise RequestError(
             f"{run.describe()} has no model: `reskeras train {run.short}` trains it again"
-            + ("" if run.kind is Kind.SEARCH else ", and `reskeras tune --keep-models top:K` keeps those of the best trials")
+            + (
+                ""
+                if run.kind is Kind.SEARCH
+                else ", and `reskeras tune --keep-models top:K` keeps those of the best trials"
+            )
         )
 
     def class_names(self, run: Run, folder: Path) -> tuple[str, ...]:
@@ -236,7 +268,11 @@ class Runs:
             folder: an empty one, to download to.
         """
         path = self._artifact(self.search_of(run), "data.json", folder)
-        return tuple(json.loads(path.read_text(encoding="utf-8"))["class_names"]) if path is not None else ()
+        return (
+            tuple(json.loads(path.read_text(encoding="utf-8"))["class_names"])
+            if path is not None
+            else ()
+        )
 
     def _logged_model(self, run: Run) -> str | None:
         """Where MLflow has the model that a run logged, or, for a search, registered."""
@@ -246,13 +282,17 @@ class Runs:
             if run.kind is Kind.SEARCH and (logged := run.tags.get("reskeras.model", "").split()):
                 return f"models:/{logged[0]}"  # the latest; outputs are in no order
             outputs = self._client.get_run(run.run_id).outputs
-            logged = [output.model_id for output in outputs.model_outputs] if outputs is not None else []
+            logged = (
+                [output.model_id for output in outputs.model_outputs] if outputs is not None else []
+            )
             if logged:
                 return f"models:/{logged[-1]}"
             if run.kind is not Kind.SEARCH:
                 return None
             try:
-                version = self._client.get_model_version_by_alias(registered_name(run.search), ALIAS)
+                version = self._client.get_model_version_by_alias(
+                    registered_name(run.search), ALIAS
+                )
             except MlflowException as error:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None  # no such model, no such alias
@@ -275,7 +315,12 @@ class Runs:
 
         view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
         with self._explained("the store cannot be read"):
-            experiments = [e.experiment_id for e in _paged(lambda token: self._client.search_experiments(view, page_token=token))]
+            experiments = [
+                e.experiment_id
+                for e in _paged(
+                    lambda token: self._client.search_experiments(view, page_token=token)
+                )
+            ]
             newest = ["attributes.start_time DESC"]
             return list(
                 _paged(

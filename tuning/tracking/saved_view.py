@@ -32,12 +32,20 @@ def view_tag(search_id: str) -> str:
 def saved_view(subject: Subject) -> str:
     """The value of a search's `view_tag`: what its trials are compared by, the best first, and charts of what gave the best."""
     objective = subject.objective
-    numeric = [subject.log_axes.get(short, short) for path, short in subject.short.items() if not _words(subject.space.vary[path])]
+    numeric = [
+        subject.log_axes.get(short, short)
+        for path, short in subject.short.items()
+        if not _words(subject.space.vary[path])
+    ]
     across = numeric[-1] if numeric else "depth"
     wide: list[dict[str, Any]] = [
         _chart("parallel", "PARALLEL", f"What gave the best {objective}?")
         # The last one colours the lines.
-        | {"selectedParams": list(dict.fromkeys([*_axes(subject), "depth"])), "selectedMetrics": [objective], "showAllRuns": False},
+        | {
+            "selectedParams": list(dict.fromkeys([*_axes(subject), "depth"])),
+            "selectedMetrics": [objective],
+            "showAllRuns": False,
+        },
     ]
     pairs = [
         _chart(f"pair-{key}", "SCATTER", f"{key} against {objective}", section="pairs")
@@ -47,7 +55,11 @@ def saved_view(subject: Subject) -> str:
     if across != "depth":
         pairs.append(
             _chart("contour", "CONTOUR", f"depth and {across}", section="pairs")
-            | {"xaxis": _axis("PARAM", across), "yaxis": _axis("PARAM", "depth"), "zaxis": _axis("METRIC", objective)}
+            | {
+                "xaxis": _axis("PARAM", across),
+                "yaxis": _axis("PARAM", "depth"),
+                "zaxis": _axis("METRIC", objective),
+            }
         )
     drawn = dict.fromkeys([objective, objective.removeprefix("val_"), "val_loss", "loss"])
     curves = [_curve(index, metric) for index, metric in enumerate(drawn)]
@@ -77,11 +89,17 @@ def saved_view(subject: Subject) -> str:
         "hideEmptyCharts": True,
         "groupBy": None,
         "groupsExpanded": {},
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+        "globalLineChartConfig": {
+            "xAxisKey": "step",
+            "lineSmoothness": 0,
+            "selectedXAxisMetricKey": "",
+        },
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     made = int(subject.started * 1000)
-    return json.dumps({"name": subject.name, "createdAt": made, "updatedAt": made, "state": f"deflate;{packed}"})
+    return json.dumps(
+        {"name": subject.name, "createdAt": made, "updatedAt": made, "state": f"deflate;{packed}"}
+    )
 
 
 def _axes(subject: Subject) -> list[str]:
@@ -97,19 +115,26 @@ def _axes(subject: Subject) -> list[str]:
 
 def _widths(subject: Subject) -> dict[str, int]:
     """The columns of the table in their order, and how wide each is so that its heading and its values can be read, in pixels."""
-    values = {f"params.`{short}`": _longest(subject.space, path) for path, short in subject.short.items()}
+    values = {
+        f"params.`{short}`": _longest(subject.space, path) for path, short in subject.short.items()
+    }
     sizes = {
         "attributes.`Run Name`": 15,
         "runDateAndNestInfo": 7,  # when, and the sign of how it ended
         "metrics.`rank`": 3,
-        f"metrics.`{subject.objective}`": max(len(subject.objective) + 4, _NUMBER),  # beside the arrow of the order
+        f"metrics.`{subject.objective}`": max(
+            len(subject.objective) + 4, _NUMBER
+        ),  # beside the arrow of the order
         **values,
         "params.`depth`": 3,
         "metrics.`params_millions`": 8,
         "metrics.`trial_seconds`": 8,
     }
     headings = {column: column.split("`")[1] if "`" in column else "" for column in sizes}
-    return {column: round(_PADDING + _LETTER * max(size, len(headings[column]))) for column, size in sizes.items()}
+    return {
+        column: round(_PADDING + _LETTER * max(size, len(headings[column])))
+        for column, size in sizes.items()
+    }
 
 
 def _longest(space: Space, path: str) -> int:

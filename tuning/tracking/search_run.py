@@ -41,7 +41,9 @@ class SearchRun:
         self.children = [run for run in found if run.data.tags["reskeras.kind"] != "search"]
         own = [run for run in found if run.data.tags["reskeras.kind"] == "search"]
         first = next(iter([*own, *self.children, *([active] if active is not None else [])]), None)
-        self.experiment: str = first.info.experiment_id if first is not None else self._found_experiment(uri)
+        self.experiment: str = (
+            first.info.experiment_id if first is not None else self._found_experiment(uri)
+        )
         self._callers = False
         """Whether the caller ends it."""
         if own:
@@ -57,7 +59,9 @@ class SearchRun:
         views = knows_views(uri)
         self.link = view_link(self.experiment, subject.search_id, subject.objective, views=views)
         if views:
-            self.client.set_experiment_tag(self.experiment, view_tag(subject.search_id), saved_view(subject))
+            self.client.set_experiment_tag(
+                self.experiment, view_tag(subject.search_id), saved_view(subject)
+            )
 
     def end(self, status: str, when: int) -> None:
         """Ends it, at a time in milliseconds since 1970."""
@@ -81,10 +85,18 @@ class SearchRun:
         data = self._subject.data
         dataset = Dataset(
             name=data["name"],
-            digest=hashlib.sha256(self._subject.digest.encode()).hexdigest()[:8],  # as short as MLflow's own
+            digest=hashlib.sha256(self._subject.digest.encode()).hexdigest()[
+                :8
+            ],  # as short as MLflow's own
             source_type="reskeras",
             source=json.dumps({"data": data["source"], "digest": self._subject.digest}),
-            profile=json.dumps({"images": data["sizes"], "image_shape": data["image_shape"], "classes": data["classes"]}),
+            profile=json.dumps(
+                {
+                    "images": data["sizes"],
+                    "image_shape": data["image_shape"],
+                    "classes": data["classes"],
+                }
+            ),
         )
         return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
@@ -101,13 +113,17 @@ class SearchRun:
     def _found_experiment(self, uri: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):  # which `mlflow.set_experiment` sets too
+        if given := os.environ.get(
+            "MLFLOW_EXPERIMENT_ID"
+        ):  # which `mlflow.set_experiment` sets too
             return given
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self._subject.data["name"]
         if (found := self.client.get_experiment_by_name(name)) is not None:
             return str(found.experiment_id)
         try:
-            return str(self.client.create_experiment(name, artifact_location=artifact_location(uri)))
+            return str(
+                self.client.create_experiment(name, artifact_location=artifact_location(uri))
+            )
         except MlflowException:
             if (found := self.client.get_experiment_by_name(name)) is None:
                 raise
@@ -132,17 +148,26 @@ class SearchRun:
         self._callers = (
             active is not None
             and "reskeras.search_id" not in active.data.tags
-            and all(active.data.params.get(name, value) == value for name, value in self._params().items())
+            and all(
+                active.data.params.get(name, value) == value
+                for name, value in self._params().items()
+            )
         )
         if self._callers:
             tags = [RunTag(name, value) for name, value in subject.tags("search").items()]
             self.client.log_batch(active.info.run_id, tags=tags)
             return str(active.info.run_id)
-        made = resolve_tags(subject.tags("search") | {"mlflow.source.name": "reskeras tune"})  # adds the user and the commit
+        made = resolve_tags(
+            subject.tags("search") | {"mlflow.source.name": "reskeras tune"}
+        )  # adds the user and the commit
         if active is not None:
             made["mlflow.parentRunId"] = active.info.run_id
         start = int(subject.started * 1000)
-        return str(self.client.create_run(self.experiment, start_time=start, run_name=subject.name, tags=made).info.run_id)
+        return str(
+            self.client.create_run(
+                self.experiment, start_time=start, run_name=subject.name, tags=made
+            ).info.run_id
+        )
 
     def _params(self) -> dict[str, str]:
         subject = self._subject
@@ -162,7 +187,9 @@ class SearchRun:
         from mlflow.entities import Param
 
         subject = self._subject
-        self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in self._params().items()])
+        self.client.log_batch(
+            self.run_id, params=[Param(name, value) for name, value in self._params().items()]
+        )
         self.log_data(self.run_id)
         self.client.log_text(self.run_id, subject.space.dump(), "space.yaml")
         self.client.log_dict(self.run_id, subject.data, "data.json")

@@ -23,7 +23,16 @@ _SETTINGS = {
 }
 _VIEWS = ((3, 15), (3, 17))
 """The first and the last version of MLflow whose saved views are known to be as `saved_view` writes them."""
-_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
+_SCHEMES = (
+    "sqlite",
+    "http",
+    "https",
+    "postgresql",
+    "mysql",
+    "mssql",
+    "databricks",
+    "databricks-uc",
+)
 
 
 def tracking_uri(given: str | None) -> str:
@@ -57,7 +66,9 @@ def open_store(uri: str) -> Any:
             # MLflow's migrations are no transaction: one that is killed in them leaves a store that nothing opens any more.
             for torn in path.parent.glob(f".{path.name}.*.partial*"):
                 torn.unlink()
-            partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")  # MLflow keeps connections by name
+            partial = path.with_name(
+                f".{path.name}.{uuid.uuid4().hex}.partial"
+            )  # MLflow keeps connections by name
             MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
             os.replace(partial, path)
         client = MlflowClient(uri)
@@ -78,7 +89,9 @@ def check_exists(uri: str) -> None:
 
 def artifact_location(uri: str) -> str | None:
     """Where a new experiment keeps its files: beside an SQLite store; None leaves it to the server."""
-    return (sqlite_path(uri).parent / "mlartifacts").as_uri() if uri.startswith("sqlite:///") else None
+    return (
+        (sqlite_path(uri).parent / "mlartifacts").as_uri() if uri.startswith("sqlite:///") else None
+    )
 
 
 def knows_views(uri: str) -> bool:
@@ -112,12 +125,17 @@ def search_pages(uri: str) -> list[tuple[str, str]]:
     """The searches of a store, the latest first: their names, and their pages below the server's address."""
     client, views = open_store(uri), knows_views(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, "tags.`reskeras.kind` = 'search'", order_by=["attributes.start_time DESC"])
+    runs = client.search_runs(
+        experiments, "tags.`reskeras.kind` = 'search'", order_by=["attributes.start_time DESC"]
+    )
     return [
         (
             run.data.tags["reskeras.search"],
             view_link(
-                run.info.experiment_id, run.data.tags["reskeras.search_id"], run.data.tags["reskeras.objective"], views=views
+                run.info.experiment_id,
+                run.data.tags["reskeras.search_id"],
+                run.data.tags["reskeras.objective"],
+                views=views,
             ),
         )
         for run in runs

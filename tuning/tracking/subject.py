@@ -37,7 +37,9 @@ class Subject:
         self.data: dict[str, Any] = about["data"]
         self.digest: str = header["data"]
         self.short = self.space.short_names()
-        logarithmic = [path for path, item in self.space.vary.items() if isinstance(item, Range) and item.log]
+        logarithmic = [
+            path for path, item in self.space.vary.items() if isinstance(item, Range) and item.log
+        ]
         self.log_axes = {self.short[path]: f"log10_{self.short[path]}" for path in logarithmic}
 
     def tags(self, kind: str) -> dict[str, str]:
@@ -53,4 +55,6 @@ class Subject:
     def params(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What was searched, of a trial's values, by short name, with the logarithms that charts need."""
         found = {self.short[path]: value for path, value in self.space.point(values).items()}
-        return found | {log: math.log10(found[short]) for short, log in self.log_axes.items() if short in found}
+        return found | {
+            log: math.log10(found[short]) for short, log in self.log_axes.items() if short in found
+        }

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import filelock
 
 from reskeras.errors import RequestError
-from tuning.events import Ending, Listener, Result, Search, Trial
-from tuning.journal import TrialRecord, begun, lock_of
+from tuning.record.events import Ending, Listener, Result, Search, Trial
+from tuning.record.journal import TrialRecord, begun, lock_of
 from tuning.tracking.champion import EXAMPLE
 from tuning.tracking.mirror import Mirror
 from tuning.tracking.store import served, shown, tracking_uri
 
 if TYPE_CHECKING:
     from reskeras.data import ImageData
-    from reskeras.train import Epoch
+    from reskeras.training.train import Epoch
 
 _PAUSE_SECONDS = 1.0
 """What happens within it is sent together."""
@@ -43,7 +43,9 @@ class Tracker(Listener):
         system_metrics: whether MLflow samples the load of processor, memory and GPU while the search runs.
     """
 
-    def __init__(self, uri: str, on_problem: Callable[[str], None], *, system_metrics: bool = False) -> None:
+    def __init__(
+        self, uri: str, on_problem: Callable[[str], None], *, system_metrics: bool = False
+    ) -> None:
         self._uri, self._on_problem, self._system_metrics = uri, on_problem, system_metrics
         self._thread = threading.Thread()
         self._search: Search | None = None
@@ -106,8 +108,12 @@ class Tracker(Listener):
     def _work(self) -> None:
         while self._ending is None:
             with self._state:
-                self._state.wait_for(lambda: self._ending is not None or (self._told > self._sent and self._ready()))
-                self._state.wait_for(lambda: self._ending is not None or self._hurried, _PAUSE_SECONDS)
+                self._state.wait_for(
+                    lambda: self._ending is not None or (self._told > self._sent and self._ready())
+                )
+                self._state.wait_for(
+                    lambda: self._ending is not None or self._hurried, _PAUSE_SECONDS
+                )
                 told, self._hurried = self._told, False
             if self._ending is None and self._try(lambda mirror: mirror.advance()):
                 with self._state:
@@ -119,7 +125,9 @@ class Tracker(Listener):
                 self._sent = told
                 self._state.notify_all()
         else:
-            self._on_problem(f"the last of this search is not in MLflow ({shown(self._uri)}); {self._sync_hint()}")
+            self._on_problem(
+                f"the last of this search is not in MLflow ({shown(self._uri)}); {self._sync_hint()}"
+            )
 
     def _ready(self) -> bool:
         return self._hurried or time.monotonic() >= self._retry_at
@@ -129,7 +137,12 @@ class Tracker(Listener):
         start = time.monotonic()
         try:
             if self._mirror is None:
-                self._mirror = Mirror(self._uri, self._search.directory, caller=self._caller, system_metrics=self._system_metrics)
+                self._mirror = Mirror(
+                    self._uri,
+                    self._search.directory,
+                    caller=self._caller,
+                    system_metrics=self._system_metrics,
+                )
             act(self._mirror)
         except Exception as error:  # noqa: BLE001  MLflow raises whatever its store's driver raises
             if self._mirror is not None:
@@ -182,24 +195,32 @@ def sync(uri: str, directory: Path) -> list[str]:
     if not (directory / "journal.jsonl").is_file():
         raise RequestError(f"{directory}: no search here: it has no journal.jsonl")
     if not begun(directory):
-        raise RequestError(f"{directory}: this journal does not say what was searched; it is empty, or of an older version")
+        raise RequestError(
+            f"{directory}: this journal does not say what was searched; it is empty, or of an older version"
+        )
     try:
         with lock_of(directory).acquire(timeout=0):
             mirror = Mirror(uri, directory, live=False)
             mirror.advance()
             mirror.finish(Ending.FINISHED if mirror.concluded else Ending.INTERRUPTED)
     except filelock.Timeout as error:
-        raise RequestError(f"{directory}: this search is running; it tells MLflow itself") from error
+        raise RequestError(
+            f"{directory}: this search is running; it tells MLflow itself"
+        ) from error
     except RequestError:
         raise
     except Exception as error:
-        raise RuntimeError(f"MLflow failed ({shown(uri)}): {_reason(error)}; the same command goes on") from error
+        raise RuntimeError(
+            f"MLflow failed ({shown(uri)}): {_reason(error)}; the same command goes on"
+        ) from error
     return mirror.refused
 
 
 def _active_run() -> str | None:
     """The run that the caller has begun in this thread, or that `mlflow run` has begun for this process."""
-    if (mlflow := sys.modules.get("mlflow")) is not None and (run := mlflow.active_run()) is not None:
+    if (mlflow := sys.modules.get("mlflow")) is not None and (
+        run := mlflow.active_run()
+    ) is not None:
         return str(run.info.run_id)
     return os.environ.get("MLFLOW_RUN_ID")
 

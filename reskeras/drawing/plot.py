@@ -1,0 +1,142 @@
+"""A network as a picture, as a person would draw it in a paper: stages, shortcuts, and one block layer by layer.
+
+Not called `plot`: importing a module of that name would put it in the place of the function `reskeras.plot`.
+"""
+
+import contextlib
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from reskeras.drawing.canvas import GREY, TITLE, Canvas
+from reskeras.drawing.canvas import figure as to_figure
+from reskeras.drawing.chain import draw_chain
+from reskeras.drawing.legend import legend
+from reskeras.drawing.stacks import draw_stacks
+from reskeras.drawing.tracing import Trace, times
+from reskeras.drawing.ushape import draw_ushape
+from reskeras.drawing.wording import compact, options
+from reskeras.errors import RequestError
+from reskeras.nets.assemble import as_spec
+from reskeras.nets.cost import cost
+from reskeras.spec import AnySpec, DenseNet, ResNet, UNet
+
+FORMATS = (".svg", ".png")
+WIDE = 864.0
+"""Of a picture in hundredths of an inch, without its margins, unless the network needs more: the width of a README."""
+
+_PNG_DPI = 200
+_STYLE = threading.RLock()
+
+
+def plot(spec: AnySpec | str, path: str | os.PathLike[str]) -> Path:
+    """Draws a spec (or a preset's name) into an .svg or .png file, whose path it returns.
+
+    Boxes are as tall as their resolution and as deep as their width is large (both logarithmic); every arc is a shortcut, solid
+    where it is the identity and dashed where something stands on it. Long stages show their first blocks and the last. The same
+    spec gives the same bytes, given the same matplotlib.
+
+    Raises:
+        RequestError: another suffix, a folder that does not exist, a file that cannot be written, no preset of this name, or
+            parts of the spec that do not fit each other.
+        TypeError: not a spec.
+    """
+    return save(path, lambda: figure(spec))
+
+
+def save(path: str | os.PathLike[str], make: Callable[[], Any]) -> Path:
+    """Writes the figure that `make` makes, as the same bytes each time, into an .svg or .png file, whose path it returns.
+
+    Raises:
+        RequestError: another suffix, a folder that does not exist, or a file that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise RequestError(
+            f"{path}: a picture is an .svg or a .png file, not {path.suffix or 'one without a suffix'}"
+        )
+    if not path.parent.is_dir():
+        raise RequestError(f"{path}: no such folder: {path.parent}")
+    with _style():
+        page = make()
+    # Not there yet, or there as it was: a reader never sees half a picture.
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        _save(page, part, path.suffix.lower().removeprefix("."))
+        part.replace(path)
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def figure(spec: AnySpec | str) -> Any:
+    """The picture as a `matplotlib.figure.Figure`.
+
+    Raises:
+        RequestError: no preset has this name, or the parts of the spec do not fit each other.
+        TypeError: not a spec.
+    """
+    page = draw(spec)
+    with _style():
+        return to_figure(page)
+
+
+def draw(spec: AnySpec | str) -> Canvas:
+    """The picture as shapes and words."""
+    spec = as_spec(spec)
+    numbers = cost(spec)
+    trace = Trace(spec)
+    match trace.spec:
+        case ResNet() | DenseNet() as plain:
+            network, block = draw_chain(trace, plain, WIDE)
+        case UNet() as plain:
+            network, block = draw_ushape(trace, plain, WIDE)
+        case plain:
+            network, block = draw_stacks(trace, plain)
+    page = Canvas()
+    page.text((0, 0), spec.name, size=TITLE, bold=True, align="left")
+    facts = [
+        f"{compact(numbers.trainable_params)} parameters",
+        f"{compact(numbers.macs)} MACs",
+        f"input {times(spec.input_shape)}",
+        *options(plain),
+    ]
+    page.text((0, 21), "  ·  ".join(facts), colour=GREY, align="left")
+    parts = [(network, 20), (block, 22)]
+    if (words := legend(plain, network, WIDE)) is not None:
+        parts.append((words, 16))
+    middle = max(WIDE, page.box.width, *(part.box.width for part, _ in parts)) / 2
+    for part, gap in parts:
+        box = part.box
+        page.put(part, middle - (box.left + box.right) / 2, page.box.bottom + gap - box.top)
+    return page
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    from matplotlib import style
+
+    # Not what a person's matplotlibrc says: the same picture for everyone. These are one set of values for all threads.
+    with (
+        _STYLE,
+        style.context(
+            [
+                "default",
+                {"svg.hashsalt": "reskeras", "svg.fonttype": "none", "path.simplify": False},
+            ]
+        ),
+    ):
+        yield
+
+
+def _save(page: Any, path: Path, kind: str) -> None:
+    with _style():
+        if kind == "svg":
+            page.savefig(path, format="svg", metadata={"Date": None, "Creator": "reskeras"})
+        else:
+            page.savefig(path, format="png", dpi=_PNG_DPI, metadata={"Software": "reskeras"})

@@ -1,0 +1,216 @@
+"""Batch norms folded into the linear layers beside them, for inference (arXiv 1712.05877, Section 3.2)."""
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+_layers = keras.layers
+_CONVS = (_layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
+_TRANSPOSED = (_layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose)
+_DEPTHWISE = (_layers.DepthwiseConv1D, _layers.DepthwiseConv2D)
+_LINEAR = (*_CONVS, *_TRANSPOSED, *_DEPTHWISE, _layers.Dense)
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Fold:
+    """A linear layer and the batch norms it takes up; one of them may be None."""
+
+    layer: Any
+    before: Any = None
+    after: Any = None
+
+
+def fold_batch_norm(model: keras.Model) -> keras.Model:
+    """A copy of a Functional model for inference, of the same outputs up to float rounding, with fewer batch norms.
+
+    A batch norm in inference mode is x * scale + shift per channel. It is folded
+
+    - backwards, into the convolution (also transposed or depthwise) or dense layer before it, if that layer is linear (it has no
+      activation of its own) and nothing else uses its output;
+    - else forwards, into the convolution (also depthwise) or dense layer after it, if nothing else uses the batch norm's output
+      and the layer pads nothing: where zeros are padded they stand for themselves, and not for the batch norm's shift.
+
+    The layer that takes it up has a bias then. A batch norm is kept where neither holds, as in pre-activation and densely connected
+    networks, where it stands between an addition or concatenation and a ReLU; so is one that is called with `training=True` or a
+    mask, a layer that is called more than once, a subclass of these layers, and one with another compute dtype or channel axis than
+    its neighbour.
+
+    Args:
+        model: a Functional model; nested Functional models are folded too, any other nested model is copied as it is.
+
+    Returns:
+        A new model with its own weights. Names of model and layers, dtype policies, `trainable`, compilation, and the structure of
+        inputs and outputs are the original's. Of a model output that was a folded batch norm's, an Identity layer keeps the name.
+        Not for further training, whose batch statistics are lost; the original is left as it was.
+
+    Raises:
+        TypeError: not a Functional model.
+    """
+    if not _is_functional(model):
+        hint = (
+            "; keras.Model(model.inputs, model.outputs) makes one of a built Sequential"
+            * isinstance(model, keras.Sequential)
+        )
+        raise TypeError(
+            f"fold_batch_norm takes a Functional model, not {type(model).__name__}{hint}"
+        )
+    folds = _find(model)
+    folded = {
+        norm.name
+        for fold in folds.values()
+        for norm in (fold.before, fold.after)
+        if norm is not None
+    }
+    outputs = {tensor._keras_history.operation.name for tensor in model.outputs}
+
+    def clone(layer: Any) -> Any:
+        if _is_functional(layer):
+            return fold_batch_norm(layer)
+        if layer.name in folded:
+            return _layers.Identity(name=layer.name, dtype=layer.dtype_policy)
+        changes = {"use_bias": True} if layer.name in folds else {}
+        return type(layer).from_config(layer.get_config() | changes)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if layer.name not in folded:
+            return layer(*args, **kwargs)
+        x = keras.tree.flatten((args, kwargs))[0]
+        return layer(x) if layer.name in outputs else x
+
+    # Left to itself, clone_model names the input layers after their tensors.
+    inputs = keras.tree.map_structure(
+        lambda x: clone(x._keras_history.operation).output, model.input
+    )
+    copy = keras.models.clone_model(
+        model, input_tensors=inputs, clone_function=clone, call_function=call
+    )
+    for layer in copy.layers:
+        original = model.get_layer(layer.name)
+        if layer.name in folds:
+            layer.set_weights(_weights(folds[layer.name]))
+        elif layer.weights and not _is_functional(layer):
+            layer.set_weights(original.get_weights())
+            if isinstance(layer, _layers.Normalization):
+                layer.finalize_state()  # it computes with values derived from its weights
+    return copy
+
+
+def _is_functional(model: Any) -> bool:
+    # Keras exports no name for the class Functional; it is the Model that is also a Function.
+    return isinstance(model, keras.Model) and isinstance(model, keras.Function)
+
+
+def _find(model: keras.Model) -> dict[str, _Fold]:
+    """What can be folded, by the name of the layer that takes it up."""
+    nodes = [
+        node for level in model._nodes_by_depth.values() for node in level if not node.is_input
+    ]
+    calls = Counter(id(node.operation) for node in nodes)
+    used_by: dict[int, list[Any]] = {
+        id(tensor): [None] for tensor in model.outputs
+    }  # None: the caller of the model
+    for node in nodes:
+        for tensor in node.input_tensors:
+            used_by.setdefault(id(tensor), []).append(node)
+    folds: dict[str, _Fold] = {}
+
+    def only_user(node: Any) -> Any:
+        users = used_by.get(id(node.outputs[0]), [])
+        return users[0] if len(users) == 1 and users[0] is not None else None
+
+    norms = [node for node in nodes if _is_plain_norm(node) and calls[id(node.operation)] == 1]
+    for node in norms:
+        source = node.input_tensors[0]._keras_history
+        before = source.operation
+        if (
+            calls[id(before)] == 1
+            and _fits(before, node)
+            and before.activation is keras.activations.linear
+        ):
+            made_by = before._inbound_nodes[source.node_index]
+            if only_user(made_by) is node:
+                folds[before.name] = _Fold(layer=before, after=node.operation)
+    backwards = {id(fold.after) for fold in folds.values()}
+    for node in norms:
+        user = only_user(node)
+        if id(node.operation) in backwards or user is None or calls[id(user.operation)] > 1:
+            continue
+        if _fits(user.operation, node) and _pads_nothing(user.operation):
+            folds.setdefault(
+                user.operation.name, _Fold(layer=user.operation)
+            ).before = node.operation
+    return folds
+
+
+def _is_plain_norm(node: Any) -> bool:
+    if type(node.operation) is not _layers.BatchNormalization or len(node.input_tensors) != 1:
+        return False
+    asked = [*node.arguments.args, *node.arguments.kwargs.values()]  # its input, `training`, `mask`
+    return all(value is None or value is False or value is node.input_tensors[0] for value in asked)
+
+
+def _fits(layer: Any, node: Any) -> bool:
+    """Whether the layer computes in the batch norm's dtype with its own kernel, and their channels are the same axis."""
+    norm, rank = node.operation, len(node.input_tensors[0].shape)
+    if type(layer) not in _LINEAR or layer.compute_dtype != norm.compute_dtype:
+        return False
+    if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
+        return False
+    channels_first = getattr(layer, "data_format", None) == "channels_first"
+    return bool(norm.axis % rank == (1 if channels_first else rank - 1))
+
+
+def _pads_nothing(layer: Any) -> bool:
+    if isinstance(layer, _layers.Dense):
+        return True
+    # At its borders a transposed convolution adds up fewer products than elsewhere, whatever its padding.
+    return not isinstance(layer, _TRANSPOSED) and (
+        layer.padding == "valid" or set(layer.kernel_size) == {1}
+    )
+
+
+def _weights(fold: _Fold) -> list[Any]:
+    """Kernel and bias of the layer with its batch norms in them; worked out in float64."""
+    layer = fold.layer
+    kernel = _numbers(layer.kernel)
+    depthwise = isinstance(layer, _DEPTHWISE)
+    # A kernel is [*space, in / groups, out], a transposed one [*space, out, in], a depthwise one [*space, in, multiplier].
+    outs = kernel.shape[-2:] if depthwise else (-1, 1) if isinstance(layer, _TRANSPOSED) else (-1,)
+    bias = _numbers(layer.bias) if layer.use_bias else 0.0
+    if fold.before is not None:
+        scale, shift = (
+            _per_input(vector, layer, kernel.shape[-1]) for vector in _scale_and_shift(fold.before)
+        )
+        bias = bias + (kernel * shift).sum(tuple(range(kernel.ndim - len(outs)))).reshape(-1)
+        kernel = kernel * scale
+    if fold.after is not None:
+        scale, shift = _scale_and_shift(fold.after)
+        bias = bias * scale + shift
+        kernel = kernel * scale.reshape(outs)
+    return [kernel, bias]
+
+
+def _per_input(vector: Vector, layer: Any, width: int) -> Vector:
+    """A value per input channel, in the shape [in / groups, out or 1] that multiplies a kernel."""
+    groups = getattr(layer, "groups", 1)
+    if groups == 1:
+        return vector[:, None]
+    return np.repeat(vector.reshape(groups, -1), width // groups, axis=0).T
+
+
+def _scale_and_shift(norm: Any) -> tuple[Vector, Vector]:
+    scale = 1 / np.sqrt(_numbers(norm.moving_variance) + norm.epsilon)
+    if norm.scale:
+        scale = scale * _numbers(norm.gamma)
+    shift = -_numbers(norm.moving_mean) * scale
+    return scale, shift + _numbers(norm.beta) if norm.center else shift
+
+
+def _numbers(variable: Any) -> Vector:
+    return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)

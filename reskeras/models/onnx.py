@@ -1,0 +1,100 @@
+"""A network as an ONNX file, by Keras' own export through tf2onnx; needs the extra `onnx`."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def export_onnx(model: keras.Model, path: str | Path) -> None:
+    """Writes a model's inference as an ONNX file whose batch size stays free, and runs it once beside the model.
+
+    `model.export(format="onnx")` alone writes files that no runtime loads, without an error, wherever Keras has TensorFlow compile
+    a convolution by XLA on the CPU (grouped ones, and 3-D ones with channels first): tf2onnx does not look into compiled functions.
+    Here they are part of the exported graph. Fold batch norms before (`fold_batch_norm`) for a smaller file.
+
+    Args:
+        model: a built model with one input and known sizes of all its dimensions but the batch's.
+        path: the file to write; replaced if it exists.
+
+    Raises:
+        ImportError: the extra `onnx` is not installed.
+        ValueError: the file did not load or gave other outputs, and was removed. So it is with what tf2onnx 1.17 cannot convert:
+            grouped 3-D convolutions, exact GELU, and bfloat16.
+    """
+    try:
+        import onnxruntime
+        import tf2onnx  # noqa: F401 - Keras imports it
+    except ImportError as error:
+        raise ImportError(f"export_onnx needs `pip install 'reskeras[onnx]'` ({error})") from error
+    (given,) = model.inputs
+    image = np.random.default_rng(0).normal(size=(1, *given.shape[1:])).astype(given.dtype)
+    expected = keras.tree.flatten(model(image, training=False))
+    path = Path(path)
+    try:
+        with _functions_inline(), _quiet("tf2onnx"):
+            model.export(str(path), format="onnx", verbose=False)
+        _keep_rims(path)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        outputs = session.run(None, {session.get_inputs()[0].name: image})
+        for output, tensor in zip(outputs, expected, strict=True):
+            wanted = keras.ops.convert_to_numpy(tensor)
+            tolerance = 1e-2 if "float16" in model.dtype_policy.name else 1e-4
+            np.testing.assert_allclose(
+                output, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max()
+            )
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # onnxruntime's errors have no base class of their own
+        path.unlink(missing_ok=True)
+        raise ValueError(f"{model.name} cannot be exported to ONNX: {error}") from error
+
+
+def _keep_rims(path: Path) -> None:
+    """Keeps a rim of zeros before a max pooling what it is.
+
+    onnxruntime (1.31) merges a padding with zeros into the pooling behind it, which pads with minus infinity instead: another
+    function where the maps are negative, as behind the bare stem of a pre-activation net. Any other constant it leaves alone.
+    """
+    import onnx
+
+    network = onnx.load(path)
+    pooled = {node.input[0] for node in network.graph.node if node.op_type == "MaxPool"}
+    pads = [
+        node for node in network.graph.node if node.op_type == "Pad" and node.output[0] in pooled
+    ]
+    if not pads:
+        return
+    network.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array(1e-30, "float32"), "almost_zero")
+    )
+    for node in pads:
+        node.input[2:] = ["almost_zero"]
+    onnx.save(network, path)
+
+
+@contextlib.contextmanager
+def _functions_inline() -> Iterator[None]:
+    # A switch for debugging; a function traced meanwhile holds the operations of those it calls instead of calls.
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    # tf2onnx logs what it cannot convert and goes on; the check afterwards says it better.
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

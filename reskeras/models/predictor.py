@@ -1,0 +1,131 @@
+"""A trained network as a function from arrays to arrays."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from reskeras.errors import RequestError
+from reskeras.models.folding import fold_batch_norm
+from reskeras.spec import ImageShape
+
+
+def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
+    """A fast stand-in for `model.predict`: batch norms folded (see `fold_batch_norm`), traced once for batches of every size.
+
+    `model.predict` sets up a data pipeline and callbacks in each call, which for small nets takes longer than the net itself
+    (`benchmarks/inference.py`). The weights are those of now: training the model later does not change the predictor.
+
+    Args:
+        model: a Functional model, on the TensorFlow backend.
+        batch_size: no more than so many images pass at once.
+
+    Returns:
+        A function of arrays [N,...] in the structure of the model's inputs, to NumPy arrays in that of its outputs. Its values are
+        those of `model.predict` up to float rounding. It raises ValueError for no images or inputs of different lengths, and
+        TypeError for any other shape than the model's.
+
+    Raises:
+        TypeError: not a Functional model.
+        ValueError: `batch_size` is less than 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    network = fold_batch_norm(model)
+    specs = [tf.TensorSpec(x.shape, x.dtype) for x in network.inputs]
+
+    @tf.function(input_signature=specs)  # type: ignore[untyped-decorator]
+    def traced(*inputs: Any) -> Any:
+        return network(keras.tree.pack_sequence_as(network.input, inputs), training=False)
+
+    def predict(inputs: Any) -> Any:
+        pairs = zip(keras.tree.flatten(inputs), specs, strict=True)
+        arrays = [np.asarray(array, spec.dtype.as_numpy_dtype) for array, spec in pairs]
+        count = len(arrays[0])
+        if count == 0 or any(len(array) != count for array in arrays):
+            raise ValueError(
+                f"inputs must be of one length of at least 1, not of {[len(array) for array in arrays]}"
+            )
+        batches = [
+            keras.tree.map_structure(
+                lambda y: y.numpy(),
+                traced(*(array[start : start + batch_size] for array in arrays)),
+            )
+            for start in range(0, count, batch_size)
+        ]
+        return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+
+    return predict
+
+
+def images_of(model: keras.Model) -> ImageShape:
+    """Height, width and channels of the images that a network takes; one of vectors takes square grey images, flat.
+
+    Raises:
+        RequestError: it does not take images of one size.
+    """
+    shapes = [tuple(x.shape[1:]) for x in model.inputs]
+    match shapes:
+        case [(int(size),)] if math.isqrt(size) ** 2 == size:
+            return math.isqrt(size), math.isqrt(size), 1
+        case [(int(channels), int(height), int(width))] if _channels_first(model):
+            return height, width, channels
+        case [(int(height), int(width), int(channels))]:
+            return height, width, channels
+        case _:
+            raise RequestError(
+                f"{model.name} takes inputs of the shapes {shapes}, which are not images of one size"
+            )
+
+
+def classifier(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
+    """A trained network as a function from images to the probabilities of classes, by a `predictor`.
+
+    Args:
+        model: a Functional model with a classifier or segmentation head, of whatever activation; of several heads (deep
+            supervision) the last one is asked.
+        batch_size: see `predictor`.
+
+    Returns:
+        A function of images [N,H,W,C] to probabilities [N,K], for masks [N,H',W',K]. Those of a softmax add up to 1, those of a
+        sigmoid do not; a single channel is the probability of class 1 of two.
+
+    Raises:
+        RequestError: it has no such head, does not take images, or is no Functional model.
+    """
+    images_of(model)
+    try:
+        predict = predictor(model, batch_size)
+    except TypeError as error:
+        raise RequestError(str(error)) from error
+    head: Any = model.output.get("head") if isinstance(model.output, dict) else model.output
+    shape: tuple[int, ...] = getattr(head, "shape", ())
+    if len(shape) not in (2, 4):
+        raise RequestError(
+            f"{model.name} gives {keras.tree.map_structure(lambda x: x.shape, model.output)}, not classes or masks"
+        )
+    activation = getattr(head._keras_history.operation, "activation", None)
+
+    def probabilities(images: Any) -> Any:
+        array = np.asarray(images, "float32")
+        if len(model.inputs[0].shape) == 2:
+            array = array.reshape(len(array), -1)
+        elif _channels_first(model):
+            array = array.transpose(0, 3, 1, 2)
+        given = predict(keras.tree.pack_sequence_as(model.input, [array]))
+        scores = given["head"] if isinstance(given, dict) else given
+        single = shape[-1] == 1
+        if activation is keras.activations.linear:
+            scores = keras.ops.convert_to_numpy(
+                (keras.ops.sigmoid if single else keras.ops.softmax)(scores)
+            )
+        return np.concatenate([1 - scores, scores], axis=-1) if single else scores
+
+    return probabilities
+
+
+def _channels_first(model: keras.Model) -> bool:
+    return any(getattr(layer, "data_format", None) == "channels_first" for layer in model.layers)

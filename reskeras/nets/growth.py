@@ -1,0 +1,510 @@
+"""Whether a network can grow out of a trained one, and how: by the names, settings and shapes of layers, with no Keras.
+
+`reskeras.models.growth` plans with the layers of the trained model, `why_not_grow` with those that its spec makes.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reskeras.errors import RequestError
+from reskeras.nets.cost import Arithmetic, Maps, trace
+from reskeras.nets.primitives import Convolution, Padding, PoolKind
+from reskeras.nets.unet import encoder_of
+from reskeras.spec import (
+    PRE_ACTIVATION,
+    Activation,
+    AnySpec,
+    BatchNorm,
+    BottleneckBlock,
+    DropoutShortcut,
+    GatedShortcut,
+    GroupNorm,
+    LayerNorm,
+    NoNorm,
+    Norm,
+    ResNet,
+    ScaledShortcut,
+    UNet,
+)
+
+Channels = np.ndarray[Any, Any]
+"""Of each channel of a tensor: the channel of the trained network that it carries, or -1 where it is new."""
+
+_BLOCK = re.compile(r"(?P<stage>.+)_block(?P<number>\d+)_(?P<part>.+)")
+
+# What may differ between a layer and the trained one that it grows out of.
+_FREE = re.compile(
+    r"name|trainable|dtype|filters|units|momentum|rate|seed|noise_shape|scale|batch_shape|target_shape|.*_(initializer|regularizer|constraint)"
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Node:
+    """A layer, as far as growing depends on it."""
+
+    name: str
+    kind: str
+    """Its class."""
+    settings: Mapping[str, Any]
+    inputs: tuple["Node", ...]
+    shape: tuple[int | None, ...]
+    """Of its output, without the batch."""
+    channels: int
+    kernel: tuple[int, ...] | None = None
+    """The shape, where it has one."""
+
+    @property
+    def kernel_channels(self) -> tuple[int, int]:
+        """Those that its kernel takes (of each group) and gives."""
+        assert self.kernel is not None
+        before, after = self.kernel[-2:]
+        return (after, before) if "Transpose" in self.kind else (before, after)
+
+
+def why_not_grow(shallow: AnySpec, deep: AnySpec) -> str | None:
+    """Why `reskeras.grow` would refuse to make the network of one spec out of the trained one of another.
+
+    Nothing is built: milliseconds, and no Keras.
+
+    Returns:
+        The reason in a line; None where it would not refuse.
+    """
+    try:
+        Plan(*sketch(shallow), *sketch(deep), deep)
+    except RequestError as error:
+        return str(error)
+    return None
+
+
+class Plan:
+    """Goes through the new network from its input on, and knows of every tensor which of its channels are old.
+
+    Attributes:
+        channels: of the output of each layer of the new network, by its name.
+        new_blocks: names of the layers of each new block, by what follows the block's name.
+
+    Raises:
+        RequestError: no weights make the new network compute what the trained one does; one line says where and why.
+    """
+
+    def __init__(
+        self,
+        source: Sequence[Node],
+        source_ends: Sequence[Node],
+        target: Sequence[Node],
+        target_ends: Sequence[Node],
+        spec: AnySpec,
+    ) -> None:
+        self.spec = spec
+        self._trained = {node.name: node for node in source}
+        self.channels: dict[str, Channels] = {}
+        self._moved = self._moved_blocks()
+        blocks = {block for name in self._trained if (block := block_of(name))}
+        self.new_blocks: dict[str, dict[str, str]] = {}
+        for node in target:
+            block, twin = block_of(node.name), self.twin(node.name)
+            if block and (twin is None or block_of(twin) not in blocks):
+                self.new_blocks.setdefault(block, {})[node.name.removeprefix(f"{block}_")] = (
+                    node.name
+                )
+        kept = {self.twin(node.name) for node in target}
+        if lost := [name for name in self._trained if name not in kept]:
+            raise RequestError(
+                f"the trained network has a layer {lost[0]}, which the new one lacks: "
+                "the two may differ in blocks and widths alone, and only upwards"
+            )
+        for block in self.new_blocks:
+            if reason := self._why_not(block):
+                raise RequestError(f"{block} cannot start as the identity: {reason}")
+        for node in target:
+            twin = self.twin(node.name)
+            try:
+                self.channels[node.name] = (
+                    self._old(node, self._trained[twin])
+                    if twin is not None and twin in self._trained
+                    else self._new(node)
+                )
+            except RequestError as error:
+                raise RequestError(f"{node.name}: {error}") from error
+        if len(target_ends) != len(source_ends):
+            raise RequestError(
+                f"there are {len(target_ends)} outputs, the trained network has {len(source_ends)}"
+            )
+        for end, trained in zip(target_ends, source_ends, strict=True):
+            if end.shape != trained.shape:
+                raise RequestError(
+                    f"the output is {list(end.shape)}, the trained network's is {list(trained.shape)}"
+                )
+
+    def twin(self, name: str) -> str | None:
+        """The name that a layer of the new network would have in the trained one; None where that surely has no such layer."""
+        match = _BLOCK.fullmatch(name)
+        if match is None or match["stage"] not in self._moved:
+            return name
+        number, (then, now) = int(match["number"]), self._moved[match["stage"]]
+        if number == now:
+            return f"{match['stage']}_block{then}_{match['part']}"
+        return name if number < then else None
+
+    def options(self, name: str) -> Any:
+        """The spec that a block belongs to: that of the encoder in a U-Net with one of another kind."""
+        if (
+            isinstance(self.spec, UNet)
+            and self.spec.encoder is not None
+            and name.startswith(f"{self.spec.layer_prefix}encoder_")
+        ):
+            return encoder_of(self.spec)
+        return self.spec
+
+    def _old(self, node: Node, twin: Node) -> Channels:
+        """A layer that the trained network has too."""
+        _check_settings(node, twin)
+        inputs = [self.channels[before.name] for before in node.inputs]
+        match node.kind:
+            case "InputLayer":
+                if node.shape != twin.shape:
+                    raise RequestError(
+                        f"images are {list(node.shape)} here, {list(twin.shape)} in the trained network"
+                    )
+                return np.arange(node.channels)
+            case "Concatenate":
+                offsets = np.cumsum([0, *(before.channels for before in twin.inputs)])
+                return np.concatenate(
+                    [
+                        np.where(old < 0, -1, old + offset)
+                        for old, offset in zip(inputs, offsets, strict=False)
+                    ]
+                )
+            case "Add" | "Multiply":
+                widest = max(inputs, key=len)
+                if any(len(old) > 1 and not np.array_equal(old, widest) for old in inputs):
+                    raise RequestError(
+                        "what meets here would not be the same old channels on both sides; keep the widths as they are"
+                    )
+                return widest
+            case "LayerNormalization" | "GroupNormalization" if (inputs[0] < 0).any():
+                raise RequestError(
+                    f"a {node.kind} mixes channels, so that new ones change what it makes of the old"
+                )
+            case "Rescaling" if node.settings["scale"] != twin.settings["scale"]:
+                # Another factor of the branch, 1/sqrt(depth): what stands before it makes up for the difference.
+                if not has_factor(scaled_by(node)) or node.name.endswith("_shortcut_scale"):
+                    factor = node.settings["scale"] / twin.settings["scale"]
+                    raise RequestError(
+                        f"its factor would change by {factor:g}, and what stands before it cannot make up for that"
+                    )
+            case "ZeroPadding2D" if node.name.endswith("_shortcut_pad"):
+                return _padded(node, twin, inputs[0])
+            case _ if node.kernel is not None and not _is_learned_scale(node):
+                return _widened(node, twin, inputs[0])
+        return inputs[0]
+
+    def _new(self, node: Node) -> Channels:
+        """A layer of a new block; the block is made the identity later, so that it carries what its input does."""
+        block = block_of(node.name)
+        if block is None or block not in self.new_blocks:
+            raise RequestError(
+                "the trained network has no such layer, and it is in no new block, so no weights make it the identity"
+                + (
+                    " (a stage becomes wider than what comes before it; widen that too)"
+                    if "shortcut" in node.name
+                    else ""
+                )
+            )
+        inputs = [self.channels[before.name] for before in node.inputs]
+        if node.kind == "Concatenate":
+            return np.concatenate(inputs)
+        if node.kernel is not None:
+            plain = not {"add", "concat"} & self.new_blocks[block].keys()
+            carries = plain or node.name.endswith(("_shortcut_conv", "_scale"))
+            return inputs[0] if carries else np.full(node.kernel_channels[1], -1)
+        return inputs[0]
+
+    def _why_not(self, block: str) -> str | None:
+        """Why no weights make a new block the identity in both modes; None where some do."""
+        layers, options = self.new_blocks[block], self.options(block)
+        normed = not isinstance(options.norm, NoNorm)
+        repeats = (
+            "its activation is applied twice to what passes, which changes nothing for relu alone"
+        )
+        if "out_norm" in layers:
+            return (
+                "norm_order 'norm_after_add' normalises the sum, by statistics that no weights undo"
+            )
+        if any(part.startswith("out_") for part in layers) and options.activation != "relu":
+            return repeats
+        if "concat" in layers:
+            return None
+        if "transition_conv1" in layers:
+            return "dense layers outside the family 'densenet' end in a convolution to a width, which everything passes"
+        if "add" not in layers:
+            if isinstance(options, UNet) and options.padding == "valid":
+                return "padding 'valid' trims the maps"
+            if isinstance(options.block, BottleneckBlock):
+                return "a bottleneck without a shortcut loses channels"
+            if normed:
+                return "without a shortcut everything passes a norm, by statistics that no weights undo"
+            if options.norm_order in PRE_ACTIVATION:
+                return "without a shortcut everything passes an activation, which cuts off what is negative"
+            if options.dropout:
+                return "without a shortcut everything passes dropout in training"
+            if options.squeeze_excite:
+                return "without a shortcut everything passes squeeze-and-excitation, whose gate is less than one"
+            return repeats if options.activation != "relu" else None
+        if (
+            options.norm_order == "relu_before_add"
+            and options.activation == "relu"
+            and options.residual_scale != "learned"
+        ):
+            # At zero a ReLU passes no gradient, and a little above it most channels close for good in the first steps.
+            return "its branch ends in a ReLU, which gives nothing only where it learns nothing; residual_scale 'learned' can"
+        match options.shortcut:
+            case ScaledShortcut():
+                return "shortcut 'scaled' multiplies what passes"
+            case GatedShortcut():
+                return "shortcut 'gated' multiplies what passes by a gate, which is less than one"
+            case DropoutShortcut():
+                return "shortcut 'dropout' drops what passes in training"
+            case "project_always" if "shortcut_norm" in layers:
+                return "shortcut 'project_always' normalises what passes, by statistics that no weights undo"
+            case _:
+                return None
+
+    def _moved_blocks(self) -> dict[str, tuple[int, int]]:
+        """Of stages whose last block has the stride: the number of that block in the trained network and in the new one."""
+        moved = {}
+        parts: list[tuple[str, Any]] = [(self.spec.layer_prefix, self.spec)]
+        if isinstance(self.spec, UNet) and (encoder := encoder_of(self.spec)) is not None:
+            parts = [(f"{self.spec.layer_prefix}encoder_{encoder.layer_prefix}", encoder)]
+        for prefix, spec in parts:
+            if not isinstance(spec, ResNet) or spec.stride_at != "last_block":
+                continue
+            for place, stage in enumerate(spec.stages, start=1):
+                name = f"{prefix}stage{place}"
+                numbers = [
+                    int(match["number"])
+                    for layer in self._trained
+                    if (match := _BLOCK.fullmatch(layer)) and match["stage"] == name
+                ]
+                if stage.stride > 1 and 1 < max(numbers, default=0) < stage.blocks:
+                    moved[name] = (max(numbers), stage.blocks)
+        return moved
+
+
+def block_of(name: str) -> str | None:
+    """The block that a layer is in."""
+    match = _BLOCK.fullmatch(name)
+    return f"{match['stage']}_block{match['number']}" if match else None
+
+
+def scaled_by(node: Node) -> Node:
+    """The layer before a scale whose weights could take over its factor, where it has some."""
+    before = node.inputs[0]
+    while before.kind in ("ReLU", "Dropout"):
+        before = before.inputs[0]
+    return before
+
+
+def has_factor(node: Node) -> bool:
+    """Whether a layer's output is multiplied where its weights are."""
+    return node.kernel is not None or node.kind.endswith("Normalization")
+
+
+def _check_settings(node: Node, twin: Node) -> None:
+    if node.kind != twin.kind:
+        raise RequestError(f"a {node.kind} here, a {twin.kind} in the trained network")
+    for key, ours in node.settings.items():
+        if key == "padding" and node.name.endswith("_shortcut_pad"):
+            continue
+        if not _FREE.fullmatch(key) and ours != twin.settings.get(key):
+            raise RequestError(
+                f"{key} {ours} here, {twin.settings.get(key)} in the trained network"
+            )
+
+
+def _is_learned_scale(node: Node) -> bool:
+    return node.kind == "Dense" and node.kernel == (1, 1) and node.name.endswith("_scale")
+
+
+def _widened(node: Node, twin: Node, old: Channels) -> Channels:
+    """Behind a trained kernel within a greater one: its outputs come first."""
+    grouped = node.settings.get("groups", 1) > 1
+    if grouped and node.kernel != twin.kernel:
+        raise RequestError("the groups of a grouped convolution cannot grow")
+    inputs, outputs = twin.kernel_channels
+    width = node.kernel_channels[1]
+    if outputs > width or sorted(old[old >= 0]) != list(range(len(old) if grouped else inputs)):
+        raise RequestError(
+            f"its kernel is {list(node.kernel or ())}, which does not hold the trained network's {list(twin.kernel or ())}"
+        )
+    return np.concatenate([np.arange(outputs), np.full(width - outputs, -1)])
+
+
+def _padded(node: Node, twin: Node, old: Channels) -> Channels:
+    """Channels behind a shortcut that appends zeros: the same ones only where it begins to append at the same place."""
+    more, trained_more = (
+        max(edges[1] for edges in each.settings["padding"]) for each in (node, twin)
+    )
+    trained = max(old, default=-1) + 1
+    added = np.arange(len(old), len(old) + more)
+    return np.concatenate(
+        [old, np.where((len(old) == trained) & (added < trained + trained_more), added, -1)]
+    )
+
+
+def sketch(spec: AnySpec) -> tuple[list[Node], list[Node]]:
+    """The layers of a spec's network in the order in which they run, and those that give its outputs.
+
+    Raises:
+        RequestError: the parts of the spec do not fit each other.
+    """
+    layers = _Sketch()
+    made, ends = trace(spec, layers)
+    nodes: dict[int, Node] = {}
+    for maps in made:
+        kind, settings, kernel = layers.told[id(maps)]
+        shape = (
+            (maps.channels, *maps.sides)
+            if spec.data_format == "channels_first"
+            else (*maps.sides, maps.channels)
+        )
+        inputs = tuple(nodes[id(before)] for before in maps.inputs)
+        nodes[id(maps)] = Node(
+            name=maps.name,
+            kind=kind,
+            settings=settings,
+            inputs=inputs,
+            shape=shape,
+            channels=maps.channels,
+            kernel=kernel,
+        )
+    return list(nodes.values()), [nodes[id(end)] for end in ends]
+
+
+class _Sketch(Arithmetic):
+    """`reskeras.nets.primitives.Layers` that notes of each layer what `reskeras.models.keras_layers` would tell Keras."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[int, tuple[str, dict[str, Any], tuple[int, ...] | None]] = {}
+
+    def input(self, shape: tuple[int, ...], *, name: str) -> Maps:
+        return self._tell(super().input(shape, name=name), "InputLayer")
+
+    def convolution(self, x: Maps, conv: Convolution, *, name: str) -> Maps:
+        settings = {"use_bias": conv.bias, "activation": conv.activation or "linear"}
+        if x.sides:
+            settings |= {
+                "kernel_size": conv.kernel,
+                "strides": conv.stride,
+                "groups": conv.groups,
+                "padding": conv.padding,
+            }
+        kernel = (*[conv.kernel] * len(x.sides), x.channels // conv.groups, conv.width)
+        return self._tell(
+            super().convolution(x, conv, name=name),
+            "Conv" if x.sides else "Dense",
+            kernel,
+            **settings,
+        )
+
+    def conv_transpose(self, x: Maps, width: int, *, name: str) -> Maps:
+        kernel = (*[2] * len(x.sides), width, x.channels)
+        return self._tell(super().conv_transpose(x, width, name=name), "ConvTranspose", kernel)
+
+    def dense(self, x: Maps, width: int, *, name: str, activation: str | None) -> Maps:
+        made = super().dense(x, width, name=name, activation=activation)
+        return self._tell(
+            made, "Dense", (x.channels, width), activation=activation or "linear", use_bias=True
+        )
+
+    def norm(self, x: Maps, spec: Norm, *, name: str, zero: bool = False) -> Maps:
+        made = super().norm(x, spec, name=name, zero=zero)
+        match spec:
+            case BatchNorm(epsilon=epsilon):
+                return self._tell(made, "BatchNormalization", epsilon=epsilon)
+            case GroupNorm(epsilon=epsilon, groups=groups):
+                return self._tell(
+                    made, "GroupNormalization", epsilon=epsilon, groups=math.gcd(groups, x.channels)
+                )
+            case LayerNorm(epsilon=epsilon):
+                return self._tell(made, "LayerNormalization", epsilon=epsilon)
+            case _:
+                raise TypeError(f"no norm: {spec!r}")
+
+    def activation(self, x: Maps, kind: Activation, *, name: str) -> Maps:
+        made = super().activation(x, kind, name=name)
+        return (
+            self._tell(made, "ReLU")
+            if kind == "relu"
+            else self._tell(made, "Activation", activation=kind)
+        )
+
+    def add(self, xs: Sequence[Maps], *, name: str, float32: bool = False) -> Maps:
+        return self._tell(super().add(xs, name=name, float32=float32), "Add")
+
+    def concat(self, xs: Sequence[Maps], *, name: str) -> Maps:
+        return self._tell(super().concat(xs, name=name), "Concatenate")
+
+    def multiply(self, x: Maps, gate: Maps, *, name: str) -> Maps:
+        return self._tell(super().multiply(x, gate, name=name), "Multiply")
+
+    def scale(self, x: Maps, factor: float, *, offset: float = 0.0, name: str) -> Maps:
+        return self._tell(
+            super().scale(x, factor, offset=offset, name=name),
+            "Rescaling",
+            scale=factor,
+            offset=offset,
+        )
+
+    def learned_scale(self, x: Maps, *, name: str) -> Maps:
+        made = super().learned_scale(x, name=name)
+        (scaled,) = made.inputs
+        self._tell(scaled.inputs[0], "Reshape")
+        self._tell(scaled, "Dense", (1, 1))
+        return self._tell(made, "Reshape")
+
+    def window(
+        self, x: Maps, kind: PoolKind, size: int, stride: int, padding: Padding, *, name: str
+    ) -> Maps:
+        made = super().window(x, kind, size, stride, padding, name=name)
+        return self._tell(
+            made, f"{kind.capitalize()}Pooling", pool_size=size, strides=stride, padding=padding
+        )
+
+    def global_pool(self, x: Maps, *, name: str, keep_sides: bool = False) -> Maps:
+        made = super().global_pool(x, name=name, keep_sides=keep_sides)
+        return made if made is x else self._tell(made, "GlobalAveragePooling", keepdims=keep_sides)
+
+    def upsample(self, x: Maps, *, name: str) -> Maps:
+        return self._tell(super().upsample(x, name=name), "UpSampling")
+
+    def pad(self, x: Maps, amounts: Sequence[tuple[int, int]], *, name: str) -> Maps:
+        return self._tell(super().pad(x, amounts, name=name), "ZeroPadding", padding=list(amounts))
+
+    def crop(self, x: Maps, amounts: Sequence[tuple[int, int]], *, name: str) -> Maps:
+        return self._tell(super().crop(x, amounts, name=name), "Cropping", cropping=list(amounts))
+
+    def pad_channels(self, x: Maps, width: int, *, name: str) -> Maps:
+        made = super().pad_channels(x, width, name=name)
+        (padded,) = made.inputs
+        self._tell(padded.inputs[0], "Reshape")
+        self._tell(padded, "ZeroPadding2D", padding=[(0, width - x.channels)])
+        return self._tell(made, "Reshape")
+
+    def dropout(self, x: Maps, rate: float, *, name: str, whole: bool = False) -> Maps:
+        return self._tell(super().dropout(x, rate, name=name, whole=whole), "Dropout")
+
+    def endpoint(self, x: Maps, *, name: str) -> Maps:
+        return self._tell(super().endpoint(x, name=name), "Identity")
+
+    def _tell(
+        self, made: Maps, kind: str, kernel: tuple[int, ...] | None = None, **settings: Any
+    ) -> Maps:
+        self.told[id(made)] = kind, settings, kernel
+        return made

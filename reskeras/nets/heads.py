@@ -1,0 +1,54 @@
+"""What turns a network's last maps into its output, in float32 under every precision policy."""
+
+from typing import Any
+
+from reskeras.errors import RequestError
+from reskeras.nets.primitives import Primitives
+from reskeras.spec import Classifier, Features, Heatmaps, MapHead, Regressor, Segmenter
+
+
+def head(
+    x: Any, spec: Classifier | MapHead, *, inputs: Any, primitives: Primitives, name: str = "head"
+) -> Any:
+    """[N,H,W,C] -> [N,classes] for a classifier, [N,H,W,K] for maps, a dict of endpoints for features.
+
+    Raises:
+        RequestError: a features head names an endpoint that the network does not have.
+    """
+    layers, prefixed = primitives.layers, primitives.prefix + name
+    match spec:
+        case Classifier():
+            x = layers.global_pool(x, name=f"{prefixed}_pool")
+            return layers.dense(
+                x, spec.classes, activation=_activation(spec.activation), name=prefixed
+            )
+        case Segmenter():
+            return layers.conv(
+                x,
+                spec.classes,
+                1,
+                bias=True,
+                activation=_activation(spec.activation),
+                float32=True,
+                name=prefixed,
+            )
+        case Heatmaps():
+            return layers.conv(x, spec.keypoints, 1, bias=True, float32=True, name=prefixed)
+        case Regressor(add_input=False):
+            return layers.conv(x, spec.channels, 1, bias=True, float32=True, name=prefixed)
+        case Regressor():
+            change = layers.conv(
+                x, spec.channels, 1, bias=True, float32=True, name=f"{prefixed}_residual"
+            )
+            return layers.add([inputs, change], name=prefixed, float32=True)
+        case Features():
+            missing = [name for name in spec.endpoints if name not in primitives.endpoints]
+            if missing:
+                raise RequestError(
+                    f"head.endpoints: no endpoint {missing[0]!r}; this network has {', '.join(primitives.endpoints)}"
+                )
+            return {name: primitives.endpoints[name] for name in spec.endpoints}
+
+
+def _activation(name: str) -> str | None:
+    return None if name == "none" else name

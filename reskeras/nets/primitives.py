@@ -1,0 +1,305 @@
+"""What every architecture is made of, without saying by what.
+
+The families and blocks call a `Layers`, and do not import Keras: `reskeras.models.keras_layers` makes Keras layers of the calls,
+`reskeras.nets.cost` arithmetic. So an architecture is written down once; that both make the same of a call, layer by layer, is a
+property that tests/nets/test_cost.py checks on random specs.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from reskeras.spec import (
+    PRE_ACTIVATION,
+    Activation,
+    Init,
+    NoNorm,
+    Norm,
+    NormOrder,
+    ResidualScale,
+    Shortcut,
+    residual_scale,
+)
+
+Padding = Literal["same", "valid"]
+PoolKind = Literal["max", "average"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Convolution:
+    """What there is to say of a convolution."""
+
+    width: int
+    kernel: int
+    stride: int
+    groups: int
+    padding: Padding
+    bias: bool
+    zero: bool
+    """Whether the kernel starts at zero."""
+    activation: str | None
+    bias_start: float
+    float32: bool
+    """Whether it computes in float32 under every precision policy."""
+    init: Init | None
+    """Another initialiser than the network's."""
+
+
+class Layers(Protocol):
+    """One call is one layer (or a padding and a layer); tensors are whatever the implementation passes around.
+
+    Sizes are those of the spatial sides; a tensor of a fully connected net has none, and there a convolution is a dense layer.
+    `conv` and `pool` are the same for all implementations, which have `convolution` and `window`.
+    """
+
+    def input(self, shape: tuple[int, ...], *, name: str) -> Any:
+        """The tensor of images of this shape (channels last, without the batch)."""
+
+    def size(self, x: Any) -> tuple[int, ...]:
+        """The spatial sides of a tensor."""
+
+    def channels(self, x: Any) -> int:
+        """Its number of channels."""
+
+    def conv(
+        self,
+        x: Any,
+        width: int,
+        kernel: int,
+        *,
+        name: str,
+        bias: bool,
+        stride: int = 1,
+        groups: int = 1,
+        padding: Padding = "same",
+        zero: bool = False,
+        activation: str | None = None,
+        bias_start: float = 0.0,
+        float32: bool = False,
+        init: Init | None = None,
+    ) -> Any:
+        """A convolution; sides become ceil(side / stride) with padding `same`, which pads alike on both edges."""
+        sides = len(self.size(x))
+        if kernel > 1 and stride > 1 and padding == "same" and sides:
+            # Keras' own "same" pads strided convolutions at the far edges alone; the papers' code pads both edges alike.
+            x = self.pad(x, [(kernel // 2, kernel // 2)] * sides, name=f"{name}_pad")
+            padding = "valid"
+        convolution = Convolution(
+            width=width,
+            kernel=kernel,
+            stride=stride,
+            groups=groups,
+            padding=padding,
+            bias=bias,
+            zero=zero,
+            activation=activation,
+            bias_start=bias_start,
+            float32=float32,
+            init=init,
+        )
+        return self.convolution(x, convolution, name=name)
+
+    def convolution(self, x: Any, conv: Convolution, *, name: str) -> Any:
+        """One convolution, whose padding is `same` only where Keras' is alike on both edges."""
+
+    def conv_transpose(self, x: Any, width: int, *, name: str) -> Any:
+        """A 2x2 transposed convolution with stride 2 and a bias."""
+
+    def dense(self, x: Any, width: int, *, name: str, activation: str | None) -> Any:
+        """A dense layer in float32."""
+
+    def norm(self, x: Any, spec: Norm, *, name: str, zero: bool = False) -> Any:
+        """A normalisation that is not `none`; `zero` starts its gamma at zero."""
+
+    def activation(self, x: Any, kind: Activation, *, name: str) -> Any:
+        """The activation."""
+
+    def add(self, xs: Sequence[Any], *, name: str, float32: bool = False) -> Any:
+        """The sum; the first is the shortcut."""
+
+    def concat(self, xs: Sequence[Any], *, name: str) -> Any:
+        """Channels one after another."""
+
+    def multiply(self, x: Any, gate: Any, *, name: str) -> Any:
+        """X times its gate, which is broadcast."""
+
+    def scale(self, x: Any, factor: float, *, offset: float = 0.0, name: str) -> Any:
+        """X * factor + offset."""
+
+    def learned_scale(self, x: Any, *, name: str) -> Any:
+        """X times a scalar that is learned from zero."""
+
+    def pool(
+        self,
+        x: Any,
+        kind: PoolKind,
+        size: int,
+        stride: int,
+        *,
+        name: str,
+        rim: int = 0,
+        ceil: bool = False,
+    ) -> Any:
+        """Pooling without padding, behind a rim of zeros where one is given; `ceil` keeps what is left at the far edges."""
+        if rim:
+            x = self.pad(x, [(rim, rim)] * len(self.size(x)), name=f"{name}_pad")
+        # Maps smaller than the window are kept whole: a net for small images may halve them once too often.
+        padding: Padding = "same" if ceil or any(side < size for side in self.size(x)) else "valid"
+        return self.window(x, kind, size, stride, padding, name=name)
+
+    def window(
+        self, x: Any, kind: PoolKind, size: int, stride: int, padding: Padding, *, name: str
+    ) -> Any:
+        """One pooling; sides become ceil(side / stride) with padding `same`."""
+
+    def global_pool(self, x: Any, *, name: str, keep_sides: bool = False) -> Any:
+        """The mean over the sides; without `keep_sides` they are dropped."""
+
+    def upsample(self, x: Any, *, name: str) -> Any:
+        """Every side doubled, by repeating."""
+
+    def pad(self, x: Any, amounts: Sequence[tuple[int, int]], *, name: str) -> Any:
+        """Zeros before and after each side."""
+
+    def crop(self, x: Any, amounts: Sequence[tuple[int, int]], *, name: str) -> Any:
+        """The opposite of `pad`."""
+
+    def pad_channels(self, x: Any, width: int, *, name: str) -> Any:
+        """Zero channels appended to reach a width."""
+
+    def dropout(self, x: Any, rate: float, *, name: str, whole: bool = False) -> Any:
+        """Dropout; `whole` drops all of an image's values or none."""
+
+    def endpoint(self, x: Any, *, name: str) -> Any:
+        """X under a name."""
+
+
+class Primitives:
+    """Convolution, normalisation and activation as one network uses them; made once from its spec and handed down.
+
+    Args:
+        layers: what makes the layers.
+        options: the spec.
+        padding: of convolutions.
+        blocks: residual blocks in all, for what depends on the depth.
+        prefix: begins the name of every layer.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        options: Any,
+        *,
+        padding: Padding = "same",
+        blocks: int = 0,
+        prefix: str = "",
+    ) -> None:
+        self.layers, self.options, self.padding = layers, options, padding
+        self.order: NormOrder = options.norm_order
+        self.pre_activation = self.order in PRE_ACTIVATION
+        self.normed = not isinstance(options.norm, NoNorm)
+        self.blocks = blocks
+        self.prefix = prefix + options.layer_prefix
+        self.endpoints: dict[str, Any] = {}
+        self.last_at: dict[tuple[int, ...], Any] = {}
+        """Of each resolution the last maps, activated where the network activates them: what a U-Net's skips take."""
+        self._number = itertools.count(1)
+
+    def conv(
+        self,
+        x: Any,
+        width: int,
+        kernel: int,
+        *,
+        name: str,
+        normed: bool,
+        stride: int = 1,
+        groups: int = 1,
+        padding: Padding | None = None,
+        zero: bool = False,
+    ) -> Any:
+        """A convolution; `normed` says whether normalisation follows directly."""
+        match self.options.conv_bias:
+            case "without_norm":
+                bias = not self.normed
+            case "unless_normed":
+                bias = not (normed and self.normed)
+            case fixed:
+                bias = fixed == "always"
+        padding = padding or (self.padding if kernel > 1 else "same")
+        return self.layers.conv(
+            x,
+            width,
+            kernel,
+            stride=stride,
+            groups=groups,
+            padding=padding,
+            bias=bias,
+            zero=zero,
+            init=self.options.init,
+            name=self.prefix + name,
+        )
+
+    def norm(self, x: Any, *, name: str, zero: bool = False) -> Any:
+        """The spec's normalisation."""
+        return (
+            self.layers.norm(x, self.options.norm, name=self.prefix + name, zero=zero)
+            if self.normed
+            else x
+        )
+
+    def activate(self, x: Any, *, name: str, number: int | str = "") -> Any:
+        """The spec's activation; the layer is called after it."""
+        kind = self.options.activation
+        return self.layers.activation(x, kind, name=f"{self.prefix}{name}_{kind}{number}")
+
+    def dropout(self, x: Any, *, name: str) -> Any:
+        """The spec's dropout, where it has one."""
+        rate = self.options.dropout
+        return self.layers.dropout(x, rate, name=self.prefix + name) if rate else x
+
+    def after_stem(self, x: Any, *, name: str, activated: bool = False) -> Any:
+        """What follows the stem's convolution: nothing for `full_preact`, whose first block begins with norm and activation."""
+        if activated or self.order != "full_preact":
+            x = self.norm(x, name=f"{name}_norm")
+        if activated or not self.pre_activation:
+            x = self.activate(x, name=name)
+        return x
+
+    def after_blocks(self, x: Any, *, name: str = "final") -> Any:
+        """The activation that a pre-activation network still owes after its last block (arXiv 1603.05027, Appendix)."""
+        if self.order == "full_preact":
+            x = self.norm(x, name=f"{name}_norm")
+        if self.pre_activation:
+            x = self.activate(x, name=name)
+        return self.endpoint(x, name) if self.pre_activation else x
+
+    def endpoint(self, x: Any, name: str) -> Any:
+        """Makes x an endpoint: the output of the layer of this name, and what a features head can ask for."""
+        self.endpoints[name] = x = self.layers.endpoint(x, name=self.prefix + name)
+        self.remember(x)
+        return x
+
+    def remember(self, x: Any) -> None:
+        """Makes x the last maps of its resolution."""
+        self.last_at[self.layers.size(x)] = x
+
+    def next_drop_path_rate(self) -> float:
+        """The next residual block's probability of losing its branch: linear in its place (arXiv 1603.09382, Eq. 4)."""
+        return (
+            self.options.drop_path_rate * next(self._number) / self.blocks
+            if self.options.drop_path_rate
+            else 0.0
+        )
+
+    def residual_scale(self) -> float | None:
+        """The factor of every branch; None where it is learned."""
+        scale: ResidualScale = self.options.residual_scale
+        return residual_scale(scale, self.blocks)
+
+    @property
+    def shortcut(self) -> Shortcut:
+        """The kind of shortcut."""
+        shortcut: Shortcut = self.options.shortcut
+        return shortcut

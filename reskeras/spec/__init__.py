@@ -1,0 +1,119 @@
+"""Networks and training runs as values: frozen, validated, and ignorant of any framework.
+
+Every value is checked on construction, on `dataclasses.replace` and when read from YAML (`reskeras.spec.text`), which reports
+all mistakes of a file at once. Everything may import this room; it imports `reskeras.errors` and nothing else of the project.
+
+`width` is always the *output* width of a block or stage, so that changing the kind of block leaves every interface alone.
+The number of dimensions follows from `input_shape`: `[784]` is a fully connected net, `[L, C]` is 1-D, `[H, W, C]` 2-D and
+`[D, H, W, C]` 3-D; "3x3" below stands for a kernel of three in each dimension.
+"""
+
+from reskeras.spec.blocks import (
+    BasicBlock,
+    Block,
+    BottleneckBlock,
+    DenseBlock,
+    PlainBlock,
+    StrideAt,
+    is_residual,
+)
+from reskeras.spec.families import (
+    UNIONS,
+    AnySpec,
+    DenseNet,
+    Hourglass,
+    PresetEncoder,
+    ResNet,
+    Spec,
+    UNet,
+)
+from reskeras.spec.fit import Task, fit_to_data, image_shape
+from reskeras.spec.heads import Classifier, Features, Heatmaps, MapHead, Regressor, Segmenter
+from reskeras.spec.norms import (
+    PRE_ACTIVATION,
+    BatchNorm,
+    GroupNorm,
+    LayerNorm,
+    NoNorm,
+    Norm,
+    NormOrder,
+)
+from reskeras.spec.options import ConvBias
+from reskeras.spec.scalars import Activation, ImageShape, Init, InputShape
+from reskeras.spec.shortcuts import (
+    DropoutShortcut,
+    GatedShortcut,
+    ResidualScale,
+    ScaledShortcut,
+    ScaleWord,
+    Shortcut,
+    ShortcutWord,
+    residual_scale,
+)
+from reskeras.spec.sizes import check_sizes, fitting_size, output_size
+from reskeras.spec.stages import DenseStage, Level, Stage
+from reskeras.spec.stems import CifarStem, DeepStem, ImagenetStem, LinearStem, Stem
+from reskeras.spec.training import PRECISIONS, Augment, Precision, Recipe, TrainSpec
+
+__all__ = [
+    "PRECISIONS",
+    "PRE_ACTIVATION",
+    "UNIONS",
+    "Activation",
+    "AnySpec",
+    "Augment",
+    "BasicBlock",
+    "BatchNorm",
+    "Block",
+    "BottleneckBlock",
+    "CifarStem",
+    "Classifier",
+    "ConvBias",
+    "DeepStem",
+    "DenseBlock",
+    "DenseNet",
+    "DenseStage",
+    "DropoutShortcut",
+    "Features",
+    "GatedShortcut",
+    "GroupNorm",
+    "Heatmaps",
+    "Hourglass",
+    "ImageShape",
+    "ImagenetStem",
+    "Init",
+    "InputShape",
+    "LayerNorm",
+    "Level",
+    "LinearStem",
+    "MapHead",
+    "NoNorm",
+    "Norm",
+    "NormOrder",
+    "PlainBlock",
+    "Precision",
+    "PresetEncoder",
+    "Recipe",
+    "Regressor",
+    "ResNet",
+    "ResidualScale",
+    "ScaleWord",
+    "ScaledShortcut",
+    "Segmenter",
+    "Shortcut",
+    "ShortcutWord",
+    "Spec",
+    "Stage",
+    "Stem",
+    "StrideAt",
+    "Task",
+    "TrainSpec",
+    "UNet",
+    "check_sizes",
+    "fit_to_data",
+    "fitting_size",
+    "image_shape",
+    "is_residual",
+    "output_size",
+    "residual_scale",
+]

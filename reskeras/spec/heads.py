@@ -1,0 +1,64 @@
+"""Kinds of head."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict
+from pydantic.dataclasses import dataclass
+
+from reskeras.spec.scalars import CONFIG, Count, Flag, Name
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Classifier:
+    """Global average pooling and a dense layer, in float32."""
+
+    kind: Literal["classifier"] = "classifier"
+    classes: Annotated[int, Strict(), Field(ge=2)]
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    """`none` gives logits."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Segmenter:
+    """A 1x1 convolution to one map per class, in float32."""
+
+    kind: Literal["segmentation"] = "segmentation"
+    classes: Count
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    """`none` gives logits."""
+
+    def __post_init__(self) -> None:
+        if self.classes == 1 and self.activation == "softmax":
+            raise ValueError(
+                "softmax over one class is always 1; use activation 'sigmoid' or at least 2 classes"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Heatmaps:
+    """A 1x1 convolution to one linear map per keypoint, in float32 (pose: arXiv 1603.06937)."""
+
+    kind: Literal["heatmap"] = "heatmap"
+    keypoints: Count = 16
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Regressor:
+    """A 1x1 convolution to linear maps, in float32, for images from images (super-resolution, denoising)."""
+
+    kind: Literal["regression"] = "regression"
+    channels: Count
+    add_input: Flag = True
+    """Whether the net learns the residual to its input (arXiv 1511.04587); the channels then are the input's."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Features:
+    """No layers of its own: the model gives these endpoints, by name."""
+
+    kind: Literal["features"] = "features"
+    endpoints: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Such as `stem`, `stage1`; in a U-Net `encoder1`, `bridge`, `decoder1`; in an hourglass net `stack1`."""
+
+
+MapHead = Annotated[Segmenter | Heatmaps | Regressor | Features, Field(discriminator="kind")]

@@ -1,0 +1,116 @@
+"""What stands beside the residual branch, and the factor of the branch."""
+
+import math
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic.dataclasses import dataclass
+
+from reskeras.spec.scalars import CONFIG, Finite
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class ScaledShortcut:
+    """The shortcut times a constant (arXiv 1603.05027, Section 3.1)."""
+
+    kind: Literal["scaled"] = "scaled"
+    factor: Annotated[Finite, Field(gt=0)] = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class GatedShortcut:
+    """The shortcut times 1 - g(x), with g the sigmoid of a 1x1 convolution (arXiv 1603.05027, Fig. 2c and d)."""
+
+    kind: Literal["gated"] = "gated"
+    gate: Literal["exclusive", "shortcut_only"] = "exclusive"
+    """`exclusive` multiplies the branch by g(x) too, as a highway net does (arXiv 1505.00387)."""
+    bias: Finite = -6.0
+    """Of the gate at the start; the more negative, the nearer the shortcut is to the identity."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class DropoutShortcut:
+    """Dropout on the shortcut (arXiv 1603.05027, Fig. 2f)."""
+
+    kind: Literal["dropout"] = "dropout"
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+_SHORTCUTS_WITH_VALUES = ("scaled", "gated", "dropout")
+
+ShortcutWord = Literal[
+    "pad",
+    "project_on_change",
+    "project_always",
+    "avgpool_project",
+    "maxpool",
+    "conv1x1",
+    "none",
+    "scaled",
+    "gated",
+    "dropout",
+]
+
+
+def _shortcut_tag(value: Any) -> str:
+    return (
+        "word"
+        if isinstance(value, str)
+        else str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", ""))
+    )
+
+
+Shortcut = Annotated[
+    Annotated[ShortcutWord, Tag("word")]
+    | Annotated[ScaledShortcut, Tag("scaled")]
+    | Annotated[GatedShortcut, Tag("gated")]
+    | Annotated[DropoutShortcut, Tag("dropout")],
+    Discriminator(
+        _shortcut_tag,
+        custom_error_type="shortcut",
+        custom_error_message=f"a shortcut is one of {', '.join(get_args(ShortcutWord))}, or a mapping whose kind is "
+        + " or ".join(_SHORTCUTS_WITH_VALUES),
+    ),
+    BeforeValidator(lambda value: {"kind": value} if value in _SHORTCUTS_WITH_VALUES else value),
+]
+"""The identity path of a residual block. Where a block changes neither size nor width most are the identity; else:
+
+`pad` subsamples and appends zero channels (option A of arXiv 1512.03385); `project_on_change` is a normalised 1x1
+convolution (option B), `project_always` has it in every block (option C); `avgpool_project` averages first and convolves
+without stride (ResNet-D, arXiv 1812.01187, Fig. 2c); `maxpool` subsamples where only the size changes and projects without
+norm where the width does (keras.applications' V2). `conv1x1` is a bare 1x1 convolution in every block, and `scaled`, `gated`
+and `dropout` stand for mappings with that kind and their values (all of arXiv 1603.05027, Section 3), projected as option B
+where the shape changes. `none` leaves out the addition.
+"""
+
+ScaleWord = Literal["1/sqrt(2)", "1/sqrt(depth)", "learned"]
+
+
+def _scale_tag(value: Any) -> str:
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return "word"
+    return "number"
+
+
+ResidualScale = Annotated[
+    Annotated[ScaleWord, Tag("word")] | Annotated[Annotated[Finite, Field(gt=0)], Tag("number")],
+    Discriminator(_scale_tag),
+]
+"""Factor of the branch before the addition: a number, 1/sqrt(2), 1/sqrt(the number of residual blocks) (arXiv 2309.16620), or
+a scalar learned from zero in each block (SkipInit, arXiv 2002.10444; ReZero, arXiv 2003.04887)."""
+
+
+def residual_scale(scale: float | ScaleWord, blocks: int) -> float | None:
+    """The factor that a residual scale stands for in a net of so many residual blocks; None where it is learned."""
+    match scale:
+        case "learned":
+            return None
+        case "1/sqrt(2)":
+            return 1 / math.sqrt(2)
+        case "1/sqrt(depth)":
+            return 1 / math.sqrt(blocks)
+        case _:
+            return float(scale)

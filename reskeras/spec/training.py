@@ -1,0 +1,49 @@
+"""How a network is trained."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from reskeras.spec.families import Spec
+from reskeras.spec.scalars import CONFIG, Count, Flag, Whole
+
+Augment = Literal["none", "shift", "shift_flip"]
+"""Random changes to training images: shifts of up to an eighth of each side, and mirroring."""
+
+
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class TrainSpec:
+    """How a network is trained."""
+
+    epochs: Count = 10
+    batch_size: Count = 64
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """`sgd` has Nesterov momentum 0.9."""
+    learning_rate: Annotated[float, Field(gt=0, lt=100)] = 3e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """`cosine` decays the learning rate to zero over the run (arXiv 1608.03983, without restarts)."""
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decoupled (arXiv 1711.05101), on kernels only."""
+    augment: Augment = "none"
+    """`shift_flip` is the usual choice for photographs, `shift` for what has a left and a right, such as digits."""
+    precision: Precision = "float32"
+    """What layers compute in; weights and heads stay float32 (arXiv 1710.03740). `mixed_float16` is for GPUs, `mixed_bfloat16`
+    for TPUs and newer GPUs; on CPUs both are slower."""
+    recompute: Flag = False
+    """Whether the backward pass computes activations anew instead of keeping them: less than half the memory for a DenseNet, about
+    a fifth more time (arXiv 1604.06174; benchmarks/memory.py)."""
+    seed: Whole = 0
+    """Of initial weights and data order."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Recipe:
+    """A network and how to train it: what a spec file with a `train:` section holds."""
+
+    model: Spec
+    train: TrainSpec = TrainSpec()

@@ -1,0 +1,161 @@
+"""Images on their way to a network: in the order of an epoch, changed, in batches; never later than the network wants them.
+
+A data set that fits in memory (`ImageData.in_memory`) is decoded once and gathered batch by batch; a larger one is read, shuffled
+and prefetched by `tf.data`. The order of an epoch follows from a seed and the epoch's number alone, so that a training that was
+interrupted goes on with the images that it would have seen. (`tf.data` also mixes in the seed given to `tf.random.set_seed`; the
+command line gives none.)
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from reskeras.data.augment import augmented, changed
+from reskeras.models.recalibration import MOST_RECALIBRATED
+from reskeras.spec import TrainSpec
+from reskeras.training.targets import Targets
+
+_SHUFFLED = 50_000
+"""Images that the shuffle buffer of a data set outside memory holds."""
+
+
+class Feed:
+    """The batches of a data set as one kind of network takes them; trainings of one thread may share it.
+
+    Args:
+        targets: of the network.
+        shared: whether several devices share each batch, which a pipeline that reads variables does not allow.
+    """
+
+    def __init__(self, targets: Targets, *, shared: bool = False) -> None:
+        self._targets, self._data = targets, targets.data
+        self._size = self._data.sizes["train"]
+        self._shared = shared
+        self._made: dict[Any, Any] = {}
+        """What is made once: splits as tensors, and pipelines."""
+
+    def training(self, spec: TrainSpec, epoch: int) -> Any:
+        """Batches (images, targets) of one epoch, the last one smaller; a `tf.data.Dataset`.
+
+        Where the data are in memory, an iterator keeps to the order that was the latest asked for when it gave its first batch.
+        """
+        random = np.random.default_rng([spec.seed, epoch])
+        if not self._data.in_memory:
+            shuffled = self._data.split("train").shuffle(
+                min(self._size, _SHUFFLED),
+                seed=int(random.integers(2**31)),
+                reshuffle_each_iteration=False,
+            )
+            images = augmented(shuffled, spec.augment, int(random.integers(2**31)))
+            return self._batched(self._counted(images, self._size), spec.batch_size)
+        order, numbers = random.permutation(self._size), random.integers(2**31, size=self._size)
+        if self._shared:
+            return self._gathered(spec, lambda: (order, numbers))
+        variables = self._once("order", self._order)
+        for variable, value in zip(variables, (order, numbers), strict=True):
+            variable.assign(value)
+        read = lambda: [variable.read_value() for variable in variables]  # noqa: E731
+        return self._once(
+            ("training", spec.batch_size, spec.augment), lambda: self._gathered(spec, read)
+        )
+
+    def images(self, size: int) -> Any:
+        """The training images without their targets, in their own order, in batches of a size."""
+        if self._data.in_memory:
+            whole = self._whole("train")[0][:MOST_RECALIBRATED]
+            return [whole[start : start + size] for start in range(0, len(whole), size)]
+        images = self._data.split("train").take(MOST_RECALIBRATED)
+        return images.map(lambda image, _: self._targets.image(image)).batch(size).prefetch(1)
+
+    def split(self, name: str, size: int) -> Any:
+        """Batches (images, targets) of a split, in its own order; a `tf.data.Dataset`."""
+        if not self._data.in_memory:
+            return self._batched(
+                self._counted(self._data.split(name), self._data.sizes[name]), size
+            )
+        import tensorflow as tf
+
+        def sliced() -> Any:
+            whole = self._whole(name)
+            numbers = tf.data.Dataset.range(math.ceil(self._data.sizes[name] / size))
+            return numbers.map(
+                lambda n: tf.nest.map_structure(lambda part: part[n * size : (n + 1) * size], whole)
+            ).prefetch(1)
+
+        return self._once((name, size), sliced)
+
+    def _once(self, key: Any, make: Any) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _batched(self, examples: Any, size: int) -> Any:
+        import tensorflow as tf
+
+        return (
+            self._targets.prepared(examples)
+            .batch(size, num_parallel_calls=tf.data.AUTOTUNE)
+            .prefetch(2)
+        )
+
+    def _order(self) -> tuple[Any, Any]:
+        """The order of an epoch and its random numbers, which a pipeline that is made once reads; pipelines run on the host."""
+        import tensorflow as tf
+
+        with tf.device("CPU:0"):
+            zeros = tf.zeros([self._size], tf.int64)
+            return tf.Variable(zeros, trainable=False), tf.Variable(zeros, trainable=False)
+
+    def _gathered(self, spec: TrainSpec, read: Callable[[], Any]) -> Any:
+        """Reads order and numbers when an iterator gives its first batch: one that was left early disturbs nobody."""
+        import tensorflow as tf
+
+        begin = tf.data.Dataset.range(1)
+        if spec.augment == "none":
+            whole = self._whole("train")
+
+            def batches(_: Any) -> Any:
+                order = tf.convert_to_tensor(read()[0])
+                starts = tf.data.Dataset.range(0, self._size, spec.batch_size)
+                chosen = starts.map(lambda start: order[start : start + spec.batch_size])
+                return chosen.map(
+                    lambda places: tf.nest.map_structure(
+                        lambda part: tf.gather(part, places), whole
+                    )
+                )
+
+            return self._counted(
+                begin.flat_map(batches), math.ceil(self._size / spec.batch_size)
+            ).prefetch(2)
+        images, labels = self._data.tensors("train")
+
+        def examples(_: Any) -> Any:
+            def example(place: Any, number: Any) -> Any:
+                return changed(
+                    tf.gather(images, place), tf.gather(labels, place), spec.augment, number
+                )
+
+            return tf.data.Dataset.from_tensor_slices(tuple(read())).map(
+                example, num_parallel_calls=tf.data.AUTOTUNE
+            )
+
+        return self._batched(self._counted(begin.flat_map(examples), self._size), spec.batch_size)
+
+    def _counted(self, dataset: Any, size: int) -> Any:
+        """Tells how many there are: Keras' `fit` takes an end that it did not expect for a mistake."""
+        import tensorflow as tf
+
+        return dataset.apply(tf.data.experimental.assert_cardinality(size))
+
+    def _whole(self, split: str) -> Any:
+        """A split as the network takes it, (images, targets), as tensors."""
+        import tensorflow as tf
+
+        def whole() -> Any:
+            images, labels = self._data.tensors(split)
+            prepared = self._targets.prepared(tf.data.Dataset.from_tensor_slices((images, labels)))
+            return next(iter(prepared.batch(len(images))))
+
+        return self._once(("whole", split), whole)

@@ -1,0 +1,264 @@
+"""Training by Keras' own `fit`: on any backend, in any precision, over several devices."""
+
+import collections
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from reskeras.models.recalibration import recalibrate_over
+from reskeras.training.targets import Targets
+
+
+class FittedRun:
+    """Trains and scores one network, as `reskeras.training.compiled.CompiledRun` does.
+
+    It trains on the devices of the `tf.distribute.Strategy` (TensorFlow) or `keras.distribution.Distribution` (JAX) that is in
+    force when it is made. The loss of a batch is the mean over all its images, whatever part of it each device has. On TensorFlow
+    without a strategy a twin of the model is fitted (see `reskeras.training.segments`).
+
+    Args:
+        model: a built network; under a strategy or distribution, one built in its scope.
+        targets: of the model.
+        optimizer: with its learning rate's schedule.
+        recompute: see `training_twin`.
+
+    Raises:
+        RequestError: `recompute` on another backend than TensorFlow, or under a strategy.
+    """
+
+    def __init__(self, model: Any, targets: Targets, optimizer: Any, *, recompute: bool) -> None:
+        self._model = self._runner = self._single = model
+        self._devices = _devices()
+        if recompute or (
+            type(self._devices) is _OneDevice and keras.backend.backend() == "tensorflow"
+        ):
+            from reskeras.training.segments import training_twin
+
+            self._runner = training_twin(model, recompute=recompute)
+        if isinstance(self._devices, _Mirrored):
+            self._runner = _shared(model)
+            # Statistics are computed on one device: a strategy keeps a batch norm's averages apart on each.
+            self._single = keras.models.clone_model(model)
+        with self._devices.scope():
+            self._runner.compile(optimizer, **targets.compile_options())
+            # A step that makes variables while it is traced is traced twice, so those of optimizer and metrics are made before.
+            self._runner.optimizer.build(self._runner.trainable_variables)
+            target, output = targets.example()
+            self._runner.compute_loss(None, target, output)
+            self._runner.compute_metrics(None, target, output)
+            self._runner.reset_metrics()
+        self.optimizer = self._runner.optimizer
+
+    def epoch(self, batches: Any, rates: np.ndarray) -> dict[str, float]:
+        """Trains on batches. The learning rates are the optimizer's own affair here."""
+        return scores_of(self._devices.fit(self._runner, batches, len(rates)))
+
+    def evaluate(self, batches: Any) -> dict[str, float]:
+        """Scores batches of (images, targets)."""
+        return scores_of(self._devices.evaluate(self._runner, batches))
+
+    def recalibrate(self, batches: Any) -> None:
+        """As `reskeras.models.recalibration.recalibrate`, over batches of images."""
+        if self._single is not self._model:
+            self._single.set_weights(self._model.get_weights())
+        recalibrate_over(self._single, batches)
+        if self._single is not self._model:
+            self._model.set_weights(self._single.get_weights())
+
+
+def scores_of(logs: Mapping[str, Any]) -> dict[str, float]:
+    """The loss and the scores of the last head; of the other heads Keras reports the losses, which are in the loss."""
+    scores = {
+        name.removeprefix("head_"): float(value)
+        for name, value in logs.items()
+        if not name.endswith("_loss")
+    }
+    return {name: scores[name] for name in ("accuracy", "mean_iou", "loss") if name in scores}
+
+
+class _OneDevice:
+    """Keras' own loops."""
+
+    def scope(self) -> Any:
+        return contextlib.nullcontext()
+
+    def fit(self, model: Any, batches: Any, steps: int) -> Mapping[str, Any]:
+        history = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
+        return {name: values[-1] for name, values in history.items()}
+
+    def evaluate(self, model: Any, batches: Any) -> Mapping[str, Any]:
+        scores: Mapping[str, Any] = model.evaluate(batches, verbose=0, return_dict=True)
+        return scores
+
+
+class _Mirrored(_OneDevice):
+    """The replicas of a `tf.distribute.Strategy`; each takes an equal part of each batch, to one image."""
+
+    def __init__(self, strategy: Any) -> None:
+        self._strategy = strategy
+
+    def scope(self) -> Any:
+        return self._strategy.scope()
+
+    def fit(self, model: Any, batches: Any, steps: int) -> Mapping[str, Any]:
+        # Without the number of steps Keras reads on until there is no batch left, and counts an update that had none.
+        with self.scope():
+            history = model.fit(
+                self._shares(batches), epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0
+            ).history
+        return {name: values[-1] for name, values in history.items()}
+
+    def evaluate(self, model: Any, batches: Any) -> Mapping[str, Any]:
+        steps = int(batches.cardinality())
+        with self.scope():
+            scores: Mapping[str, Any] = model.evaluate(
+                self._shares(batches),
+                steps=steps if steps > 0 else None,
+                verbose=0,
+                return_dict=True,
+            )
+        return scores
+
+    def _shares(self, batches: Any) -> Any:
+        # TensorFlow by itself fills one replica after the other, so that a small last batch leaves the last ones little or nothing.
+        import tensorflow as tf
+
+        count = self._strategy.num_replicas_in_sync
+
+        def parts(images: Any, targets: Any) -> Any:
+            size = tf.shape(images, tf.int64)[0]
+
+            def part(number: Any) -> Any:
+                start, stop = number * size // count, (number + 1) * size // count
+                # Where there are fewer images than replicas some run one that is not counted: without any, convolutions fail.
+                stop_run = tf.maximum(stop, start + 1)
+                return (
+                    *tf.nest.map_structure(lambda whole: whole[start:stop_run], (images, targets)),
+                    stop - start,
+                )
+
+            return tf.data.Dataset.range(count).map(part)
+
+        return self._strategy.distribute_datasets_from_function(
+            lambda _: batches.flat_map(parts).prefetch(count)
+        )
+
+
+class _Parallel(_OneDevice):
+    """The devices of a `keras.distribution.Distribution` on JAX; a batch that they cannot share equally each of them computes."""
+
+    def __init__(self, distribution: Any) -> None:
+        self._distribution = distribution
+        self._count = int(np.prod(distribution.device_mesh.shape))
+
+    def scope(self) -> Any:
+        return _in_force(self._distribution)
+
+    def fit(self, model: Any, batches: Any, steps: int) -> Mapping[str, Any]:
+        # Keras lays out each batch like the first, so the last one, which may be smaller, is given apart.
+        images, sums = 0, collections.Counter[str]()
+
+        def add(logs: Mapping[str, Any], count: int) -> None:
+            nonlocal images
+            images += count
+            sums.update({name: count * float(value) for name, value in logs.items()})
+
+        iterator = batches.as_numpy_iterator()
+        if steps > 1:
+            counts: list[int] = []
+
+            def counted(batches: Iterator[Any]) -> Iterator[Any]:
+                for batch in batches:
+                    counts.append(len(batch[0]))
+                    yield batch
+
+            first = counted(itertools.islice(iterator, steps - 1))
+            with self.scope():
+                history = model.fit(
+                    first, epochs=1, steps_per_epoch=steps - 1, shuffle=False, verbose=0
+                ).history
+            add({name: values[-1] for name, values in history.items()}, sum(counts))
+        for inputs, targets in iterator:
+            with self.scope() if len(inputs) % self._count == 0 else _in_force(None):
+                add(model.train_on_batch(inputs, targets, return_dict=True), len(inputs))
+        return {name: total / images for name, total in sums.items()}
+
+    def evaluate(self, model: Any, batches: Any) -> Mapping[str, Any]:
+        # On every device in full: the sizes of these batches are the data's.
+        with _in_force(None):
+            return super().evaluate(model, batches)
+
+
+@contextlib.contextmanager
+def _in_force(distribution: Any) -> Iterator[None]:
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(distribution)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def _devices() -> _OneDevice:
+    """Those of the strategy or distribution in force."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return (
+            _Mirrored(tf.distribute.get_strategy())
+            if tf.distribute.has_strategy()
+            else _OneDevice()
+        )
+    distribution = keras.distribution.distribution()
+    return _OneDevice() if distribution is None else _Parallel(distribution)
+
+
+def _shared(model: Any) -> Any:
+    """A model with the layers of `model`, whose replicas share a batch in unequal parts and yet weigh each image the same.
+
+    Keras takes the mean of the replicas' means, which is the mean over the images where all have equally many.
+    """
+    import tensorflow as tf
+
+    class Shared(keras.Model):  # type: ignore[misc]
+        def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+            """Nothing: all is built. Keras takes a batch and the mean of the replicas' parts, which must be equally large."""
+
+        def train_step(self, data: Any) -> Any:
+            images, targets, count = data
+            context = tf.distribute.get_replica_context()
+            total = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+            weight = tf.cast(count * context.num_replicas_in_sync, "float32") / tf.cast(
+                total, "float32"
+            )
+            with tf.GradientTape() as tape:
+                outputs = self(images, training=True)
+                loss = self.compute_loss(
+                    images, targets, outputs, None, training=True
+                )  # the mean over these, by the replicas
+                scaled = self.optimizer.scale_loss(loss * weight)
+            self.optimizer.apply(
+                tape.gradient(scaled, self.trainable_variables), self.trainable_variables
+            )
+            return self._scored(data, outputs, loss)
+
+        def test_step(self, data: Any) -> Any:
+            images, targets, _ = data
+            outputs = self(images, training=False)
+            return self._scored(
+                data, outputs, self.compute_loss(images, targets, outputs, None, training=False)
+            )
+
+        def _scored(self, data: Any, outputs: Any, loss: Any) -> Any:
+            images, targets, count = data
+            self._loss_tracker.update_state(
+                loss * self.distribute_strategy.num_replicas_in_sync, sample_weight=count
+            )
+            counted = tf.nest.map_structure(lambda whole: whole[:count], (images, targets, outputs))
+            return self.compute_metrics(*counted)
+
+    return Shared(inputs=model.input, outputs=model.output, name=f"{model.name}_shared")

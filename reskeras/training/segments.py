@@ -1,0 +1,512 @@
+"""Another way to execute a model: block by block, so that equal blocks are traced once and may be recomputed.
+
+Keras traces a training step layer by layer, and its graph grows with the depth: ten ops and more for a batch norm, as many for
+the update of a variable. A `training_twin` has the layers and variables of the model but runs them in *segments*: stretches
+of the graph, in topological order, that end where a block ends (see `_cut`). A segment is a pure function of its inputs and of its
+variables' values; segments of one structure (their layers differ in names and variables alone) share one traced function,
+which takes the variables as arguments. A network of hundreds of equal blocks is a hundred calls of a handful of functions.
+
+With `recompute` a segment forgets its inner activations and computes them again when its gradient is wanted
+(arXiv 1604.06174), once more without touching moving statistics or random seeds.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from reskeras.errors import RequestError
+
+_BLOCK_ENDS = (keras.layers.Add, keras.layers.Concatenate)
+_POOLS = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
+_RECOMPUTED_CUTS = 3
+"""Cuts that one recomputed segment spans: with more, fewer tensors are kept, but more live at once while one is recomputed."""
+
+_NOT_INLINED = {"_noinline": True}
+_INLINED = 40
+"""Of up to so many segments the calls are inlined, which runs a little faster; of more it starts slower (23 s became 41)."""
+
+
+def training_twin(model: keras.Model, *, recompute: bool = False) -> keras.Model:
+    """A model with the layers, hence the variables, of `model`, to be compiled and fitted in its stead.
+
+    Its results are those of `model` up to float rounding (batch norm and the updates of SGD and Adam run as TensorFlow's fused
+    ops). `model` holds the trained weights and is what one saves; compile the twin again after freezing layers, as any model.
+
+    Args:
+        model: a built Functional model, of any layers, that no other layer's mask runs through.
+        recompute: keep the activations between segments only, and compute those within twice: less memory, more time.
+
+    Raises:
+        RequestError: Keras does not run on TensorFlow, or a distribution strategy is in force.
+        TypeError: `model` is not Functional.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RequestError(
+            f"training_twin needs Keras on TensorFlow; its backend is {keras.backend.backend()!r}"
+        )
+    if tf.distribute.has_strategy():
+        raise RequestError(
+            "training_twin cannot run under a distribution strategy; train the model itself there"
+        )
+    if not hasattr(model, "_nodes_by_depth"):
+        raise TypeError(f"training_twin takes a Functional model, not a {type(model).__name__}")
+    return _Twin(model, recompute)
+
+
+class _Twin(keras.Model):  # type: ignore[misc]
+    """Runs the graph of a Functional model segment by segment."""
+
+    def __init__(self, model: keras.Model, recompute: bool) -> None:
+        super().__init__(inputs=model.input, outputs=model.output, name=f"{model.name}_twin")
+        self.dtype_policy = model.dtype_policy
+        self._plan = Plan(self, recompute)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """As the original's, one function call per segment."""
+        tensors = dict(zip(map(id, self.inputs), self._standardize_inputs(inputs), strict=True))
+        self._plan.run(tensors, bool(training))
+        outputs = [tensors[id(tensor)] for tensor in self.outputs]
+        if isinstance(self.output, list) and len(outputs) == 1:
+            return outputs[0]
+        return keras.tree.pack_sequence_as(self.output, outputs)
+
+    @property
+    def compute_dtype(self) -> str:
+        """That of the variables: each layer casts for itself, and the segments hand variables' values on as they are."""
+        return str(self.variable_dtype)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As Keras', and makes the optimizer's variables now: a step that makes variables while it is traced is traced twice."""
+        super().compile(*args, **kwargs)
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+            _fuse_updates(getattr(self.optimizer, "inner_optimizer", self.optimizer))
+
+    def get_config(self) -> dict[str, Any]:
+        """Refused: the variables are the original's."""
+        raise NotImplementedError(
+            "a training twin is not saved; save the model it was made from, which has the same variables"
+        )
+
+
+class Plan:
+    """The segments of a Functional model and the traced functions that they share.
+
+    Args:
+        model: whose graph is run.
+        recompute: as in `training_twin`.
+        functions: the traced functions by structure; plans of several models may share them.
+
+    Attributes:
+        states: the variables of each segment; those of another model of the same `structure` fit as well.
+        structure: equal for models that run alike: all but names, initial values and seeds.
+    """
+
+    def __init__(
+        self, model: keras.Model, recompute: bool, functions: dict[Any, Any] | None = None
+    ) -> None:
+        self.recompute = recompute
+        cuts = _cut(model)
+        size = _RECOMPUTED_CUTS if recompute else 1
+        parts = [
+            [node for cut in cuts[start : start + size] for node in cut]
+            for start in range(0, len(cuts), size)
+        ]
+        makers = {
+            id(tensor): number
+            for number, part in enumerate(parts)
+            for node in part
+            for tensor in node.outputs
+        }
+        wanted = {id(tensor) for tensor in model.outputs}
+        for number, part in enumerate(parts):
+            taken = {id(tensor) for node in part for tensor in node.input_tensors}
+            wanted |= {key for key in taken if makers.get(key) != number}
+        self.segments = [_Segment(part, wanted) for part in parts]
+        self.functions = {} if functions is None else functions
+        self.states = [segment.state for segment in self.segments]
+        keys = [
+            id(tensor)
+            for tensor in (
+                *model.inputs,
+                *(tensor for part in parts for node in part for tensor in node.outputs),
+            )
+        ]
+        numbers = {key: number for number, key in enumerate(keys)}
+        self.structure = (
+            recompute,
+            *(
+                (part.structure, part.switches(), *(numbers[key] for key in part.inputs))
+                for part in self.segments
+            ),
+            *(numbers[id(tensor)] for tensor in model.outputs),
+        )
+
+    def run(
+        self, tensors: dict[int, Any], training: bool, states: list[list[Any]] | None = None
+    ) -> None:
+        """Adds to the tensors (by the ids of the symbolic ones) all that the segments hand on."""
+        for segment, state in zip(
+            self.segments, self.states if states is None else states, strict=True
+        ):
+            inputs = [tensors[key] for key in segment.inputs]
+            recompute = self.recompute and training
+            inline = not recompute and len(self.segments) <= _INLINED
+            key = (segment.structure, segment.switches(), training, recompute, inline)
+            if key not in self.functions:
+                self.functions[key] = (
+                    _recomputed(segment)
+                    if recompute
+                    else _forward(segment, training, inline=inline)
+                )
+            outputs, losses, logits = self.functions[key](inputs, state)
+            for number, value in logits.items():
+                outputs[number]._keras_logits = value
+            tensors.update(zip(segment.outputs, outputs, strict=True))
+            for loss in losses:
+                segment.layers[0].add_loss(loss)  # any layer does: the model sums the losses of all
+
+
+class _Segment:
+    """A stretch of the graph: the nodes to run, the tensors (by id) it takes and gives, the variables it needs."""
+
+    def __init__(self, nodes: list[Any], wanted: set[int]) -> None:
+        made = [id(tensor) for node in nodes for tensor in node.outputs]
+        taken = [id(tensor) for node in nodes for tensor in node.input_tensors]
+        self.nodes = nodes
+        self.inputs = list(dict.fromkeys(key for key in taken if key not in made))
+        self.outputs = [key for key in made if key in wanted]
+        self.layers = [
+            op
+            for op in dict.fromkeys(node.operation for node in nodes)
+            if isinstance(op, keras.Layer)
+        ]
+        self.variables = list(
+            {
+                id(variable): variable for layer in self.layers for variable in layer.variables
+            }.values()
+        )
+        # Handles (tf.Variable), not values: read and assigned within the function, they cost the step's own graph no ops.
+        self.state = [variable.value for variable in self.variables]
+        numbers = {key: number for number, key in enumerate([*self.inputs, *made])}
+        shapes = {id(tensor): tensor.shape for node in nodes for tensor in node.input_tensors}
+        self.structure = (
+            *(_describe(node, numbers) for node in nodes),
+            *(shapes[key] for key in self.inputs),
+            *(numbers[key] for key in self.outputs),
+        )
+
+    def switches(self) -> tuple[bool, ...]:
+        """What may change between two compilations: which layers and variables are frozen."""
+        return tuple(part.trainable for part in (*self.layers, *self.variables))
+
+    def run(
+        self, inputs: Iterable[Any], state: Iterable[Any], training: bool
+    ) -> tuple[list[Any], list[Any], list[Any], dict[int, Any]]:
+        """Outputs, the variables' values afterwards, losses that layers added, and logits; changes nothing.
+
+        The logits, by the outputs' numbers, are what a softmax or sigmoid leaves on its output for Keras' cross-entropies, which
+        without them lose all probabilities below 1e-7.
+        """
+        tensors = dict(zip(self.inputs, inputs, strict=True))
+        with keras.StatelessScope(
+            list(zip(self.variables, state, strict=True)), collect_losses=True
+        ) as scope:
+            for node in self.nodes:
+                args, kwargs = node.arguments.fill_in(tensors)
+                if training and _fusible(node):
+                    results = _fused_norm(node.operation, args[0])
+                elif isinstance(node.operation, keras.Layer):
+                    results = node.operation(*args, **{**kwargs, "training": training})
+                else:
+                    results = node.operation(*args, **kwargs)
+                for tensor, result in zip(node.outputs, keras.tree.flatten(results), strict=True):
+                    if getattr(result, "_keras_mask", None) is not None:
+                        raise RequestError(
+                            f"training_twin carries no masks, but {node.operation.name!r} makes one"
+                        )
+                    tensors[id(tensor)] = result
+        after = [scope.get_current_value(variable) for variable in self.variables]
+        outputs = [tensors[key] for key in self.outputs]
+        logits = {
+            number: tensor._keras_logits
+            for number, tensor in enumerate(outputs)
+            if hasattr(tensor, "_keras_logits")
+        }
+        return outputs, after, scope.losses, logits
+
+
+def _cut(model: keras.Model) -> list[list[Any]]:
+    """The nodes of a graph in topological order, cut where a block ends.
+
+    A block ends at an addition or a concatenation, or where pooling begins, if all else that was made since the last cut is used
+    up: what crosses a cut is that one tensor, and tensors of earlier cuts (the skips of a U-Net).
+    """
+    depths = model._nodes_by_depth
+    order = [
+        node
+        for depth in sorted(depths, reverse=True)
+        for node in depths[depth]
+        if not node.is_input
+    ]
+    last_use = {
+        id(tensor): number for number, node in enumerate(order) for tensor in node.input_tensors
+    }
+    pooled = {id(node.input_tensors[0]) for node in order if isinstance(node.operation, _POOLS)}
+    cuts: list[list[Any]] = [[]]
+    live: set[int] = set()
+    for number, node in enumerate(order):
+        cuts[-1].append(node)
+        live = {key for key in (*live, *map(id, node.outputs)) if last_use.get(key, 0) > number}
+        ends = isinstance(node.operation, _BLOCK_ENDS) or id(node.outputs[0]) in pooled
+        if ends and live == {id(node.outputs[0])}:
+            cuts.append([])
+            live = set()
+    return cuts if cuts[-1] else cuts[:-1]
+
+
+def _describe(node: Any, numbers: dict[int, int]) -> Any:
+    """What a node does, but for names, initial values and seeds (which are state); tensors are told by number."""
+    arguments = keras.tree.map_structure(
+        lambda part: numbers[id(part)] if isinstance(part, keras.KerasTensor) else repr(part),
+        (node.arguments.args, node.arguments.kwargs),
+    )
+    if not isinstance(node.operation, keras.Layer):
+        return id(node.operation)
+    config = {
+        k: v
+        for k, v in node.operation.get_config().items()
+        if k not in ("name", "seed") and not k.endswith("_initializer")
+    }
+    shapes = [(v.shape, v.dtype) for v in node.operation.variables]
+    return (
+        type(node.operation),
+        json.dumps(config, sort_keys=True, default=repr),
+        repr(shapes),
+        repr(arguments),
+    )
+
+
+def _forward(segment: _Segment, training: bool, *, inline: bool) -> Any:
+    """`(inputs, state) -> (outputs, losses, logits)`, the state as in `_Segment.state`; for every segment of this one's structure.
+
+    Where calls are not inlined, the graph optimizer works on a handful of small functions in place of one huge graph.
+    """
+
+    def forward(inputs: list[Any], state: list[Any]) -> Any:
+        before = [tf.convert_to_tensor(value) for value in state]
+        outputs, after, losses, logits = segment.run(inputs, before, training)
+        for variable, old, new in zip(state, before, after, strict=True):
+            if new is not old:
+                variable.assign(new)
+        return outputs, losses, logits
+
+    return function(forward, inline=inline)
+
+
+def _recomputed(segment: _Segment) -> Any:
+    """As `_forward` in training, but whose gradient runs the segment again.
+
+    Not being inlined, the second run cannot begin before the gradients have come that it is for.
+    """
+    forward = _forward(segment, training=True, inline=False)
+    trainable = [variable.trainable for variable in segment.variables]
+
+    def backward(
+        wanted: list[Any], inputs: list[Any], state: list[Any], upstream: list[Any]
+    ) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(wanted)
+            given = iter(wanted)
+            inputs = [next(given) if value is None else value for value in inputs]
+            state = [next(given) if value is None else value for value in state]
+            outputs, _, losses, logits = segment.run(inputs, state, training=True)
+        return tape.gradient(
+            [*outputs, *losses, *logits.values()],
+            wanted,
+            upstream,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+
+    gradients = function(backward, inline=False)
+
+    def run(inputs: list[Any], state: list[Any]) -> Any:
+        # Read before `forward` moves seeds and statistics on, so that the second run is the first one again.
+        before = [tf.convert_to_tensor(value) for value in state]
+        wanted = [value for value in inputs if value.dtype.is_floating]
+        wanted += [value for value, needed in zip(before, trainable, strict=True) if needed]
+        fixed_inputs = [None if value.dtype.is_floating else value for value in inputs]
+        fixed_state = [
+            None if needed else value for value, needed in zip(before, trainable, strict=True)
+        ]
+        # Handles only of what a run may assign: tf.custom_gradient lets no trainable variable in, frozen or not.
+        handles = [
+            value if variable.trainable else variable
+            for value, variable in zip(before, state, strict=True)
+        ]
+        handles = [
+            None if needed else handle for handle, needed in zip(handles, trainable, strict=True)
+        ]
+        numbers: list[int] = []
+        losses_from = logits_from = 0
+
+        def call(*wanted: Any) -> Any:
+            nonlocal losses_from, logits_from
+            given = iter(wanted)
+            outputs, losses, logits = forward(
+                [next(given) if value is None else value for value in fixed_inputs],
+                [next(given) if value is None else value for value in handles],
+            )
+            losses_from, logits_from = len(outputs), len(outputs) + len(losses)
+            numbers[:] = logits
+            return (*outputs, *losses, *logits.values()), lambda *upstream: gradients(
+                list(wanted), fixed_inputs, fixed_state, list(upstream)
+            )
+
+        results = tf.custom_gradient(call)(*wanted)
+        logits = dict(zip(numbers, results[logits_from:], strict=True))
+        return list(results[:losses_from]), list(results[losses_from:logits_from]), logits
+
+    return run
+
+
+def function(
+    python: Callable[..., Any], *, inline: bool = True, reduce_retracing: bool = False
+) -> Any:
+    """A `tf.function` of what needs no autograph."""
+    attributes = None if inline else _NOT_INLINED
+    made = tf.function(
+        python,
+        autograph=False,
+        experimental_attributes=attributes,
+        reduce_retracing=reduce_retracing,
+    )
+    # TensorFlow counts traces by source line, and would warn of as many functions as there are structures.
+    made._omit_frequent_tracing_warning = True
+    return made
+
+
+def _fusible(node: Any) -> bool:
+    """Whether a batch norm does what TensorFlow's fused op does, over the batch it is given."""
+    layer, x = node.operation, node.input_tensors[0]
+    return (
+        type(layer) is keras.layers.BatchNormalization
+        and layer.trainable
+        and not getattr(layer, "renorm", False)  # Keras 3.12 has none
+        and not layer.synchronized
+        and len(x.shape) == 4
+        and layer.axis in (-1, 3)
+        and layer.variable_dtype == "float32"
+    )
+
+
+def _fused_norm(layer: keras.layers.BatchNormalization, x: Any) -> Any:
+    """Batch norm [N,H,W,C] in training, in one op; as Keras', its moving variance is that of the population."""
+    channels = x.shape[-1]
+    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=tf.cast(x, "float32"),
+        scale=layer.gamma.value if layer.scale else tf.ones([channels]),
+        offset=layer.beta.value if layer.center else tf.zeros([channels]),
+        mean=tf.constant([], "float32"),
+        variance=tf.constant([], "float32"),
+        epsilon=layer.epsilon,
+        is_training=True,
+    )
+    count = tf.cast(tf.size(x) // channels, "float32")
+    variance *= tf.maximum(count - 1, 1) / count  # the op returns the sample's variance
+    for average, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        average.assign(average.value * layer.momentum + value * (1.0 - layer.momentum))
+    return tf.cast(y, layer.compute_dtype)
+
+
+def _fuse_updates(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes plain SGD and Adam update a variable in one op each, with the same result; other optimizers stay as they are."""
+    fused = fused_update(optimizer)
+    if fused is None:
+        return
+    slots, apply = fused
+    stock = optimizer._backend_update_step
+
+    def update(gradients: list[Any], variables: list[Any], learning_rate: Any) -> None:
+        values = [variable.value for variable in variables]
+        dense = all(isinstance(gradient, tf.Tensor) for gradient in gradients)
+        if not dense or any(value.dtype != tf.float32 for value in values):
+            stock(gradients, variables, learning_rate)
+            return
+        numbers = [optimizer._get_variable_index(value) for value in values]
+        step = tf.cast(optimizer.iterations + 1, tf.float32)
+        apply(
+            tf.convert_to_tensor(learning_rate, tf.float32),
+            step,
+            values,
+            [slots[number] for number in numbers],
+            gradients,
+        )
+
+    optimizer._backend_update_step = update
+
+
+Update = Callable[[Any, Any, list[Any], list[list[Any]], list[Any]], None]
+"""`(rate, step counted from 1, variables, their slots, their gradients)`; updates variables and slots in place."""
+
+
+def fused_update(optimizer: keras.optimizers.Optimizer) -> tuple[list[list[Any]], Update] | None:
+    """The slots of each variable of a built optimizer, and its update rule in one op per variable; for SGD and Adam alone.
+
+    The rule is that of the optimizer's update step: weight decay, clipping and averaging are not in it.
+    """
+    ops = tf.raw_ops
+
+    def sgd(
+        rate: Any, step: Any, variables: list[Any], slots: list[list[Any]], gradients: list[Any]
+    ) -> None:
+        momentum = tf.constant(optimizer.momentum, tf.float32)
+        for var, slot, grad in zip(variables, slots, gradients, strict=True):
+            if not slot:
+                ops.ResourceApplyGradientDescent(var=var.handle, alpha=rate, delta=grad)
+            else:
+                ops.ResourceApplyKerasMomentum(
+                    var=var.handle,
+                    accum=slot[0].handle,
+                    lr=rate,
+                    grad=grad,
+                    momentum=momentum,
+                    use_nesterov=optimizer.nesterov,
+                )
+
+    def adam(
+        rate: Any, step: Any, variables: list[Any], slots: list[list[Any]], gradients: list[Any]
+    ) -> None:
+        beta1, beta2, epsilon = (
+            tf.constant(value, tf.float32)
+            for value in (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
+        )
+        shared = {
+            "beta1": beta1,
+            "beta2": beta2,
+            "beta1_power": beta1**step,
+            "beta2_power": beta2**step,
+            "epsilon": epsilon,
+        }
+        for var, (m, v), grad in zip(variables, slots, gradients, strict=True):
+            ops.ResourceApplyAdam(
+                var=var.handle, m=m.handle, v=v.handle, lr=rate, grad=grad, **shared
+            )
+
+    if type(optimizer) is keras.optimizers.SGD:
+        moments = [optimizer.momentums] if optimizer.momentum else []
+        rule: Update = sgd
+    elif (
+        type(optimizer) in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad
+    ):
+        moments = [optimizer._momentums, optimizer._velocities]
+        rule = adam
+    else:
+        return None
+    return [
+        [moment[number].value for moment in moments]
+        for number in range(len(optimizer._trainable_variables))
+    ], rule

@@ -1,0 +1,524 @@
+"""What mattered in a search: importance against functions of known variance, ends of ranges, the best of each kind, the picture."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reskeras.errors import RequestError
+from reskeras.spec import BasicBlock, CifarStem, Classifier, Recipe, ResNet, Stage
+from tuning.insight.importance import FEWEST, best_of_each, boundary, importances, what_mattered
+from tuning.record.journal import TrialRecord
+from tuning.report.factors import factor_plot
+from tuning.space import Range, Space, default_space
+
+NET = ResNet(
+    input_shape=(8, 8, 1),
+    stem=CifarStem(width=16),
+    block=BasicBlock(),
+    stages=(Stage(blocks=1, width=16),),
+    head=Classifier(classes=3),
+)
+KINDS = ("plain", "basic", "bottleneck", "dense")
+LR, DROP, BLOCK, RATE, BLOCKS = (
+    "train.learning_rate",
+    "dropout",
+    "block.kind",
+    "block.growth_rate",
+    "stages.*.blocks",
+)
+DEFAULT = default_space((8, 8, 1), 10, "classification")
+
+
+def space(**vary: Any) -> Space:
+    return Space(
+        Recipe(model=NET), {path: vary[name] for name, path in PATHS.items() if name in vary}
+    )
+
+
+PATHS = {
+    "lr": LR,
+    "drop": DROP,
+    "block": BLOCK,
+    "rate": RATE,
+    "blocks": BLOCKS,
+    "width": "stages.*.width",
+    "bias": "train.recompute",
+}
+TWO = space(lr=Range(low=1e-3, high=1e-1, log=True), drop=Range(low=0.0, high=0.5))
+
+
+def draw(space: Space, random: np.random.Generator) -> dict[str, Any]:
+    values: dict[str, Any] = {"tuner/epochs": 3}
+    for path, item in space.vary.items():
+        if isinstance(item, tuple):
+            values[path] = item[random.integers(len(item))]
+        elif space.is_whole(path):
+            values[path] = int(random.integers(int(item.low), int(item.high) + 1))
+        elif item.log:
+            values[path] = math.exp(random.uniform(math.log(item.low), math.log(item.high)))
+        else:
+            values[path] = random.uniform(item.low, item.high)
+    for path in space.vary:
+        if (condition := space.condition(path)) and values[condition[0]] not in condition[1]:
+            del values[path]
+    return values
+
+
+def trials(
+    space: Space, score: Callable[[dict[str, Any]], float], count: int = 40, seed: int = 0
+) -> list[TrialRecord]:
+    random = np.random.default_rng(seed)
+    drawn = [draw(space, random) for _ in range(count)]
+    return [
+        TrialRecord(
+            number=number,
+            values=values,
+            status="completed",
+            score=score(values),
+            metrics={"val_loss": 1.0},
+            epochs=3,
+        )
+        for number, values in enumerate(drawn, start=1)
+    ]
+
+
+def rescored(records: Sequence[TrialRecord], change: Callable[[float], float]) -> list[TrialRecord]:
+    return [dataclasses.replace(record, score=change(record.score or 0.0)) for record in records]
+
+
+def unit_lr(values: dict[str, Any]) -> float:
+    """Uniform from 0 to 1 where the learning rate is uniform on its logarithm from 1e-3 to 1e-1."""
+    return (math.log10(values[LR]) + 3) / 2
+
+
+@pytest.mark.parametrize(("lr", "drop"), [(3, 1), (1, 1), (1, 3), (1, 0)])
+def test_shares_are_those_of_the_variance_where_factors_add_up(lr: float, drop: float) -> None:
+    records = trials(TWO, lambda v: lr * unit_lr(v) + drop * 2 * v[DROP], 60)
+    shares = importances(records, TWO, "val_accuracy")
+    # Near 9 to 1, 1 to 1 and so on; of the trials drawn it is known exactly.
+    terms = np.var(
+        [(lr * unit_lr(record.values), drop * 2 * record.values[DROP]) for record in records],
+        axis=0,
+    )
+    assert shares[LR] == pytest.approx(terms[0] / terms.sum(), abs=0.06)
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_shares_of_words_and_whole_numbers_are_those_of_the_variance() -> None:
+    both = space(block=KINDS, blocks=Range(low=1, high=4))
+    worth = {"plain": 0, "basic": 1, "bottleneck": 1, "dense": 2}
+    records = trials(both, lambda v: 2 * worth[v[BLOCK]] + v[BLOCKS], 60)
+    terms = np.var(
+        [(2 * worth[record.values[BLOCK]], record.values[BLOCKS]) for record in records], axis=0
+    )
+    assert importances(records, both, "val_accuracy")[BLOCK] == pytest.approx(
+        terms[0] / terms.sum(), abs=0.08
+    )
+
+
+def test_a_valley_matters_as_much_as_a_slope_of_its_variance() -> None:
+    # |u - 1/2| has the variance 1/48 and v / 2 that too.
+    shares = importances(
+        trials(TWO, lambda v: abs(unit_lr(v) - 0.5) + v[DROP], 80), TWO, "val_loss"
+    )
+    assert shares[LR] == pytest.approx(0.5, abs=0.15)
+
+
+def test_what_does_nothing_has_no_share_among_five() -> None:
+    five = space(
+        lr=Range(low=1e-3, high=1e-1, log=True),
+        drop=Range(low=0.0, high=0.5),
+        block=KINDS,
+        blocks=Range(low=1, high=4),
+        width=(8, 16, 32),
+    )
+    noise = np.random.default_rng(3)
+    shares = importances(
+        trials(five, lambda v: unit_lr(v) + 0.05 * noise.normal(), 40), five, "val_accuracy"
+    )
+    assert list(shares) == [LR, *list(shares)[1:]]
+    assert shares[LR] > 0.9
+
+
+def test_a_factor_of_one_kind_counts_within_it() -> None:
+    three = space(block=KINDS, rate=Range(low=4, high=24), drop=Range(low=0.0, high=0.5))
+
+    def score(values: dict[str, Any]) -> float:
+        return 1.0 + (values[RATE] - 4) / 20 if values[BLOCK] == "dense" else 0.0
+
+    shares = importances(trials(three, score, 120), three, "val_accuracy")
+    # Of ranks from 0 to 1, of which dense has the upper quarter: exchanging the kind moves one by about a half in 3 of 8 pairs,
+    # exchanging the rate by less than a quarter, in one of 4.
+    assert shares[BLOCK] > 0.85
+    assert shares[RATE] > shares[DROP]
+    # Within one kind it is all there is, though the values of other kinds' trials still name it.
+    alone = [
+        dataclasses.replace(r, score=r.values[RATE] if r.values[BLOCK] == "dense" else None)
+        for r in trials(three, score, 120)
+    ]
+    assert importances(alone, three, "val_accuracy")[RATE] > 0.9
+
+
+def test_a_value_left_over_from_another_kind_does_not_count() -> None:
+    three = space(block=KINDS, rate=Range(low=4, high=24), drop=Range(low=0.0, high=0.5))
+    random = np.random.default_rng(1)
+    records = trials(three, lambda v: v[DROP] + (v[BLOCK] == "dense"))
+    left = [
+        dataclasses.replace(r, values={RATE: int(random.integers(4, 25)), **r.values})
+        for r in records
+    ]
+    assert importances(left, three, "val_accuracy") == importances(records, three, "val_accuracy")
+    best = dataclasses.replace(records[0], values={BLOCK: "plain", RATE: 24, DROP: 0.2})
+    assert boundary(best, three) == []
+
+
+def test_the_other_direction_gives_the_same() -> None:
+    records = trials(TWO, lambda v: 3 * unit_lr(v) + 2 * v[DROP])
+    up = importances(records, TWO, "val_accuracy")
+    assert up == importances(rescored(records, lambda score: -score), TWO, "val_loss")
+    assert up == importances(records[::-1], TWO, "val_accuracy")
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(st.integers(-50, 50), min_size=FEWEST, max_size=16),
+    st.sampled_from([0.25, 1.0, 8.0]),
+    st.sampled_from([-64.0, 0.0, 3.0]),
+)
+def test_shares_make_one_and_no_affine_change_of_the_score_moves_them(
+    scores: list[int], factor: float, offset: float
+) -> None:
+    given_scores = iter(scores)
+    records = trials(TWO, lambda v: float(next(given_scores)), len(scores))
+    shares = importances(records, TWO, "val_accuracy")
+    assert not shares or sum(shares.values()) == pytest.approx(1)
+    assert all(share >= 0 for share in shares.values())
+    assert set(shares) in (set(), set(TWO.vary))
+    assert (
+        importances(rescored(records, lambda score: factor * score + offset), TWO, "val_accuracy")
+        == shares
+    )
+
+
+def test_it_is_all_one_on_which_scale_a_factor_counts() -> None:
+    records = trials(TWO, lambda v: 3 * unit_lr(v) + 2 * v[DROP])
+    squares = [
+        dataclasses.replace(record, values={**record.values, LR: record.values[LR] ** 2})
+        for record in records
+    ]
+    plain = space(lr=Range(low=1e-6, high=1e-2), drop=Range(low=0.0, high=0.5))
+    assert (
+        importances(squares, plain, "val_accuracy")
+        == importances(records, TWO, "val_accuracy")
+        != {}
+    )
+
+
+def test_one_diverged_trial_does_not_decide() -> None:
+    records = trials(TWO, lambda v: 1.0 + unit_lr(v))
+    worst = max(records, key=lambda r: r.values[DROP])
+    spoilt = [dataclasses.replace(r, score=1e9) if r is worst else r for r in records]
+    assert importances(spoilt, TWO, "val_loss")[LR] > 0.9
+
+
+def test_nothing_is_said_where_nothing_can_be_said() -> None:
+    records = trials(TWO, unit_lr, 20)
+    failed = [dataclasses.replace(r, status="failed", score=None, error="boom") for r in records]
+    assert importances([], TWO, "val_accuracy") == {}
+    assert importances(records[: FEWEST - 1], TWO, "val_accuracy") == {}
+    assert importances(failed, TWO, "val_accuracy") == {}
+    assert importances(rescored(records, lambda score: 0.5), TWO, "val_accuracy") == {}
+    assert (
+        importances([*records, *failed], TWO, "val_accuracy")
+        == importances(records, TWO, "val_accuracy")
+        != {}
+    )
+    nan = [dataclasses.replace(record, score=math.nan) for record in records]
+    assert importances([*records, *nan], TWO, "val_accuracy") == importances(
+        records, TWO, "val_accuracy"
+    )
+    random = np.random.default_rng(0)
+    assert importances(trials(TWO, lambda v: random.normal(), 40), TWO, "val_accuracy") == {}
+
+
+def test_of_one_factor_alone_the_share_is_one() -> None:
+    one = space(lr=Range(low=1e-3, high=1e-1, log=True))
+    assert importances(trials(one, unit_lr, 20), one, "val_accuracy") == {LR: 1.0}
+
+
+def at(space: Space, **values: Any) -> list[tuple[str, str]]:
+    best = TrialRecord(
+        number=1,
+        values={PATHS[name]: value for name, value in values.items()},
+        status="completed",
+        score=1.0,
+    )
+    return [(end.path, end.end) for end in boundary(best, space)]
+
+
+@pytest.mark.parametrize(
+    ("lr", "ends"),
+    # 5 % of two decades is a factor of 1.259.
+    [
+        (0.00125, [(LR, "lower")]),
+        (0.00127, []),
+        (0.0790, []),
+        (0.0800, [(LR, "upper")]),
+        (0.1, [(LR, "upper")]),
+    ],
+)
+def test_ends_of_a_range_of_factors(lr: float, ends: list[tuple[str, str]]) -> None:
+    assert at(TWO, lr=lr, drop=0.2) == ends
+
+
+def test_ends_of_a_plain_range_and_of_the_spec() -> None:
+    assert at(TWO, lr=0.01, drop=0.48) == [(DROP, "upper")]
+    assert at(TWO, lr=0.01, drop=0.47) == []
+    assert at(TWO, lr=0.01, drop=0.0) == []  # no dropout is less than none
+    blocks = space(blocks=Range(low=1, high=4))
+    assert at(blocks, blocks=4) == [(BLOCKS, "upper")]
+    assert at(blocks, blocks=3) == at(blocks, blocks=1) == []  # no stage has 0 blocks
+    assert at(space(blocks=Range(low=2, high=4)), blocks=2) == [(BLOCKS, "lower")]
+    # In steps of 2 from 1 the last is 5.
+    assert at(space(blocks=Range(low=1, high=6, step=2)), blocks=5) == [(BLOCKS, "upper")]
+
+
+def test_ends_of_lists() -> None:
+    width = space(width=(32, 8, 16))
+    assert at(width, width=32) == [("stages.*.width", "upper")]
+    assert at(width, width=8) == [("stages.*.width", "lower")]
+    assert at(width, width=16) == []
+    assert (
+        at(space(width=(16,)), width=16)
+        == at(space(block=KINDS), block="dense")
+        == at(space(bias=(True, False)), bias="true")
+        == []
+    )
+    assert at(space(lr=(1e-4, 1e-2)), lr=1e-4) == [(LR, "lower")]
+    assert at(space(drop=(0, 0.25, 0.5)), drop="0") == []
+    assert at(space(drop=(0, 0.25, 0.5)), drop="0.5") == [
+        (DROP, "upper")
+    ]  # Keras Tuner keeps mixed numbers by their text
+
+
+def test_the_end_of_a_factor_of_one_kind_is_tried_with_that_kind() -> None:
+    dense = space(block=KINDS, rate=Range(low=4, high=24))
+    assert at(dense, block="dense", rate=24) == [(RATE, "upper")]
+    assert at(dense, block="basic") == []
+
+
+def test_a_warning_says_what_to_do() -> None:
+    best = TrialRecord(number=1, values={LR: 0.0287, BLOCKS: 3}, status="completed", score=1.0)
+    assert {end.sentence for end in boundary(best, DEFAULT)} == {
+        "blocks 3 is at the upper end of its range (1 to 3): widen it",
+        "lr 0.0287 is at the upper end of its range (0.001 to 0.03): widen it",
+    }
+    wide = TrialRecord(number=1, values={"stages.*.width": 32}, status="completed", score=1.0)
+    assert (
+        boundary(wide, space(width=(8, 16, 32)))[0].sentence
+        == "width 32 is the highest of its values (8, 16, 32): add higher ones"
+    )
+
+
+def record(number: int, kind: str, score: float | None) -> TrialRecord:
+    return TrialRecord(
+        number=number,
+        values={BLOCK: kind},
+        status="failed" if score is None else "completed",
+        score=score,
+    )
+
+
+def test_the_best_of_each_kind() -> None:
+    kinds = space(block=KINDS)
+    records = [
+        record(1, "plain", 0.5),
+        record(2, "dense", 0.7),
+        record(3, "plain", 0.9),
+        record(4, "basic", None),
+    ]
+    found = [
+        (best.value, best.record and best.record.number, best.trials)
+        for best in best_of_each(records, kinds, "val_accuracy")
+    ]
+    assert found == [("plain", 3, 2), ("dense", 2, 1), ("basic", None, 1), ("bottleneck", None, 0)]
+    found = [
+        (best.value, best.record and best.record.number, best.trials)
+        for best in best_of_each(records, kinds, "val_loss")
+    ]
+    assert found == [("plain", 1, 2), ("dense", 2, 1), ("basic", None, 1), ("bottleneck", None, 0)]
+
+
+def test_the_best_of_each_takes_the_first_words_there_are() -> None:
+    assert best_of_each([], TWO, "val_accuracy") == []
+    bias = space(bias=(True, False), width=(8, 16))
+    records = [
+        TrialRecord(number=n, values={"train.recompute": v}, status="completed", score=n / 9)
+        for n, v in ((1, "true"), (2, "false"))
+    ]
+    assert [best.value for best in best_of_each(records, bias, "val_accuracy")] == [False, True]
+    with pytest.raises(
+        RequestError,
+        match=r"stages\.\*\.width: no list of words in this space; those are: train.recompute",
+    ):
+        best_of_each(records, bias, "val_accuracy", "stages.*.width")
+    with pytest.raises(RequestError, match="norm: no list of words"):
+        best_of_each(records, bias, "val_accuracy", "norm")
+
+
+def lines(
+    records: Sequence[TrialRecord], space: Space, objective: str = "val_accuracy"
+) -> list[str]:
+    return [line.plain for line in what_mattered(records, space, objective)]
+
+
+def score(values: dict[str, Any]) -> float:
+    return 0.9 + 0.04 * math.log10(values[LR] / 1e-3) + 0.02 * (values[BLOCK] == "dense")
+
+
+def test_what_mattered_in_twelve_lines() -> None:
+    records = trials(DEFAULT, score)
+    shown = lines(records, DEFAULT)
+    assert len(shown) <= 12
+    assert max(map(len, shown)) <= 80
+    assert shown[0] == "what mattered for val_accuracy, by 40 trials"
+    shares = importances(records, DEFAULT, "val_accuracy")
+    assert shown[1].split()[0] == "lr"
+    assert shown[1].endswith(f"{100 * shares[LR]:.0f} %")
+    assert shown[5] == "best of each block"
+    assert shown[6].split()[0] == "dense"
+    assert shown[-1].startswith("! ")
+    assert (
+        lines(trials(DEFAULT, score, 19), DEFAULT)[0]
+        == "what mattered for val_accuracy, by 19 trials, few, so roughly"
+    )
+    assert shown[-1].endswith("widen it")
+
+
+def test_what_mattered_where_little_is_known() -> None:
+    assert lines([], DEFAULT) == []
+    assert lines([record(1, "dense", None)], DEFAULT) == []
+    shown = lines([record(1, "dense", 0.5), record(2, "plain", None)], DEFAULT)
+    assert shown[1] == f"  too few trials to tell what mattered; it takes {FEWEST}"
+    assert shown[3] == "  dense        50.0 %  best of 1: "
+    assert shown[4:] == [
+        "  plain       all 1 failed",
+        "  basic       not tried",
+        "  bottleneck  not tried",
+    ]
+    same = lines(rescored(trials(DEFAULT, score), lambda score: 0.5), DEFAULT)
+    assert same[1] == "  these trials do not tell the factors apart"
+    many = space(
+        blocks=(1, 2),
+        lr=Range(low=1e-3, high=1e-1),
+        drop=Range(low=0.0, high=0.5),
+        width=(8, 16),
+        bias=(True, False),
+    )
+    told = lines(trials(many, lambda v: unit_lr(v) + v[DROP], 30), many)
+    assert len(told) <= 12
+    assert "and 1 more" in told[4]
+
+
+def words(svg: Path) -> list[str]:
+    return [
+        "".join(element.itertext()).strip()
+        for element in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")
+    ]
+
+
+def mixed(count: int = 40) -> list[TrialRecord]:
+    records = trials(DEFAULT, lambda v: min(score(v), 1.0), count)
+    records[3] = dataclasses.replace(records[3], status="failed", score=None, error="boom")
+    # A trial that a rule ended early is of a status of its own.
+    records[5] = dataclasses.replace(records[5], score=0.11, status="stopped")
+    return records
+
+
+def test_the_picture_has_a_panel_for_each_factor_the_most_important_first(tmp_path: Path) -> None:
+    records = mixed()
+    path = factor_plot(records, DEFAULT, "val_accuracy", tmp_path / "factors.svg")
+    told = words(path)
+    short = DEFAULT.short_names()
+    order = [short[path] for path in importances(records, DEFAULT, "val_accuracy")]
+    assert [word for word in told if word in order] == order
+    assert {
+        "a trial",
+        "stopped early",
+        "far below",
+        "failed",
+        "the best",
+        "median",
+        "middle half",
+        "dense",
+        "0.003",
+    } <= set(told)
+    assert "val_accuracy  ·  39 trials  ·  1 failed" in told
+    assert (
+        path.read_bytes()
+        == factor_plot(records, DEFAULT, "val_accuracy", tmp_path / "again.svg").read_bytes()
+    )
+    png = factor_plot(records, DEFAULT, "val_accuracy", tmp_path / "factors.png")
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda s: 0.5, lambda s: 1.0, lambda s: s - 5, lambda s: 10 ** (8 * s), round]
+)
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+def test_any_scores_can_be_drawn(
+    tmp_path: Path, objective: str, change: Callable[[float], float]
+) -> None:
+    assert (
+        factor_plot(rescored(mixed(12), change), DEFAULT, objective, tmp_path / "p.svg")
+        .stat()
+        .st_size
+        > 1000
+    )
+
+
+def test_conditional_factors_lists_and_one_trial_can_be_drawn(tmp_path: Path) -> None:
+    wide = space(
+        block=KINDS,
+        rate=Range(low=4, high=24),
+        width=(8, 16, 32),
+        bias=(True, False),
+        blocks=Range(low=1, high=60, log=True),
+    )
+    records = trials(wide, lambda v: v[BLOCKS] / 100)
+    told = words(factor_plot(records, wide, "val_accuracy", tmp_path / "a.svg"))
+    assert sum("dense only" in word for word in told) == 1
+    one = space(lr=Range(low=1e-3, high=1e-1, log=True))
+    told = words(factor_plot(trials(one, unit_lr, 1), one, "val_accuracy", tmp_path / "b.svg"))
+    assert any("too few, or too alike" in word for word in told)
+    basic = [r for r in records if r.values[BLOCK] != "dense"]
+    factor_plot(basic, wide, "val_accuracy", tmp_path / "c.svg")
+
+
+def test_what_cannot_be_drawn(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no trial has a score"):
+        factor_plot([record(1, "dense", None)], DEFAULT, "val_accuracy", tmp_path / "a.svg")
+    with pytest.raises(RequestError, match=r"a picture is an \.svg or a \.png file"):
+        factor_plot(mixed(), DEFAULT, "val_accuracy", tmp_path / "a.pdf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_mattered_needs_no_framework_and_loads_the_forest_only_when_asked() -> None:
+    code = (
+        "import sys, tuning.insight.importance, tuning.report.factors; "
+        "heavy = {'tensorflow', 'keras', 'keras_tuner', 'mlflow', 'optuna', 'sklearn', 'matplotlib', 'rich'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,560 @@
+"""The page of a search, from journals written by hand."""
+
+import json
+import math
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stubs import tiny
+
+from tuning.record.journal import (
+    Conclusion,
+    Dropped,
+    Entry,
+    EpochRecord,
+    Final,
+    FinalEpoch,
+    Journal,
+    Started,
+    TrialRecord,
+)
+from tuning.report.page import write_report
+from tuning.space import Range, Space
+
+LR, BLOCK = "train.learning_rate", "block.kind"
+SPACE = tiny(**{BLOCK: ["plain", "basic", "bottleneck"], LR: Range(low=1e-3, high=1e-1, log=True)})
+BASE = {BLOCK: "basic", LR: SPACE.base.train.learning_rate}
+NAN = math.nan
+
+
+class Page(HTMLParser):
+    """What a browser makes of the page before its scripts run."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        """All that stands in each element with an id, and in `head` the title."""
+        self.scripts: list[str] = []
+        self._open: list[tuple[str, str | None]] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.data = json.loads(
+            next(s for s in self.scripts if s.startswith("{")), parse_constant=pytest.fail
+        )
+        self.rows = [
+            dict(zip(self.columns, row, strict=True)) for row in self.data["leaderboard"]["rows"]
+        ]
+
+    @property
+    def columns(self) -> list[str]:
+        return [name for name, _, _ in self.data["leaderboard"]["columns"]]
+
+    def traces(self, figure: str) -> dict[str, Any]:
+        return {trace["name"]: trace for trace in self.data["figures"][figure]["data"]}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self._open.append((tag, dict(attrs).get("id")))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1][0] == "script":
+            self.scripts[-1] += data
+            return
+        for tag, name in self._open:
+            key = name or (tag if tag in ("header", "title") else None)
+            if key is not None:
+                self.texts[key] = self.texts.get(key, "") + data.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def trial(
+    number: int, score: float | None, at: float, *, epochs: int = 1, values: Any = None, **more: Any
+) -> TrialRecord:
+    status = more.pop("status", "failed" if score is None else "completed")
+    metrics = {} if score is None else {"val_accuracy": score, "val_loss": 1 - score}
+    values = {**BASE, **(values or {})}
+    return TrialRecord(
+        number=number,
+        score=score,
+        time=at,
+        epochs=epochs,
+        values=values,
+        status=status,
+        metrics=metrics,
+        params=7,
+        **more,
+    )
+
+
+def story(
+    *records: TrialRecord, curves: dict[int, Sequence[tuple[int, float]]] | None = None
+) -> list[Entry]:
+    """A start of each trial a second before its first epoch, a second between epochs."""
+    entries: list[Entry] = []
+    for record in records:
+        told = (curves or {}).get(record.number, [])
+        entries.append(
+            Started(number=record.number, values=record.values, time=record.time - len(told) - 1)
+        )
+        for place, (epoch, score) in enumerate(told):
+            at = record.time - len(told) + place
+            metrics = {"val_accuracy": score, "val_loss": 1 - score}
+            entries.append(
+                EpochRecord(
+                    number=record.number, epoch=epoch, metrics=metrics, seconds=1.0, time=at
+                )
+            )
+        entries.append(record)
+    return entries
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(
+        "plotly.offline.get_plotlyjs", lambda: "var Plotly;"
+    )  # not 5 MB to be read again by each test
+
+    def make(entries: Sequence[Entry], space: Space = SPACE, **header: Any) -> Page:
+        path = tmp_path / "journal.jsonl"
+        path.unlink(missing_ok=True)
+        journal = Journal(path)
+        about = {"name": "hand", "epochs": 1, "command": ["reskeras", "tune", "--name", "by hand"]}
+        data = {
+            "name": "blobs",
+            "source": "a folder",
+            "class_names": ["a"],
+            "image_shape": [8, 8, 1],
+            "classes": 3,
+        }
+        data |= {"sizes": {"train": 90, "val": 30, "test": 30}, **header.pop("data", {})}
+        about |= {"data": data, **header.pop("about", {})}
+        journal.begin(
+            {
+                "search_id": "x",
+                "oracle": "random",
+                "objective": "val_accuracy",
+                "seed": 0,
+                "about": about,
+                **header,
+            }
+        )
+        for entry in entries:
+            journal.add(entry)
+        write_report(tmp_path / "report.html", Journal(path), space)
+        return Page(tmp_path / "report.html")
+
+    return make
+
+
+THREE = story(
+    trial(1, 0.90, 100),
+    trial(2, 0.95, 110, values={BLOCK: "plain", LR: 0.01}),
+    trial(3, None, 120, error="Traceback (most recent call last):\n  x\nValueError: too wide"),
+    trial(4, 0.80, 130, values={BLOCK: "plain"}, status="stopped"),
+)
+
+
+def test_the_leaderboard_has_the_best_first_and_failed_ones_last_with_their_reason(
+    page: Any,
+) -> None:
+    found = page(THREE)
+    assert [row["trial"] for row in found.rows] == [2, 1, 4, 3]
+    assert [row["val_accuracy"] for row in found.rows] == [0.95, 0.9, 0.8, None]
+    assert [row["status"] for row in found.rows] == [
+        "",
+        "",
+        "stopped early",
+        "failed: ValueError: too wide",
+    ]
+    assert found.rows[0] == {
+        **found.rows[0],
+        "rank": 1,
+        "block": "plain",
+        "lr": 0.01,
+        "epochs": 1,
+        "params": 7,
+    }
+    # A stem, a block of two layers and the head, by hand: 8x8 pixels times 3x3x1x4; 4x4 times (3x3x4x8 + 3x3x8x8); 8x3.
+    assert {(row["depth"], row["MACs"]) for row in found.rows if row["block"] == "plain"} == {
+        (4, 2304 + 4608 + 9216 + 24)
+    }
+    assert "parent" not in found.columns  # nobody has one
+    assert "memory" not in found.columns
+    assert found.data["winner"] == 2
+
+
+def test_for_a_loss_less_is_better(page: Any) -> None:
+    found = page(THREE, objective="val_loss")
+    # What the journal has as scores, read as losses.
+    assert [row["trial"] for row in found.rows] == [4, 1, 2, 3]
+    assert "0.1 better than the base (trial 1, 0.9000)" in found.texts["answer"]
+    assert found.data["leaderboard"]["columns"][2] == ["val_loss", "loss", False]
+
+
+def test_the_answer_names_the_winner_and_its_lead(page: Any) -> None:
+    found = page(
+        [
+            *THREE,
+            Conclusion(
+                winner=2,
+                plan="FinalPlan(epochs=0, top=1, seeds=1)",
+                test={"accuracy": 0.9333},
+                time=140,
+            ),
+        ]
+    )
+    assert (
+        "Trial 2 won, plain · lr 0.01: 95.0 % val_accuracy, 93.3 % on the 30 test images; 5 points better than the best with block "
+        "basic (trial 1, 90.0 %) and 5 points better than the base (trial 1, 90.0 %)."
+    ) in found.texts["answer"]
+    assert "reskeras tune --name 'by hand'" in found.texts["answer"]
+    assert "best.yaml --data 'a folder'" in found.texts["answer"]
+    for fact in (
+        "hand",
+        "blobs: 90 train, 30 val, 30 test images of 8 × 8 × 1, 3 classes",
+        "random",
+        "4 (1 failed)",
+        "41 s",
+    ):
+        assert fact in found.texts["header"]
+
+
+def final(number: int, repeat: int, score: float, at: float) -> list[Entry]:
+    metrics = {"val_accuracy": score}
+    epochs = [
+        EpochRecord(number=number, epoch=e, metrics=metrics, seconds=1.0, time=at - 2 + e)
+        for e in (1, 2)
+    ]
+    record = trial(number, score, at, epochs=2, values={BLOCK: "plain"} if number == 2 else None)
+    return [
+        *(FinalEpoch(repeat=repeat, epochs=2, record=e) for e in epochs),
+        Final(repeat=repeat, epochs=2, record=record),
+    ]
+
+
+def test_final_trainings_decide_and_are_shown_with_their_spread(page: Any) -> None:
+    finals = [
+        e
+        for place, (n, r, s) in enumerate([(2, 0, 0.90), (2, 1, 0.92), (1, 0, 0.96), (1, 1, 0.98)])
+        for e in final(n, r, s, 140 + place)
+    ]
+    ended = Conclusion(winner=1, plan="FinalPlan(epochs=2, top=2, seeds=2)", test=None, time=150)
+    found = page([*THREE, *finals, ended])
+    # Standard deviations of 90, 92 and of 96, 98: the square root of 2.
+    assert (
+        "97.0 % ± 1.4 % val_accuracy (mean of 2 final trainings of 2 epochs); as a trial it had 90.0 %"
+        in found.texts["answer"]
+    )
+    assert (
+        "5 points worse than the best with block plain (trial 2, 95.0 %)." in found.texts["answer"]
+    )
+    assert "91.0 % ± 1.4 %" in found.texts["finals"]
+    assert "96.0 %, 98.0 %" in found.texts["finals"]
+    dashed = {
+        name for name, trace in found.traces("curves").items() if trace["line"]["dash"] == "dash"
+    }
+    assert dashed == {"final trainings of others", "final trainings of the winner"}
+    # Those of an earlier plan do not count.
+    once = Conclusion(winner=1, plan="FinalPlan(epochs=2, top=2, seeds=1)", test=None, time=155)
+    assert (
+        "96.0 % val_accuracy (final training of 2 epochs)"
+        in page([*THREE, *finals, ended, once]).texts["answer"]
+    )
+    other = Conclusion(winner=2, plan="FinalPlan(epochs=0, top=1, seeds=1)", test=None, time=160)
+    assert "finals" not in page([*THREE, *finals, ended, other]).texts
+
+
+def test_the_best_so_far_rises_when_a_better_trial_ends_and_pauses_are_taken_out(page: Any) -> None:
+    records = [
+        trial(n, score, at)
+        for n, score, at in [(1, 0.5, 10), (2, 0.9, 20), (3, 0.7, 5030), (4, 0.99, 5040)]
+    ]
+    found = page(story(*records))
+    best = found.traces("over-time")["the best so far"]
+    # The search begins at second 9, with the first entry. From 20 to 5029, when trial 3 begins, it does not run.
+    assert best["x"] == [1, 11, 22, 22]
+    assert best["y"] == pytest.approx(
+        [-math.log10(error) for error in (0.5, 0.1, 0.01, 0.01)], abs=1e-3
+    )
+    assert found.traces("over-time")["the winner"]["x"] == [22]
+    assert "1 h 23 min in all" in found.texts["over-time"]  # 5009 seconds
+
+
+def test_a_long_epoch_is_no_pause(page: Any) -> None:
+    (record,) = [trial(1, 0.5, 4000, seconds=3999.0)]
+    epoch = EpochRecord(number=1, epoch=1, metrics={"val_accuracy": 0.5}, seconds=3998.0, time=3999)
+    found = page([Started(number=1, values=BASE, time=1), epoch, record])
+    assert "Pauses" not in found.texts["over-time"]
+    assert "1 h 6 min" in found.texts["header"]
+
+
+GROWN = story(
+    trial(1, 0.5, 10, epochs=1),
+    trial(2, 0.6, 20, epochs=1),
+    trial(3, 0.7, 30, epochs=3, parent=1),
+    trial(4, 0.8, 40, epochs=3, parent=2),
+    trial(5, 0.9, 50, epochs=9, parent=3),
+    trial(6, None, 60, epochs=0, parent=3, error="killed"),
+    trial(7, 0.4, 70, epochs=1),
+    curves={1: [(1, 0.5)], 3: [(2, 0.65), (3, 0.7)]},
+)
+
+
+def test_the_lineage_leads_from_each_parent_to_its_children(page: Any) -> None:
+    found = page(GROWN)
+    *lines, nodes = found.data["figures"]["lineage"]["data"]
+    places = dict(zip(zip(nodes["x"], nodes["y"], strict=True), nodes["customdata"], strict=True))
+    edges = set()
+    for line in lines:
+        corners = list(zip(line["x"], line["y"], strict=True))
+        edges |= {
+            (places[corners[at]], places[corners[at + 3]]) for at in range(0, len(corners), 5)
+        }
+    assert edges == {(1, 3), (2, 4), (3, 5), (3, 6)}
+    assert sorted(nodes["customdata"]) == [1, 2, 3, 4, 5, 6]  # nobody grew out of 7
+    assert "Left out: 1 that nobody grew out of." in found.texts["lineage"]
+    marked = {
+        places[point] for point in zip(lines[1]["x"], lines[1]["y"], strict=True) if point in places
+    }
+    assert marked == {1, 3, 5}  # the way to the winner
+    labels = dict(zip(nodes["customdata"], nodes["text"], strict=True))
+    assert labels[5] == "<b>5</b>  90.0 % · depth 4"
+    assert labels[6].startswith("<b>6</b>  failed")
+    assert found.data["figures"]["lineage"]["layout"]["xaxis"]["ticktext"] == [
+        "1 epoch",
+        "3 epochs",
+        "9 epochs",
+    ]
+    assert "lineage" not in page(THREE).texts
+
+
+def test_the_curve_of_a_grown_network_goes_on_from_its_parents(page: Any) -> None:
+    trace = page(GROWN).traces("curves")["a trial"]
+    assert sorted(trace["x"], key=str) == [1, 1, 2, 3, None, None]
+    assert "trial 3<br>basic · lr 0.003<br>epoch 3: 70.0 %" in trace["text"]
+
+
+def test_places_in_parallel_coordinates(page: Any) -> None:
+    found = page(THREE)
+    block, rate, score = found.data["parallel"]["axes"]
+    assert [text for _, text in block["ticks"]] == ["plain", "basic", "bottleneck"]
+    assert dict(map(reversed, rate["ticks"])) == pytest.approx(
+        {"0.001": 0, "0.003": 0.2386, "0.01": 0.5, "0.03": 0.7386, "0.1": 1}, abs=1e-3
+    )
+    assert (score["name"], score["lacks"]) == ("val_accuracy", "failed")
+    lines = {number: places for number, _, *places in found.data["parallel"]["lines"]}
+    assert lines[2][0] < 1 / 3 < lines[1][0] < 2 / 3
+    assert (lines[2][1], lines[1][1]) == (0.5, pytest.approx(math.log(3) / math.log(100), abs=1e-4))
+    assert lines[2][2] == 1 > lines[1][2] > lines[4][2] > 0
+    assert lines[3][2] is None
+
+
+def test_a_value_of_another_kind_is_left_out(page: Any) -> None:
+    space = tiny(**{BLOCK: ["basic", "dense"], "block.growth_rate": Range(low=4, high=24)})
+    records = [
+        trial(1, 0.5, 10, values={"block.growth_rate": 9}),
+        trial(2, 0.6, 20, values={BLOCK: "dense", "block.growth_rate": 9}),
+    ]
+    found = page(story(*records), space)
+    assert {row["trial"]: row["growth_rate"] for row in found.rows} == {1: None, 2: 9}
+    assert {line[0]: line[3] for line in found.data["parallel"]["lines"]} == {1: None, 2: 0.25}
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;{{data}}\u2028"
+
+
+def test_hostile_names_stay_words(page: Any) -> None:
+    records = [trial(1, 0.5, 10), trial(2, None, 20, error=HOSTILE)]
+    dropped = Dropped(values=BASE, reason=HOSTILE, time=21)
+    ended = Conclusion(winner=1, plan="FinalPlan(epochs=0, top=1, seeds=1)", test=None, time=22)
+    about = {"name": HOSTILE, "command": ["reskeras", "tune", "--data", HOSTILE]}
+    found = page(
+        [*story(*records), dropped, ended],
+        about=about,
+        data={"name": HOSTILE, "source": HOSTILE, "class_names": [HOSTILE]},
+    )
+    assert len(found.scripts) == 3
+    assert "<" not in found.scripts[0]
+    assert not [tag for tag, _ in found.elements if tag == "img"]
+    assert not [
+        key for _, attributes in found.elements for key in attributes if key.startswith("on")
+    ]
+    assert found.texts["header"].startswith(HOSTILE)
+    assert f"{HOSTILE}: 90 train" in found.texts["header"]
+    assert f"--data '{HOSTILE}'" in found.texts["answer"]
+    assert f"Not run: 1 {HOSTILE}." in found.texts["leaderboard"]
+    assert found.rows[1]["status"] == f"failed: {HOSTILE.splitlines()[0]}"
+    # Plotly makes elements of what it is given.
+    assert "<script" not in json.dumps(found.data["figures"])
+    assert "<img" not in json.dumps(found.data["figures"])
+
+
+def test_all_that_failed_is_told_without_a_figure(page: Any) -> None:
+    found = page(story(trial(1, None, 10, error="one"), trial(2, None, 20, error="two")))
+    assert "No network won" in found.texts["answer"]
+    assert [row["status"] for row in found.rows] == ["failed: one", "failed: two"]
+    assert (
+        set(found.texts) & {"over-time", "importance", "parallel", "factors", "lineage", "curves"}
+        == set()
+    )
+    assert (found.data["figures"], found.data["parallel"], found.data["winner"]) == ({}, None, None)
+
+
+def test_a_kind_of_which_all_failed_is_no_rival(page: Any) -> None:
+    records = [
+        trial(1, 0.5, 10),
+        trial(2, None, 20, values={BLOCK: "plain"}, error="x"),
+        trial(3, 0.4, 30, values={LR: 0.01}),
+    ]
+    found = page(story(*records))
+    assert (
+        "50.0 % val_accuracy; 10 points better than the next (trial 3, 40.0 %)."
+        in found.texts["answer"]
+    )
+
+
+def test_one_trial_alone(page: Any) -> None:
+    found = page(story(trial(1, 0.5, 10), curves={1: [(1, 0.4), (2, 0.5)]}))
+    assert (
+        "Trial 1 won, basic · lr 0.003: 50.0 % val_accuracy; it is the only one with a score."
+        in found.texts["answer"]
+    )
+    assert (
+        "Too few trials have a score to tell what mattered: 1; it takes 8."
+        in found.texts["importance"]
+    )
+    assert set(found.traces("curves")) == {"the winner"}
+
+
+def test_all_trials_equal(page: Any) -> None:
+    records = [
+        trial(n, 1.0, 10 * n, values={BLOCK: "plain" if n % 2 else "basic"}) for n in range(1, 11)
+    ]
+    found = page(story(*records))
+    assert "as good as the best with block basic (trial 2, 100.0 %)" in found.texts["answer"]
+    assert "do not tell the factors apart" in found.texts["importance"]
+    assert found.traces("over-time")["the best so far"]["x"] == [1, 91]
+
+
+def test_scores_that_are_no_numbers(page: Any) -> None:
+    # As `parse_constant` above sees to, none of them gets into the page.
+    broken = trial(2, NAN, 20)
+    found = page(
+        story(
+            trial(1, 0.5, 10),
+            broken,
+            trial(3, math.inf, 30),
+            curves={1: [(1, NAN), (2, 0.5)], 2: [(1, NAN)]},
+        )
+    )
+    assert found.data["winner"] == 1
+
+
+def test_importance_says_how_far_to_trust_it(page: Any) -> None:
+    rates = [1e-3 * 10 ** (n / 12) for n in range(24)]
+    records = [
+        trial(n, 0.3 + rate, 10 * n, values={LR: rate}) for n, rate in enumerate(rates, start=1)
+    ]
+    text = page(story(*records), oracle="tpe").texts["importance"]
+    assert "With 24 trials a large share moves by about a quarter from search to search" in text
+    assert "This oracle learns" in text
+    assert "lr100 %" in text
+    assert "This oracle learns" not in page(story(*records)).texts["importance"]
+
+
+def test_of_many_trials_some_are_drawn_and_the_page_says_so(page: Any) -> None:
+    records = [trial(n, 0.5 + n / 2000, n) for n in range(1, 601)]
+    found = page(story(*records))
+    assert len(found.rows) == 600
+    lines = found.data["parallel"]["lines"]
+    assert len(lines) == 500
+    assert {600, 599, 598, 1} <= {line[0] for line in lines}
+    assert (
+        "Of 600 trials 500 are drawn: the best 250, and an even choice of the others."
+        in found.texts["parallel"]
+    )
+
+
+def test_nothing_is_fetched(page: Any) -> None:
+    found = page(GROWN)
+    for tag, attributes in found.elements:
+        for key in ("src", "href", "xlink:href", "action", "data", "srcset"):
+            assert (attributes.get(key) or "#").startswith("#"), (tag, attributes)
+    assert not {tag for tag, _ in found.elements} & {
+        "link",
+        "iframe",
+        "base",
+        "img",
+        "object",
+        "embed",
+    }
+    own = found.scripts[-1]
+    assert "drawLeaderboard" in own
+    for word in (
+        "http:",
+        "https:",
+        "fetch(",
+        "import(",
+        "XMLHttpRequest",
+        "localStorage",
+        "cookie",
+    ):
+        assert word not in own.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_sections_stand_in_their_order_under_their_ids(page: Any) -> None:
+    ids = [attributes["id"] for tag, attributes in page(GROWN).elements if tag == "section"]
+    assert ids == [
+        "answer",
+        "leaderboard",
+        "over-time",
+        "importance",
+        "parallel",
+        "factors",
+        "lineage",
+        "curves",
+    ]
+
+
+def test_the_same_journal_gives_the_same_bytes(page: Any, tmp_path: Path) -> None:
+    page(GROWN)
+    first = (tmp_path / "report.html").read_bytes()
+    write_report(tmp_path / "report.html", Journal(tmp_path / "journal.jsonl"), SPACE)
+    assert (tmp_path / "report.html").read_bytes() == first
+
+
+def test_plotly_comes_along(tmp_path: Path) -> None:
+    from plotly.offline import get_plotlyjs
+
+    about = {
+        "name": "s",
+        "epochs": 1,
+        "command": [],
+        "data": {"name": "s", "source": "s", "image_shape": [8], "classes": 3, "sizes": {}},
+    }
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.begin(
+        {
+            "search_id": "x",
+            "oracle": "random",
+            "objective": "val_accuracy",
+            "seed": 0,
+            "about": about,
+        }
+    )
+    for entry in story(trial(1, 0.5, 10)):
+        journal.add(entry)
+    write_report(tmp_path / "report.html", Journal(journal.path), SPACE)
+    script = get_plotlyjs()
+    assert "</script" not in script
+    assert f"<script>{script}</script>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []

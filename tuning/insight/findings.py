@@ -1,0 +1,110 @@
+"""What a search found, read off its journal once for all that tells of it."""
+
+import bisect
+import functools
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reskeras.errors import RequestError
+from reskeras.nets.cost import cost
+from tuning.insight.importance import importances, scored, searched
+from tuning.insight.scales import Scale, scale_of
+from tuning.record.journal import Entry, EpochRecord, Final, FinalEpoch, Journal, TrialRecord
+from tuning.record.ranking import leaderboard
+from tuning.space import Space
+from tuning.space.titles import title
+
+_PAUSE = 60.0
+"""Seconds in which nothing ran, from which on the search was not running."""
+
+
+class Findings:
+    """A search as its journal tells it.
+
+    Attributes:
+        objective: what was compared.
+        ranked: the trials, best first; failed ones last.
+        scored: those of them that have a score.
+        winner: the trial that won; None where none has a score.
+        finals: the final trainings that decided, in order.
+        test: the winner on the test split; None where it was not looked at.
+        values: the searched values of each trial, by its number.
+        titles: each trial in a few words, by its number.
+        shares: how much each factor mattered.
+        elapsed: from a time in seconds since 1970 to the seconds that the search had run by then, from its first entry on.
+        paused: the seconds between its first entry and its last in which it did not run.
+    """
+
+    def __init__(self, journal: Journal, space: Space, shares: Mapping[str, float] | None) -> None:
+        self.journal, self.space = journal, space
+        self.about: dict[str, Any] = journal.header["about"]
+        self.objective: str = journal.header["objective"]
+        self.ranked = leaderboard(journal.trials, self.objective)
+        self.scored = leaderboard(scored(journal.trials), self.objective)
+        self.values = {record.number: searched(record, space) for record in self.ranked}
+        self.titles = {number: title(values, space) for number, values in self.values.items()}
+        self.shares = (
+            importances(journal.trials, space, self.objective) if shares is None else shares
+        )
+        self.elapsed, self.paused = _clock(journal.history)
+        told = journal.conclusions[-1] if journal.conclusions else None
+        # As in "FinalPlan(epochs=20, top=1, seeds=2)".
+        epochs, _, seeds = map(int, re.findall(r"=(\d+)", told.plan)) if told else (0, 0, 0)
+        self.finals = [
+            final for final in journal.finals if final.epochs == epochs and final.repeat < seeds
+        ]
+        self.test = told.test if told else None
+        won = [record for record in self.scored if told and record.number == told.winner]
+        self.winner = next(iter(won or self.scored), None)
+
+    @functools.cached_property
+    def costs(self) -> dict[int, tuple[int, int]]:
+        """Depth and MACs of each trial's network, by its number; without those that make none."""
+        known: dict[tuple[tuple[str, str], ...], tuple[int, int] | None] = {}
+        found = {}
+        for number, point in self.values.items():
+            network = {
+                path: value for path, value in point.items() if not path.startswith("train.")
+            }
+            key = tuple((path, repr(value)) for path, value in network.items())
+            if key not in known:
+                known[key] = _cost(network, self.space)
+            if (costs := known[key]) is not None:
+                found[number] = costs
+        return found
+
+    @functools.cached_property
+    def scale(self) -> Scale:
+        """How the scores of the trials become heights."""
+        return scale_of(self.objective, np.array([record.score for record in self.scored]))
+
+
+def when(entry: Entry) -> float:
+    """When it happened, in seconds since 1970."""
+    return entry.record.time if isinstance(entry, FinalEpoch | Final) else entry.time
+
+
+def _clock(history: Sequence[Entry]) -> tuple[Callable[[float], float], float]:
+    ends: list[float] = []
+    lost = [0.0]
+    for before, after in itertools.pairwise(history):
+        record = after.record if isinstance(after, FinalEpoch | Final) else after
+        ran = record.seconds if isinstance(record, EpochRecord | TrialRecord) else 0.0
+        idle = when(after) - when(before) - ran
+        if idle > _PAUSE:
+            ends.append(when(after))
+            lost.append(lost[-1] + idle)
+    first = when(history[0]) if history else 0.0
+    return lambda time: max(0.0, time - first - lost[bisect.bisect_right(ends, time)]), lost[-1]
+
+
+def _cost(values: Mapping[str, Any], space: Space) -> tuple[int, int] | None:
+    try:
+        told = cost(space.recipe(values).model)
+    except RequestError:  # values that make no network together; the trial failed
+        return None
+    return told.depth, told.macs

@@ -1,0 +1,71 @@
+"""How scores become heights in a picture: up is better, and the good end has the room."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tuning.settings import OBJECTIVES, sign
+
+Array = npt.NDArray[np.float64]
+
+
+class Scale(NamedTuple):
+    """Accuracies stand at the logarithm of their error and losses at their logarithm, better ones higher."""
+
+    height: Callable[[Array], Array]
+    marks: Sequence[float]
+    """Scores that can be written at the axis."""
+    write: Callable[[float], str]
+
+
+def scale_of(objective: str, scores: Array) -> Scale:
+    """The scale for the scores of a search; a linear one where there are accuracies beyond 0 and 1 or losses of 0 and less."""
+    if OBJECTIVES[objective] == "max" and ((scores >= 0) & (scores <= 1)).all():
+        errors = 1 - scores
+        # One that makes no error at all stands as far above the next as halving the error takes it.
+        least = float(errors[errors > 1e-9].min(initial=1.0)) / 2
+        tenths = [1 - digit * 10.0**-power for power in range(1, 7) for digit in (5, 3, 2, 1)]
+        few = [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, *tenths, *([1.0] if (errors <= 1e-9).any() else [])]
+        return Scale(
+            lambda s: -np.log10(np.maximum(1 - s, least)),
+            sorted(set(np.round(few, 9))),
+            lambda s: f"{100 * s:.6g} %",
+        )
+    if OBJECTIVES[objective] == "min" and (scores > 0).all():
+        few = [digit * 10.0**power for power in range(-7, 8) for digit in (5, 3, 2, 1)]
+        return Scale(lambda s: -np.log10(s), few, lambda s: f"{s:.6g}")
+    low, high = float(scores.min()), float(scores.max())
+    from matplotlib.ticker import MaxNLocator
+
+    return Scale(
+        lambda s: sign(objective) * s,
+        list(MaxNLocator(6).tick_values(low, high)),
+        lambda s: f"{s:.6g}",
+    )
+
+
+def limits(heights: Array) -> tuple[float, float]:
+    """From the least to the best; without what is more than three times as far below the best as the median."""
+    high, middle = float(heights.max()), float(np.median(heights))
+    low = float(heights.min())
+    if high > middle:
+        low = max(low, high - 3 * (high - middle))
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def marks(scale: Scale, low: float, high: float) -> list[tuple[float, str]]:
+    """As many round scores as have room at an axis between two heights, the best ones first: heights, and what is written there."""
+    kept: list[tuple[float, str]] = []
+    for mark in (
+        scale.marks
+        if scale.height(np.array([0.1]))[0] > scale.height(np.array([0.2]))[0]
+        else reversed(scale.marks)
+    ):
+        height = float(scale.height(np.array([mark]))[0])
+        if low - 0.02 * (high - low) <= height <= high + 0.08 * (high - low) and all(
+            abs(height - other) > 0.09 * (high - low) for other, _ in kept
+        ):
+            kept.append((height, scale.write(mark)))
+    return kept

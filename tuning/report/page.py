@@ -1,0 +1,406 @@
+"""The page that a search leaves: one HTML file with all that can be looked at, which needs nothing else.
+
+Words, tables and figures are made here; `page.html` has the look, the leaderboard and the parallel coordinates. These are
+drawn by the page itself because those of plotly need WebGL, name no trial and stay empty on paper.
+"""
+
+import collections
+import html
+import importlib.resources
+import json
+import math
+import re
+import shlex
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reskeras.errors import last_line
+from reskeras.words import percent
+from tuning.insight.findings import Findings, when
+from tuning.insight.importance import FEWEST, best_of_each, boundary, first_choice
+from tuning.record.journal import Dropped, Final, Journal, TrialRecord
+from tuning.report.factors import factor_plot
+from tuning.report.figures import Told, curves, lineage, over_time, parallel
+from tuning.settings import sign
+from tuning.space import Space
+
+_UNBIASED = ("random", "grid")
+"""Oracles that try what is bad as often as what is good."""
+
+
+def write_report(
+    path: Path, journal: Journal, space: Space, shares: Mapping[str, float] | None = None
+) -> None:
+    """Writes the page; the same journal gives the same bytes, given the same matplotlib and plotly.
+
+    Args:
+        path: of the page.
+        journal: of the search, freshly read: a search's own has no history. It need not be concluded.
+        space: what was searched.
+        shares: what `tuning.insight.importance.importances` says of the trials; None has it asked here.
+    """
+    from plotly.offline import get_plotlyjs
+
+    found = Findings(journal, space, shares)
+    figures = (
+        {"over-time": over_time(found), "curves": curves(found), "lineage": lineage(found)}
+        if found.scored
+        else {}
+    )
+    lines = parallel(found) if found.scored else None
+    data = {
+        "figures": {name: told[0] for name, told in figures.items() if told is not None},
+        "leaderboard": _leaderboard(found),
+        "parallel": lines and lines[0],
+        "winner": found.winner and found.winner.number,
+    }
+    fills = {
+        "title": _safe(f"{found.about['name']}: what the search found"),
+        "header": _header(found),
+        "sections": "\n".join(_sections(found, figures, lines)),
+        "data": _in_script(data),
+        "plotly": get_plotlyjs() if figures else "",
+    }
+    template = (
+        importlib.resources.files("tuning.report").joinpath("page.html").read_text(encoding="utf-8")
+    )
+    # In one go: what is filled in is not looked at again, whatever it says.
+    text = re.sub(r"\{\{(\w+)\}\}", lambda match: fills[match[1]], template)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _sections(
+    found: Findings, figures: Mapping[str, Told | None], lines: Told | None
+) -> Iterator[str]:
+    def figure(
+        name: str, heading: str, note: str, box: str = '<div class="plot"></div>'
+    ) -> Iterator[str]:
+        if (told := figures.get(name)) is not None:
+            yield _section(name, heading, f"{note} {told[1]}", box)
+
+    yield _answer(found)
+    dropped = collections.Counter(
+        entry.reason for entry in found.journal.history if isinstance(entry, Dropped)
+    )
+    note = "A click on a heading sorts."
+    if found.finals and found.winner is not found.ranked[0]:
+        note += " ★ won by its final trainings, below."
+    if dropped:
+        note += (
+            f" Not run: {', '.join(f'{count:,} {reason}' for reason, count in dropped.items())}."
+        )
+    yield _section(
+        "leaderboard",
+        "Leaderboard",
+        note,
+        '<div class="wide"><table></table></div><p class="more"></p>',
+    )
+    if lines is None:
+        return
+    pauses = (
+        f" Pauses in which nothing ran, {_duration(found.paused)} in all, are left out."
+        if found.paused
+        else ""
+    )
+    yield from figure(
+        "over-time",
+        "Accuracy over time" if _shares(found) else "Loss over time",
+        f"Each trial when it ended.{pauses}",
+    )
+    yield _importance(found)
+    note = f"One line for each trial, darker the better it is. Drag along an axis to select, click it to let go. {lines[1]}"
+    box = '<div class="wide"><div class="parallel"></div></div><p class="chosen"></p>'
+    yield _section("parallel", "All values at once", note, box)
+    yield _factors(found)
+    note = (
+        "Who started from whose weights: trial, score and depth; the way to the winner is marked."
+    )
+    yield from figure(
+        "lineage", "Who grew out of whom", note, '<div class="wide"><div class="plot"></div></div>'
+    )
+    yield from figure("curves", "Learning curves", "The score after each epoch.")
+    if found.finals:
+        yield _final_trainings(found)
+
+
+def _header(found: Findings) -> str:
+    data, failed = found.about["data"], sum(record.status == "failed" for record in found.ranked)
+    sizes = ", ".join(f"{count:,} {split}" for split, count in data["sizes"].items())
+    last = max(map(when, found.journal.history), default=0.0)
+    facts = {
+        "data": f"{data['name']}: {sizes} images of {' × '.join(map(str, data['image_shape']))}, {data['classes']} classes",
+        "oracle": found.journal.header["oracle"],
+        "objective": found.objective,
+        "trials": f"{len(found.ranked):,}" + (f" ({failed:,} failed)" if failed else ""),
+        "time taken": _duration(found.elapsed(last)),
+    }
+    listed = "".join(
+        f"<div><dt>{name}</dt><dd>{_safe(fact)}</dd></div>" for name, fact in facts.items()
+    )
+    return f"<h1>{_safe(found.about['name'])}</h1><dl>{listed}</dl>"
+
+
+# The answer
+
+
+def _answer(found: Findings) -> str:
+    if found.winner is None:
+        return _section(
+            "answer", "No network won", "", "<p>No trial has a score; the leaderboard says why.</p>"
+        )
+    where, source = found.journal.path.parent, str(found.about["data"]["source"])
+    ends = "".join(f"<li>{_safe(end.sentence)}</li>" for end in boundary(found.winner, found.space))
+    again = shlex.join(found.about["command"])
+    train = shlex.join(["reskeras", "train", str(where / "best.yaml"), "--data", source])
+    use = f"keras.models.load_model({str(where / 'best.keras')!r})"
+    commands = {
+        "Search again": f"<code>{_safe(again)}</code>"
+        if again
+        else "as it was begun from Python, on the space in space.yaml",
+        "Train the winner": f"<code>{_safe(train)}</code>",
+        "Use it in Python": f"<code>{_safe(use)}</code>",
+    }
+    body = f'<p class="sentence">{_sentence(found, found.winner)}</p>'
+    if ends:
+        body += f"<p>Better ones may lie beyond what was searched:</p><ul>{ends}</ul>"
+    listed = "".join(f"<dt>{what}</dt><dd>{how}</dd>" for what, how in commands.items())
+    return _section("answer", "The answer", "", f'{body}<dl class="commands">{listed}</dl>')
+
+
+def _sentence(found: Findings, winner: TrialRecord) -> str:
+    """Which network won, how good it is, and by how much better than the best of another kind and than the base."""
+    own = _score(found, winner.score)
+    scores = [
+        s
+        for final in found.finals
+        if final.record.number == winner.number and (s := final.record.score) is not None
+    ]
+    reached = f"{_mean(found, scores) if scores else own} {found.objective}"
+    if scores:
+        how = f"mean of {len(scores)} final trainings" if len(scores) > 1 else "final training"
+        reached += f" ({how} of {found.finals[0].epochs} epochs)"
+    name = found.objective.removeprefix("val_")
+    if found.test is not None and name in found.test:
+        count = found.about["data"]["sizes"].get("test")
+        reached += f", {_score(found, found.test[name])} on the {f'{count:,} ' if count else ''}test images"
+    margins = (
+        " and ".join(_margin(found, winner, *rival) for rival in _rivals(found, winner))
+        or "it is the only one with a score"
+    )
+    told = f"Trial {winner.number} won, {{}}: {reached}; {f'as a trial it had {own}, ' if scores else ''}{margins}."
+    # A number stays with its unit.
+    told = re.sub(r"(?<=\d) (?=%|points)|(?<=±) | (?=±)", "\N{NO-BREAK SPACE}", told)
+    return _safe(told).replace(
+        "{}", f"<strong>{_safe(found.titles[winner.number]) or 'the base'}</strong>", 1
+    )
+
+
+def _rivals(found: Findings, winner: TrialRecord) -> Iterator[tuple[str, TrialRecord]]:
+    choice = first_choice(found.space)
+    kinds = best_of_each(found.scored, found.space, found.objective, choice) if choice else []
+    others = (
+        best
+        for best in kinds
+        if best.record and str(best.value) != str(found.values[winner.number].get(choice or ""))
+    )
+    if (second := next(others, None)) is not None and second.record is not None:
+        yield (
+            f"the best with {found.space.short_names()[choice or '']} {second.value}",
+            second.record,
+        )
+    elif (
+        other := next((record for record in found.scored if record is not winner), None)
+    ) is not None:
+        yield "the next", other
+    by_age = sorted(found.scored, key=lambda record: record.number)
+    base = next(
+        (
+            r
+            for r in by_age
+            if all(v == found.space.base_value(p) for p, v in found.values[r.number].items())
+        ),
+        None,
+    )
+    if base is not None and base is not winner:
+        yield "the base", base
+
+
+def _margin(found: Findings, winner: TrialRecord, name: str, other: TrialRecord) -> str:
+    ahead = sign(found.objective) * ((winner.score or 0.0) - (other.score or 0.0))
+    who = f"{name} (trial {other.number}, {_score(found, other.score)})"
+    if ahead == 0:
+        return f"as good as {who}"
+    size = f"{100 * abs(ahead):.2g} points" if _shares(found) else f"{abs(ahead):.2g}"
+    return f"{size} {'better' if ahead > 0 else 'worse'} than {who}"
+
+
+# Tables
+
+
+def _leaderboard(found: Findings) -> dict[str, Any]:
+    """Columns, each its name, its kind and whether it is searched, without those that say nothing; and rows, the best first."""
+    searched = found.space.short_names()
+    columns = [
+        ("rank", "whole"),
+        ("trial", "whole"),
+        (found.objective, "share" if _shares(found) else "loss"),
+    ]
+    columns += [
+        *((short, "value") for short in searched.values()),
+        ("epochs", "whole"),
+        ("params", "count"),
+        ("MACs", "count"),
+    ]
+    columns += [
+        ("depth", "whole"),
+        ("seconds", "tenths"),
+        ("memory", "bytes"),
+        ("parent", "whole"),
+        ("status", "status"),
+    ]
+    rows = []
+    for rank, record in enumerate(found.ranked, start=1):
+        depth, macs = found.costs.get(record.number, (None, None))
+        values = [found.values[record.number].get(path) for path in searched]
+        score = (
+            None
+            if record.status == "failed" or not math.isfinite(record.score or 0.0)
+            else record.score
+        )
+        error = last_line(record.error)
+        status = {
+            "completed": "",
+            "stopped": "stopped early",
+            "failed": f"failed: {error}" if error else "failed",
+        }[record.status]
+        row = [
+            rank,
+            record.number,
+            score,
+            *values,
+            record.epochs or None,
+            record.params or None,
+            macs,
+            depth,
+        ]
+        rows.append([*row, round(record.seconds, 2), record.peak_memory, record.parent, status])
+    kept = [
+        place
+        for place in range(len(columns))
+        if place < 3 or any(row[place] not in (None, "") for row in rows)
+    ]
+    return {
+        "columns": [[*columns[place], 3 <= place < 3 + len(searched)] for place in kept],
+        "rows": [[row[place] for place in kept] for row in rows],
+    }
+
+
+def _final_trainings(found: Findings) -> str:
+    by_trial: dict[int, list[Final]] = {}
+    for final in found.finals:
+        by_trial.setdefault(final.record.number, []).append(final)
+    rows = ""
+    for number, finals in by_trial.items():
+        scores = [final.record.score for final in finals if final.record.score is not None]
+        each = [
+            last_line(f.record.error) if f.record.score is None else _score(found, f.record.score)
+            for f in finals
+        ]
+        cells = [
+            str(number),
+            found.titles.get(number, ""),
+            _mean(found, scores) if scores else "failed",
+            ", ".join(each),
+        ]
+        rows += f"<tr>{''.join(f'<td>{_safe(cell)}</td>' for cell in cells)}</tr>"
+    head = "".join(
+        f"<th>{name}</th>" for name in ("trial", "network", "mean ± standard deviation", "each")
+    )
+    note = f"From scratch, for {found.finals[0].epochs} epochs, each with a seed of its own; the best mean wins."
+    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return _section("finals", "Final trainings", note, table)
+
+
+# What mattered
+
+
+def _importance(found: Findings) -> str:
+    heading, count = "What mattered", len(found.scored)
+    if not found.shares:
+        few = f"Too few trials have a score to tell what mattered: {count}; it takes {FEWEST}."
+        alike = (
+            "These trials do not tell the factors apart: their values do not foretell their scores."
+        )
+        return _section("importance", heading, few if count < FEWEST else alike, "")
+    short, most = found.space.short_names(), max(found.shares.values())
+    bars = "".join(
+        f'<tr><th>{_safe(short[path])}</th><td><span style="width:{100 * share / most:.1f}%"></span></td>'
+        f"<td>{100 * share:.0f} %</td></tr>"
+        for path, share in found.shares.items()
+    )
+    doubt = "a third" if count < 20 else "a quarter" if count < 40 else "a tenth"
+    note = (
+        "Each factor's share in what makes one trial rank before another (permutation importance in a forest of trees). "
+        f"With {count:,} trials a large share moves by about {doubt} from search to search."
+    )
+    if found.journal.header["oracle"] not in _UNBIASED:
+        note += " This oracle learns and tries little of what is bad: what it settled early looks smaller than it is."
+    return _section("importance", heading, note, f"<table>{bars}</table>")
+
+
+def _factors(found: Findings) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        picture = factor_plot(
+            found.ranked, found.space, found.objective, Path(folder) / "factors.svg", found.shares
+        )
+        text = picture.read_text(encoding="utf-8")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = text.replace('<style type="text/css">*{', '<style type="text/css">#factors svg *{')
+    return _section("factors", "One factor at a time", "", f'<div class="wide">{text}</div>')
+
+
+# Words
+
+
+def _section(name: str, heading: str, note: str, body: str) -> str:
+    told = f'<p class="note">{_safe(note.strip())}</p>' if note.strip() else ""
+    return f'<section id="{name}"><h2>{_safe(heading)}</h2>{told}{body}</section>'
+
+
+def _shares(found: Findings) -> bool:
+    """Whether scores are shares of what is right."""
+    return not found.objective.endswith("loss")
+
+
+def _score(found: Findings, score: float | None) -> str:
+    return percent(found.objective, score)
+
+
+def _mean(found: Findings, scores: Sequence[float]) -> str:
+    spread = f" ± {_score(found, statistics.stdev(scores))}" if len(scores) > 1 else ""
+    return _score(found, statistics.mean(scores)) + spread
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60:,} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _safe(text: str) -> str:
+    return html.escape(text)
+
+
+def _in_script(value: Any) -> str:
+    """JSON that may stand in a script element."""
+    return (
+        json.dumps(value, allow_nan=False, separators=(",", ":"))
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+    )

@@ -1,0 +1,674 @@
+"""The loop of a search: keeps an executor busy, and tells oracle, journal and listeners what comes of it."""
+
+import collections
+import dataclasses
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reskeras.errors import RequestError, last_line
+from reskeras.spec import Recipe
+from reskeras.spec.text import dump_recipe
+from reskeras.training.train import Epoch
+from tuning.insight.importance import importances
+from tuning.record.events import Listener, Result, Search, Trial
+from tuning.record.journal import (
+    Conclusion,
+    Dropped,
+    EpochRecord,
+    Final,
+    FinalEpoch,
+    Journal,
+    Started,
+    TrialRecord,
+    trial_key,
+)
+from tuning.record.kept import Keep, Kept
+from tuning.record.ranking import leaderboard, scores_by_trial
+from tuning.report.factors import factor_plot
+from tuning.report.leaderboard import write_leaderboard
+from tuning.report.page import write_report
+from tuning.running.executor import DiskFull, Ended, Executor, Lost, Reported
+from tuning.running.trial import Job, LastJob, Outcome, Parent, Verdict
+from tuning.settings import Strategy, sign
+from tuning.space.limits import Limits
+from tuning.space.recipes import final_recipe, trial_recipe
+
+_ATTEMPTS = 3
+"""A trial whose process dies so often has failed."""
+_MOST_DROPPED = 1000
+"""A search ends when so many suggestions in a row are of no use."""
+_HEIRS = ("hyperband", "nested")
+"""Oracles whose trials start from others' weights."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What ends a search, whichever comes first; None is no limit."""
+
+    trials: int | None
+    end: float | None
+    """On the monotonic clock."""
+    target: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinalPlan:
+    """Last trainings: for how many epochs, of how many of the best networks, how often each."""
+
+    epochs: int
+    top: int
+    seeds: int
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Running:
+    """A trial that is being run."""
+
+    trial: Trial
+    job: Job
+    suggestion: Any = None
+    """Keras Tuner's; None in a final training."""
+    known: int = 0
+    """Its last epoch that the journal has."""
+    told: int = 0
+    """Its last epoch that the listeners were told."""
+    stops_at: int | None = None
+    """The epoch after which the oracle has stopped it."""
+    attempts: int = 1
+    paused: bool = False
+    start: float = dataclasses.field(default_factory=time.perf_counter)
+
+
+class Loop:
+    """One sitting of a search."""
+
+    def __init__(
+        self,
+        search: Search,
+        oracle: Any,
+        journal: Journal,
+        listeners: Sequence[Listener],
+        executor: Executor,
+        limits: Limits,
+        strategy: Strategy,
+        budget: Budget,
+        keep: Keep,
+    ) -> None:
+        self.search, self.oracle, self.journal, self.listeners = search, oracle, journal, listeners
+        self.executor, self.limits, self.strategy, self.budget = executor, limits, strategy, budget
+        self._kept = Kept(search.directory, keep, search.objective)
+        self._suggested = 0
+        self._numbers: dict[str, int] = {}
+        """From Keras Tuner's ids, which count what was dropped too, to the numbers of trials."""
+        self._started = 0
+        self._running: dict[str, _Running] = {}
+        self._interrupted: collections.deque[_Running] = collections.deque()
+        self._records: dict[int, TrialRecord] = {}
+        self._best: TrialRecord | None = None
+        self._values: dict[int, Mapping[str, Any]] = {}
+        """Of the trials that started, by their number."""
+        self._recipes: dict[Recipe, int] = {}
+        """From a network and how it is trained to the trial that ran it."""
+        self._dropped: collections.Counter[str] = collections.Counter()
+        self._exhausted = self._reached = False
+        self._conclusion: Conclusion | None = None
+        """The one that best.keras was left by; None where a trial has replaced it since."""
+
+    def run(self) -> None:
+        """Brings the oracle to where it was, then runs what remains until the budget or the space is used up."""
+        self._replay()
+        try:
+            while True:
+                while len(self._running) < self.executor.slots and not self._over():
+                    if self._interrupted:
+                        self._begin(self._interrupted.popleft())
+                    elif (
+                        self.budget.trials is not None and self._started >= self.budget.trials
+                    ) or not self._start_next():
+                        break
+                if not self._running:
+                    return
+                self._step()
+        finally:
+            for running in self._running.values():
+                self._tell_ended(running.trial, None)
+
+    def conclude(self, plan: FinalPlan) -> Result:
+        """Ranks the trials, trains the best to the end where that is asked for, and evaluates the kept model once.
+
+        Raises:
+            RuntimeError: no trial has a score.
+        """
+        ranked = leaderboard(self.journal.trials, self.search.objective)
+        write_leaderboard(self.search.directory / "leaderboard.csv", ranked, self.search.space)
+        if not ranked or ranked[0].score is None:
+            reasons = sorted({last_line(record.error) for record in ranked})
+            reasons += [f"not run: {count} {reason}" for reason, count in self._dropped.items()]
+            raise RuntimeError(
+                "no trial completed" + "".join(f"\n  {reason}" for reason in reasons)
+            )
+        shares = importances(ranked, self.search.space, self.search.objective)
+        factor_plot(
+            ranked,
+            self.search.space,
+            self.search.objective,
+            self.search.directory / "factors.svg",
+            shares,
+        )
+        finals = (
+            self._train_finally(
+                [record for record in ranked[: plan.top] if record.score is not None], plan
+            )
+            if plan.epochs
+            else ()
+        )
+        winner = _mean_best(finals, self.search.objective) or ranked[0].number
+        best = next(record for record in ranked if record.number == winner)
+        result = Result(
+            directory=self.search.directory,
+            objective=self.search.objective,
+            trials=tuple(ranked),
+            best=best,
+            finals=tuple(
+                sorted(
+                    finals,
+                    key=lambda final: (
+                        final.record.number != winner,
+                        final.record.number,
+                        final.repeat,
+                    ),
+                )
+            ),
+            test=None,
+            dropped=dict(self._dropped),
+            importances=shares,
+        )
+        repeat = next((final.repeat for final in finals if final.record is result.final), None)
+        self._keep(
+            self._again(best) if repeat is None else self._final(best, plan, repeat),
+            result.kept.epochs,
+        )
+        if self._conclusion is None or (self._conclusion.winner, self._conclusion.plan) != (
+            winner,
+            repr(plan),
+        ):
+            earlier = [
+                told
+                for told in self.journal.conclusions
+                if (told.winner, told.plan) == (winner, repr(plan))
+            ]
+            self._conclusion = (
+                earlier[-1]
+                if earlier
+                else Conclusion(winner=winner, plan=repr(plan), test=self._test())
+            )
+            self.journal.add(self._conclusion)
+            for leftover in self.search.directory.glob(".trial-*.keras"):
+                leftover.unlink()
+        write_report(
+            self.search.directory / "report.html",
+            Journal(self.journal.path),
+            self.search.space,
+            shares,
+        )
+        return dataclasses.replace(result, test=self._conclusion.test)
+
+    # From the journal
+
+    def _replay(self) -> None:
+        running: dict[int, _Running] = {}
+        for entry in self.journal.history:
+            match entry:
+                case Started():
+                    suggestion = self._recalled(entry.values)
+                    running[entry.number] = self._prepared(entry.number, suggestion)[0]
+                case Dropped():
+                    self._drop(self._recalled(entry.values), entry)
+                case EpochRecord() if entry.number in running:
+                    one = running[entry.number]
+                    one.known = entry.epoch
+                    if self._score(one, entry.epoch, entry.metrics):
+                        one.stops_at = entry.epoch
+                case TrialRecord():
+                    self._take(entry, running.pop(entry.number).suggestion)
+                case Conclusion():
+                    self._conclusion = entry
+                case _:
+                    pass
+        self.journal.history.clear()
+        self._kept.recall(self._records.values())
+        self._interrupted.extend(running.values())
+
+    def _recalled(self, values: Mapping[str, Any]) -> Any:
+        self.oracle.recall(values)
+        try:
+            return self._suggestion()
+        except RequestError as error:
+            raise RequestError(f"{self.journal.path}: {error}") from error
+
+    # What to run
+
+    def _over(self) -> bool:
+        return self._reached or self._exhausted or self._late()
+
+    def _late(self) -> bool:
+        """Whether the time is up; not before a trial has ended."""
+        return (
+            self.budget.end is not None
+            and time.monotonic() >= self.budget.end
+            and bool(self._records)
+        )
+
+    def _suggestion(self) -> Any:
+        suggestion = self.oracle.create_trial(f"trial-{self._suggested}")
+        if suggestion.status == "RUNNING":
+            self._suggested += 1
+        return suggestion
+
+    def _start_next(self) -> bool:
+        """Starts a trial that the oracle suggests; False where it has none (now)."""
+        for _ in range(_MOST_DROPPED):
+            suggestion = self._suggestion()
+            if suggestion.status != "RUNNING":
+                self._exhausted = suggestion.status == "STOPPED"
+                return False
+            running, invalid = self._prepared(self._started + 1, suggestion)
+            dropped = None if invalid else self._unwanted(running.trial)
+            if dropped is not None:
+                self._started -= 1
+                del self._values[running.trial.number]
+                self.journal.add(dropped)
+                self._drop(suggestion, dropped)
+                continue
+            self.journal.add(
+                Started(number=running.trial.number, values=suggestion.hyperparameters.values)
+            )
+            if invalid is not None:
+                self._fail(running, str(invalid))
+            else:
+                self._begin(running)
+            return True
+        self._exhausted = True
+        return False
+
+    def _prepared(self, number: int, suggestion: Any) -> tuple[_Running, RequestError | None]:
+        """A trial, not yet running; with the reason why its values make no network, where they make none."""
+        values = suggestion.hyperparameters.values
+        parent_id, invalid, recipe = values.get("tuner/trial_id"), None, None
+        try:
+            recipe = self._recipe(number, values)
+        except RequestError as error:
+            invalid = error
+        trial = Trial(
+            number=number,
+            values=values,
+            recipe=recipe,
+            first_epoch=values.get("tuner/initial_epoch", 0),
+            parent=None if parent_id is None else self._numbers[parent_id],
+        )
+        self._numbers[suggestion.trial_id] = number
+        self._values[number] = values
+        self._started = max(self._started, number)
+        job = self._job(trial, recipe or self.search.space.base, self._parent(trial))
+        if recipe is not None and trial.parent is None:
+            self._recipes.setdefault(_identity(recipe), number)
+        return _Running(trial=trial, job=job, suggestion=suggestion), invalid
+
+    def _parent(self, trial: Trial) -> Parent | None:
+        if trial.parent is None:
+            return None
+        recipe = self._recipe(trial.parent, self._values[trial.parent])
+        return Parent(recipe=recipe, state=self._state(trial_key(trial.parent)))
+
+    def _job(self, trial: Trial, recipe: Recipe, parent: Parent | None) -> Job:
+        return Job(
+            key=trial.key,
+            recipe=recipe,
+            state=self._state(trial.key),
+            model=self.search.directory / f".{trial.key}.keras",
+            first_epoch=trial.first_epoch,
+            parent=parent,
+            leave_state=self.search.oracle in _HEIRS and not trial.final,
+            strategy=self.strategy,
+        )
+
+    def _state(self, key: str) -> Path:
+        return self.search.directory / "states" / f"{key}.npz"
+
+    def _recipe(self, number: int, values: Mapping[str, Any]) -> Recipe:
+        return trial_recipe(self.search.space, values, number=number, seed=self.search.seed)
+
+    def _unwanted(self, trial: Trial) -> Dropped | None:
+        assert trial.recipe is not None
+        if (refusal := self.limits.refusal(trial.recipe)) is not None:
+            return Dropped(values=trial.values, reason=refusal)
+        twin = self._recipes.get(_identity(trial.recipe)) if trial.parent is None else None
+        if twin is not None and twin != trial.number:
+            return Dropped(values=trial.values, reason="the same as an earlier trial", twin=twin)
+        return None
+
+    def _drop(self, suggestion: Any, dropped: Dropped) -> None:
+        self._dropped[dropped.reason] += 1
+        if dropped.twin is not None:
+            self._numbers[suggestion.trial_id] = (
+                dropped.twin
+            )  # who is promoted from here goes on from there
+        twin = self._records.get(dropped.twin or 0)
+        record = TrialRecord(number=0, values=dropped.values, status="failed", error=dropped.reason)
+        if twin is not None and twin.score is not None:
+            self.oracle.update_trial(
+                suggestion.trial_id, {self.search.objective: twin.score}, step=twin.epochs
+            )
+            record = dataclasses.replace(record, status="completed", score=twin.score)
+        self._tell_oracle(suggestion, record)
+
+    # What comes of it
+
+    def _begin(self, running: _Running) -> None:
+        running.job.state.parent.mkdir(exist_ok=True)
+        running.start = time.perf_counter()
+        self._running[running.trial.key] = running
+        for listener in self.listeners:
+            listener.trial_started(running.trial)
+        self.executor.submit(running.job)
+
+    def _step(self) -> None:
+        """Takes in one event."""
+        event = self.executor.wait()
+        running = self._running[event.key]
+        match event:
+            case Reported():
+                self.executor.answer(event.key, self._verdict(running, event.epoch))
+            case Ended(outcome=None):
+                self._fail(running, event.error or "")
+            case Ended(outcome=Outcome() as outcome) if not running.paused:
+                self._complete(running, outcome)
+            case Ended() | Lost() if running.paused:
+                del self._running[event.key]
+                self._tell_ended(running.trial, None)
+            case DiskFull():
+                raise disk_is_full(event.reason)
+            case Lost() if running.attempts < _ATTEMPTS:
+                running.attempts += 1
+                self.executor.submit(running.job)
+            case Lost():
+                self._fail(running, f"{event.reason}, {running.attempts} times")
+
+    def _verdict(self, running: _Running, epoch: Epoch) -> Verdict:
+        if epoch.number > running.known:
+            running.known = epoch.number
+            record = EpochRecord(
+                number=running.trial.number,
+                epoch=epoch.number,
+                metrics=epoch.metrics,
+                seconds=epoch.seconds,
+            )
+            if running.trial.repeat is not None:
+                epochs = running.job.recipe.train.epochs
+                self.journal.add(
+                    FinalEpoch(repeat=running.trial.repeat, epochs=epochs, record=record)
+                )
+            else:
+                self.journal.add(record)
+            if running.suggestion is not None and self._score(running, epoch.number, epoch.metrics):
+                running.stops_at = epoch.number
+        if epoch.number > running.told:
+            running.told = epoch.number
+            for listener in self.listeners:
+                listener.epoch_ended(running.trial, epoch)
+        score = epoch.metrics[self.search.objective]
+        last = epoch.number >= running.job.recipe.train.epochs
+        if running.suggestion is None:
+            return Verdict.KEEP if last else Verdict.GO_ON
+        reached = self._reaches(score)
+        self._reached = self._reached or reached
+        if last or reached or (running.stops_at is not None and epoch.number >= running.stops_at):
+            found = TrialRecord(
+                number=running.trial.number,
+                values={},
+                status="completed",
+                score=score,
+                metrics=epoch.metrics,
+            )
+            return Verdict.KEEP if self._leads(found) or self._kept.wants(found) else Verdict.END
+        if self._reached or self._late():
+            running.paused = True
+            return Verdict.PAUSE
+        return Verdict.GO_ON
+
+    def _reaches(self, score: float) -> bool:
+        return (
+            self.budget.target is not None
+            and sign(self.search.objective) * (score - self.budget.target) >= 0
+        )
+
+    def _leads(self, record: TrialRecord) -> bool:
+        return (
+            self._best is None
+            or leaderboard([self._best, record], self.search.objective)[0] is record
+        )
+
+    def _score(self, running: _Running, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Tells the oracle a score; True where it stops the trial."""
+        score = {self.search.objective: metrics[self.search.objective]}
+        return bool(
+            self.oracle.update_trial(running.suggestion.trial_id, score, step=epoch).status
+            == "STOPPED"
+        )
+
+    def _complete(self, running: _Running, outcome: Outcome) -> None:
+        trial = running.trial
+        planned = running.job.recipe.train.epochs
+        record = TrialRecord(
+            number=trial.number,
+            values=trial.values,
+            status="completed" if outcome.epochs >= planned else "stopped",
+            score=outcome.metrics[self.search.objective],
+            metrics=outcome.metrics,
+            epochs=outcome.epochs,
+            params=outcome.params,
+            seconds=outcome.seconds,
+            peak_memory=outcome.peak_memory,
+            parent=trial.parent,
+        )
+        if not trial.final:
+            self._kept.add(record, running.job.model, dump_recipe(running.job.recipe))
+            if self._leads(record):
+                self._adopt(running)
+        self._end(running, record)
+
+    def _fail(self, running: _Running, error: str) -> None:
+        seconds, trial = time.perf_counter() - running.start, running.trial
+        running.job.state.unlink(missing_ok=True)
+        record = TrialRecord(
+            number=trial.number,
+            values=trial.values,
+            status="failed",
+            seconds=seconds,
+            parent=trial.parent,
+            error=error,
+        )
+        self._end(running, record)
+
+    def _end(self, running: _Running, record: TrialRecord) -> None:
+        trial, ended = running.trial, None
+        try:
+            if trial.repeat is None:
+                self.journal.add(record)
+            else:
+                self.journal.add(
+                    Final(
+                        repeat=trial.repeat, epochs=running.job.recipe.train.epochs, record=record
+                    )
+                )
+            ended = (
+                record  # only now, and then in any case: listeners are told what the journal has
+            )
+            if trial.repeat is None:
+                running.job.model.unlink(
+                    missing_ok=True
+                )  # another one may have become better meanwhile
+                self._take(record, running.suggestion)
+        finally:
+            if self._running.pop(trial.key, None) is None:
+                for listener in self.listeners:  # it never ran
+                    listener.trial_started(trial)
+            self._tell_ended(trial, ended)
+
+    def _take(self, record: TrialRecord, suggestion: Any) -> None:
+        """A trial is over, and in the journal."""
+        self._records[record.number] = record
+        if record.score is not None:
+            self._reached = self._reached or self._reaches(record.score)
+            if self._leads(record):
+                self._best, self._conclusion = record, None
+        self._tell_oracle(suggestion, record)
+
+    def _tell_ended(self, trial: Trial, record: TrialRecord | None) -> None:
+        for listener in self.listeners:
+            listener.trial_ended(trial, record)
+
+    def _tell_oracle(self, suggestion: Any, record: TrialRecord) -> None:
+        suggestion.status = "FAILED" if record.status == "failed" else "COMPLETED"
+        suggestion.message = record.error
+        self.oracle.end_trial(suggestion)
+
+    def _adopt(self, running: _Running) -> None:
+        """Makes a trial's network the one that the search keeps."""
+        if running.job.model.exists():
+            # In this order: who is killed in between finds the model here again.
+            write(self.search.directory / "best.yaml", dump_recipe(running.job.recipe))
+            os.replace(running.job.model, self.search.directory / "best.keras")
+
+    # The end
+
+    def _train_finally(self, best: Sequence[TrialRecord], plan: FinalPlan) -> tuple[Final, ...]:
+        def done() -> dict[tuple[int, int], Final]:
+            return {
+                (f.record.number, f.repeat): f
+                for f in self.journal.finals
+                if f.epochs == plan.epochs
+            }
+
+        wanted = [(record, repeat) for record in best for repeat in range(plan.seeds)]
+        waiting = collections.deque(
+            self._final(record, plan, repeat)
+            for record, repeat in wanted
+            if (record.number, repeat) not in done()
+        )
+        try:
+            while waiting or self._running:
+                while waiting and len(self._running) < self.executor.slots:
+                    self._begin(waiting.popleft())
+                self._step()
+        finally:
+            for running in self._running.values():
+                self._tell_ended(running.trial, None)
+        return tuple(done()[record.number, repeat] for record, repeat in wanted)
+
+    def _final(self, record: TrialRecord, plan: FinalPlan, repeat: int) -> _Running:
+        search = self.search
+        recipe = final_recipe(
+            search.space,
+            record.values,
+            number=record.number,
+            seed=search.seed,
+            epochs=plan.epochs,
+            repeat=repeat,
+        )
+        trial = Trial(
+            number=record.number,
+            values=record.values,
+            recipe=recipe,
+            first_epoch=0,
+            parent=None,
+            repeat=repeat,
+        )
+        known = self.journal.final_epoch(record.number, plan.epochs, repeat)
+        return _Running(trial=trial, job=self._job(trial, recipe, None), known=known)
+
+    def _again(self, record: TrialRecord) -> _Running:
+        """A trial that ended, to be run once more."""
+        recipe = self._recipe(record.number, record.values)
+        first_epoch = record.values.get("tuner/initial_epoch", 0)
+        trial = Trial(
+            number=record.number,
+            values=record.values,
+            recipe=recipe,
+            first_epoch=first_epoch,
+            parent=record.parent,
+        )
+        return _Running(trial=trial, job=self._job(trial, recipe, self._parent(trial)))
+
+    def _keep(self, running: _Running, epochs: int) -> None:
+        """Sees to it that best.keras and best.yaml are those of a training which ended after so many epochs.
+
+        They may be another's, where this search was concluded otherwise before; then the training is repeated.
+        """
+        self._adopt(running)
+        best = self.search.directory / "best.yaml"
+        for path in (best, best.with_suffix(".keras")):
+            if not path.exists():
+                raise RequestError(f"{path} is gone; --fresh begins the search anew")
+        if best.read_text(encoding="utf-8") == dump_recipe(running.job.recipe):
+            return
+        self.executor.submit(running.job)
+        while isinstance(event := self.executor.wait(), Reported):
+            self.executor.answer(
+                event.key, Verdict.KEEP if event.epoch.number >= epochs else Verdict.GO_ON
+            )
+        if not isinstance(event, Ended) or event.outcome is None:
+            reason = last_line(event.error) if isinstance(event, Ended) else event.reason
+            raise RuntimeError(
+                f"{running.trial.key} could not be trained again, which won: {reason}"
+            )
+        self._adopt(running)
+
+    def _test(self) -> Mapping[str, float] | None:
+        if "test" not in self.search.data.sizes:
+            return None
+        for _ in range(_ATTEMPTS):
+            self.executor.submit(LastJob(key="test", model=self.search.directory / "best.keras"))
+            match self.executor.wait():
+                case Ended(outcome=Outcome() as outcome):
+                    return outcome.metrics
+                case Ended() as ended:
+                    raise RuntimeError(f"the test failed: {last_line(ended.error)}")
+                case Lost() as lost:
+                    reason = lost.reason
+                case DiskFull() as full:
+                    raise disk_is_full(full.reason)
+                case _:
+                    raise AssertionError("a test has no epochs")
+        raise RuntimeError(f"the test failed: {reason}")
+
+
+def disk_is_full(reason: str) -> RuntimeError:
+    """What a search ends with where there is no space left."""
+    return RuntimeError(
+        f"{reason}; what is written so far is intact, and the same command goes on once that is mended"
+    )
+
+
+def _identity(recipe: Recipe) -> Recipe:
+    """Equal for what would be the same trial but for its seed."""
+    return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, seed=0))
+
+
+def _mean_best(finals: Sequence[Final], objective: str) -> int | None:
+    """The trial whose final trainings have the best mean score; None where none has a score."""
+    means = {
+        number: sign(objective) * sum(found) / len(found)
+        for number, found in scores_by_trial(finals).items()
+    }
+    return max(means, key=lambda number: (means[number], -number)) if means else None
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file in one step."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,234 @@
+"""`tune`: a search from its arguments to its result."""
+
+import contextlib
+import itertools
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import filelock
+
+from reskeras.data import ImageData
+from reskeras.errors import RequestError
+from reskeras.spec import fit_to_data
+from tuning.oracles import make_oracle
+from tuning.record.events import Ending, Listener, Result, Search
+from tuning.record.journal import Journal, lock_of
+from tuning.record.kept import Keep
+from tuning.running.devices import check_strategy
+from tuning.running.executor import Executor, InProcess, Processes, disk_full
+from tuning.search.loop import Budget, FinalPlan, Loop, disk_is_full, write
+from tuning.settings import DEFAULT_ORACLE, Strategy, check_objective
+from tuning.space import Space
+from tuning.space.limits import Limits
+
+
+def tune(
+    space: Space,
+    data: ImageData,
+    *,
+    directory: str | Path,
+    oracle: str = DEFAULT_ORACLE,
+    trials: int | None = 20,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    target: float | None = None,
+    final_epochs: int = 0,
+    final_top: int = 1,
+    final_seeds: int = 1,
+    seed: int = 0,
+    fresh: bool = False,
+    objective: str = "val_accuracy",
+    workers: int | None = None,
+    strategy: Strategy = Strategy.NONE,
+    limits: Limits = Limits(),  # noqa: B008  a frozen value
+    keep: Keep = Keep(),  # noqa: B008  a frozen value
+    executor: Executor | None = None,
+    command: Sequence[str] = (),
+    listeners: Sequence[Listener] = (),
+) -> Result:
+    """Searches a space on a data set, or goes on with a search that was interrupted.
+
+    The journal in the directory holds all that happened. Called again with the same settings, the search tells it to its oracle,
+    which then suggests what it would have suggested, and runs what remains: trials that were interrupted go on from their last
+    saved state, or begin again.
+
+    Args:
+        space: what to search; its network is fitted to the data's image shape and number of classes.
+        data: trained on `train`, compared on `val`; `test` is used once, for the winner, at the end.
+        directory: of the search's files: `journal.jsonl`, `space.yaml`, `leaderboard.csv`, `best.yaml`, `best.keras`,
+            `report.html`, `factors.svg`.
+        oracle: one of `tuning.settings.ORACLES`.
+        trials: how many in all, those of earlier sittings counted; None leaves it to `minutes`, `target` or the oracle.
+        epochs: of each trial (at most); the space's own number where it is None.
+        minutes: of this sitting. Trials that run then are put off at the end of their epoch, unless none has ended yet.
+        target: the search ends at the first epoch whose score is as good as this.
+        final_epochs: of last trainings from scratch of the best networks; the best one's model is then the one kept. 0 is none.
+        final_top: how many networks get such a training.
+        final_seeds: how many times each, with different seeds; their mean decides.
+        seed: of the oracle, and, with the trial's number, of each trial's weights and data order.
+        fresh: begin anew; an earlier search in the directory is renamed to `DIRECTORY.old1` (or 2, ...).
+        objective: `val_accuracy`, `val_loss` or, for masks, `val_mean_iou`.
+        workers: how many child processes run trials at once; None runs them one by one in this process.
+        strategy: the devices of one trial (docs/devices.md).
+        limits: networks above them are not run, nor counted.
+        keep: which trials' models are kept in `DIRECTORY/models`, beside the best one's.
+        executor: where trials run, in place of `workers`; it is closed at the end.
+        command: the words of the command line that repeat this search, for its reports.
+        listeners: told what happens.
+
+    Raises:
+        RequestError: the space does not fit the data or the devices, or the directory holds another search.
+        RuntimeError: no trial has a score, or the journal cannot be written.
+        KeyboardInterrupt: interrupted; the same call goes on.
+    """
+    with contextlib.ExitStack() as stack:
+        if executor is not None:
+            stack.callback(executor.close)
+        check_objective(objective, data.task)
+        try:
+            space = space.fit_to(
+                fit_to_data(space.base.model, data.image_shape, data.classes, data.task)
+            )
+        except ValueError as error:
+            raise RequestError(
+                f"the space does not fit the data {data.name!r}: {_first_line(error)}"
+            ) from error
+        if epochs is not None:
+            space = space.with_train(epochs=epochs)
+        if trials is None and minutes is None and target is None and oracle != "grid":
+            raise RequestError("a search needs an end: trials, minutes or a target")
+        if executor is None:
+            check_strategy(strategy, space, workers)
+        most = space.base.train.epochs
+        # Before anything is written: it may refuse the space.
+        chooser = make_oracle(
+            oracle, space, objective=objective, seed=seed, epochs=most, start=space.start
+        )
+        directory = Path(directory)
+        stack.enter_context(_locked(directory))
+        stack.enter_context(_clear_when_full())
+        if fresh:
+            _set_aside(directory)
+        directory.mkdir(exist_ok=True)
+        journal = Journal(directory / "journal.jsonl")
+        journal.begin(
+            {
+                "search_id": uuid.uuid4().hex,
+                "space": space.to_document(),
+                "data": data.digest,
+                "oracle": oracle,
+                "objective": objective,
+                "seed": seed,
+                "about": {
+                    "name": directory.name,
+                    "started": time.time(),
+                    "epochs": most,
+                    "command": list(command),
+                    "data": {
+                        "name": data.name,
+                        "source": data.source,
+                        "class_names": list(data.class_names),
+                        "image_shape": list(data.image_shape),
+                        "classes": data.classes,
+                        "sizes": dict(data.sizes),
+                    },
+                },
+            }
+        )
+        search = Search(
+            name=directory.name,
+            search_id=journal.header["search_id"],
+            directory=directory,
+            space=space,
+            data=data,
+            oracle=oracle,
+            objective=objective,
+            trials=trials,
+            epochs=most,
+            seed=seed,
+            done=tuple(journal.trials),
+        )
+        write(directory / "space.yaml", space.dump())
+        if executor is None:
+            executor = (
+                InProcess(data)
+                if workers is None
+                else Processes(data, workers, directory / "workers.log")
+            )
+            stack.callback(executor.close)
+        ending, result = Ending.INTERRUPTED, None
+        try:
+            for listener in listeners:
+                listener.search_started(search)
+            end = None if minutes is None else time.monotonic() + 60 * minutes
+            budget = Budget(trials=trials, end=end, target=target)
+            loop = Loop(
+                search, chooser, journal, listeners, executor, limits, strategy, budget, keep
+            )
+            loop.run()
+            result = loop.conclude(FinalPlan(epochs=final_epochs, top=final_top, seeds=final_seeds))
+            ending = Ending.FINISHED
+        except Exception:
+            ending = Ending.FAILED
+            raise
+        finally:
+            with contextlib.ExitStack() as told:
+                for listener in reversed(listeners):  # each is told, whatever another one raises
+                    told.callback(listener.search_ended, ending, result)
+    return result
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    lock = lock_of(directory)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        if directory.exists() and not directory.is_dir():
+            raise RequestError(f"{directory}: a file is in the way of the search's folder")
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise RequestError(
+            f"{directory}: another process is searching here; give this search another name"
+        ) from error
+    except FileExistsError as error:
+        raise RequestError(
+            f"{error.filename}: a file is in the way of the search's folder"
+        ) from error
+    except OSError as error:
+        raise RequestError(f"{error.filename}: {error.strerror}") from error
+    try:
+        if directory.exists() and not os.access(directory, os.W_OK | os.X_OK):
+            raise RequestError(f"{directory}: nothing can be written here")
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _clear_when_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if (reason := disk_full(error)) is None:
+            raise
+        raise disk_is_full(reason) from error
+
+
+def _set_aside(directory: Path) -> None:
+    if directory.exists():
+        numbers = itertools.count(1)
+        directory.rename(
+            next(
+                old
+                for n in numbers
+                if not (old := directory.with_name(f"{directory.name}.old{n}")).exists()
+            )
+        )
+
+
+def _first_line(error: ValueError) -> str:
+    details = getattr(error, "errors", None)
+    return str(details()[0]["msg"]).removeprefix("Value error, ") if details else str(error)

@@ -1,0 +1,33 @@
+"""What a network may cost, checked by arithmetic before anything is built."""
+
+import dataclasses
+
+from reskeras.nets.cost import cost
+from reskeras.spec import Recipe
+
+_BYTES_PER_PARAM = 16
+"""A weight, its gradient, and two values that Adam remembers."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The most that a trial's network may have; None is no limit."""
+
+    params: int | None = None
+    """Trainable parameters."""
+    macs: int | None = None
+    """Multiply-adds for one image."""
+    memory: int | None = None
+    """Bytes in training: weights, gradients, the optimizer's slots, and the activations of a batch."""
+
+    def refusal(self, recipe: Recipe) -> str | None:
+        """Which limit a recipe passes; None where it keeps them all."""
+        found = cost(recipe.model)
+        if self.params is not None and found.trainable_params > self.params:
+            return f"more than {self.params:,} parameters"
+        if self.macs is not None and found.macs > self.macs:
+            return f"more than {self.macs:,} multiply-adds"
+        needed = _BYTES_PER_PARAM * found.params + recipe.train.batch_size * found.activation_bytes
+        if self.memory is not None and needed > self.memory:
+            return f"more than {self.memory:,} bytes of memory"
+        return None

@@ -1,0 +1,52 @@
+"""From the values of a trial to what is run: the network, how it is trained, and the seed of both."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from reskeras.spec import Recipe
+from tuning.space import Space
+
+
+def trial_recipe(space: Space, values: Mapping[str, Any], *, number: int, seed: int) -> Recipe:
+    """What a trial of a search runs.
+
+    Args:
+        space: what is searched.
+        values: Keras Tuner's, as the journal has them: by path, with its own `tuner/epochs` where the oracle says how long.
+        number: of the trial.
+        seed: of the search.
+
+    Raises:
+        RequestError: the values do not make a valid spec together.
+    """
+    recipe = space.recipe(space.point(values))
+    return _trained(
+        recipe,
+        epochs=values.get("tuner/epochs", recipe.train.epochs),
+        seed=derive_seed(seed, "trial", number),
+    )
+
+
+def final_recipe(
+    space: Space, values: Mapping[str, Any], *, number: int, seed: int, epochs: int, repeat: int
+) -> Recipe:
+    """What a final training runs of the network of an earlier trial; see `trial_recipe` and `tuning.record.journal.Final`."""
+    recipe = space.recipe(space.point(values))
+    return _trained(recipe, epochs=epochs, seed=derive_seed(seed, "final", number, repeat))
+
+
+def derive_seed(seed: int, *names: object) -> int:
+    """A seed from 1 to 2^31 - 1 that is unrelated to those of other seeds and names.
+
+    Keras Tuner takes 0 for no seed at all, and its neighbouring seeds share most of their trials.
+    """
+    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") % (2**31 - 1) + 1
+
+
+def _trained(recipe: Recipe, *, epochs: int, seed: int) -> Recipe:
+    return dataclasses.replace(
+        recipe, train=dataclasses.replace(recipe.train, epochs=epochs, seed=seed)
+    )

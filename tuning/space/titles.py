@@ -1,0 +1,38 @@
+"""Points of a space in words."""
+
+import re
+from typing import Any
+
+from tuning.space.space import Space
+
+_STAGE_BLOCKS = re.compile(r"stages\.(\*|\d+)\.blocks")
+
+
+def title(values: Any, space: Space) -> str:
+    """A point of the space in a line: `dense · full_preact · 3-3-3 · lr 0.0123`; words and the blocks of stages need no name."""
+    words, numbers = [], []
+    depths = _blocks_of_stages(values, space)
+    if depths:
+        numbers.append("-".join(map(str, depths)))
+    for path, short in space.short_names().items():
+        value = values.get(path)
+        if isinstance(value, str):
+            words.append(value)
+        elif value is not None and not (depths and _STAGE_BLOCKS.fullmatch(path)):
+            numbers.append(
+                f"{short} {value:.3g}" if isinstance(value, float) else f"{short} {value}"
+            )
+    return " · ".join([*words, *numbers])
+
+
+def _blocks_of_stages(values: Any, space: Space) -> list[int]:
+    """How many blocks each stage has, where that is searched and every stage has some."""
+    stages = getattr(space.base.model, "stages", ())
+    varied = [path for path in space.vary if path in values and _STAGE_BLOCKS.fullmatch(path)]
+    if not varied:
+        return []
+    found = [stage.blocks for stage in stages]
+    for path in varied:
+        for index in range(len(found)) if "*" in path else [int(path.split(".")[1])]:
+            found[index] = values[path]
+    return found
