@@ -9,37 +9,13 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
+from reskeras.drawing.palette import BODY, FONT, INK, PAPER
+
 Point = tuple[float, float]
 
 UNITS_PER_INCH = 100
 POINT = UNITS_PER_INCH / 72
 """Units in a typographer's point."""
-
-BODY, SMALL, TITLE = 8.0, 7.0, 12.0
-"""Sizes of type, in points."""
-
-INK, GREY, FAINT, PAPER = "#1f2933", "#66717d", "#c3cad1", "#ffffff"
-
-# matplotlib brings this font along, so that words are as wide on every machine; where an SVG's reader does not have it, those
-# that follow in matplotlib's list of sans-serif fonts are no wider.
-FONT = ("DejaVu Sans", "sans-serif")
-
-
-class Paint(NamedTuple):
-    """The colours of a solid: what faces the reader, what faces up, what faces right, and its edges."""
-
-    front: str
-    top: str
-    side: str
-    edge: str
-
-
-BLUE = Paint("#cfe0f3", "#e6effa", "#b1cbe8", "#3a6796")
-GREEN = Paint("#cde7d9", "#e3f2ea", "#aed5c1", "#36795a")
-SAND = Paint("#f4e7cb", "#faf3e4", "#e6d2a8", "#8f6d2b")
-STEEL = Paint("#e3e6ea", "#f0f2f4", "#cfd4da", "#66717d")
-ROSE = Paint("#f3d5d0", "#f9e8e5", "#e5b7b0", "#a1564b")
-VIOLET = Paint("#ded5ee", "#ece6f6", "#c7b9e1", "#65508f")
 
 
 class Box(NamedTuple):
@@ -84,7 +60,7 @@ class Words:
     text: str
     size: float = BODY
     bold: bool = False
-    colour: str = INK
+    color: str = INK
     align: Literal["left", "center", "right"] = "center"
 
     @property
@@ -118,7 +94,7 @@ class Canvas:
     def line(
         self,
         points: Iterable[Point],
-        colour: str = INK,
+        color: str = INK,
         *,
         thick: float = 0.9,
         dashed: bool = False,
@@ -126,13 +102,13 @@ class Canvas:
     ) -> None:
         """A line through the points."""
         self.items.append(
-            Shape(points=tuple(points), edge=colour, thick=thick, dashed=dashed, name=name)
+            Shape(points=tuple(points), edge=color, thick=thick, dashed=dashed, name=name)
         )
 
     def arrow(
         self,
         points: Sequence[Point],
-        colour: str = INK,
+        color: str = INK,
         *,
         thick: float = 0.9,
         dashed: bool = False,
@@ -142,8 +118,8 @@ class Canvas:
         (x0, y0), (x1, y1) = points[-2:]
         angle, size = math.atan2(y1 - y0, x1 - x0), 5.5
         back = (x1 - size * math.cos(angle), y1 - size * math.sin(angle))
-        self.line([*points[:-1], back], colour, thick=thick, dashed=dashed, name=name)
-        self._head((x1, y1), angle, size, colour)
+        self.line([*points[:-1], back], color, thick=thick, dashed=dashed, name=name)
+        self._head((x1, y1), angle, size, color)
 
     def arc(
         self,
@@ -151,7 +127,7 @@ class Canvas:
         end: Point,
         rise: float,
         *,
-        colour: str = INK,
+        color: str = INK,
         dashed: bool = False,
         thick: float = 0.9,
         head: bool = True,
@@ -166,10 +142,10 @@ class Canvas:
         stop = (end[0] - size * math.cos(angle), end[1] - size * math.sin(angle))
         points = (start, *handles, stop)
         self.items.append(
-            Shape(points=points, edge=colour, thick=thick, dashed=dashed, smooth=True, name=name)
+            Shape(points=points, edge=color, thick=thick, dashed=dashed, smooth=True, name=name)
         )
         if head:
-            self._head(end, angle, size, colour)
+            self._head(end, angle, size, color)
 
     def pill(
         self, box: Box, fill: str, edge: str | None, *, radius: float = 4, thick: float = 0.7
@@ -192,7 +168,7 @@ class Canvas:
 
     def dot(
         self,
-        centre: Point,
+        center: Point,
         radius: float,
         fill: str,
         edge: str | None = None,
@@ -200,7 +176,7 @@ class Canvas:
         thick: float = 0.9,
     ) -> None:
         """A disc."""
-        x, y = centre
+        x, y = center
         self.pill(
             Box(x - radius, y - radius, x + radius, y + radius),
             fill,
@@ -216,11 +192,11 @@ class Canvas:
         *,
         size: float = BODY,
         bold: bool = False,
-        colour: str = INK,
+        color: str = INK,
         align: Literal["left", "center", "right"] = "center",
     ) -> Box:
         """A line of text; returns the room it takes."""
-        words = Words(point=point, text=text, size=size, bold=bold, colour=colour, align=align)
+        words = Words(point=point, text=text, size=size, bold=bold, color=color, align=align)
         self.items.append(words)
         return words.box
 
@@ -247,7 +223,7 @@ class Canvas:
         lefts, tops, rights, bottoms = zip(*boxes, strict=True) if boxes else ((0.0,),) * 4
         return Box(min(lefts), min(tops), max(rights), max(bottoms))
 
-    def _head(self, tip: Point, angle: float, size: float, colour: str) -> None:
+    def _head(self, tip: Point, angle: float, size: float, color: str) -> None:
         back = [
             (
                 tip[0] - size * 1.15 * math.cos(angle + turn),
@@ -255,7 +231,7 @@ class Canvas:
             )
             for turn in (0.42, -0.42)
         ]
-        self.area([tip, *back], colour, None)
+        self.area([tip, *back], color, None)
 
 
 def figure(canvas: Canvas, margin: float = 18) -> Any:
@@ -283,7 +259,7 @@ def figure(canvas: Canvas, margin: float = 18) -> Any:
                 fontsize=item.size,
                 fontfamily=list(FONT),
                 fontweight="bold" if item.bold else "normal",
-                color=item.colour,
+                color=item.color,
                 ha=item.align,
                 va="center",
                 zorder=order,

@@ -1,8 +1,9 @@
 """Residual and dense networks: stem, stages with their arcs, transitions, head, from left to right."""
 
-from reskeras.drawing.canvas import ROSE, SAND, STEEL, Canvas
+from reskeras.drawing.canvas import Canvas
 from reskeras.drawing.inset import inset, pick
 from reskeras.drawing.page import Column, Line, draw_row
+from reskeras.drawing.palette import ROSE, SAND, STEEL
 from reskeras.drawing.solids import one, shown, stage_group
 from reskeras.drawing.tracing import Trace
 from reskeras.drawing.wording import (

@@ -5,23 +5,21 @@ The layers and lines are those of the network itself (`Trace`), so the picture c
 
 from collections.abc import Iterable
 
-from reskeras.drawing.canvas import (
+from reskeras.drawing.canvas import Box, Canvas, line_height, text_width
+from reskeras.drawing.page import symbol
+from reskeras.drawing.palette import (
     BLUE,
-    GREY,
+    GRAY,
+    HIGHLIGHT,
     INK,
     ROSE,
     SAND,
     SMALL,
     STEEL,
     VIOLET,
-    Box,
-    Canvas,
     Paint,
-    line_height,
-    text_width,
 )
-from reskeras.drawing.page import symbol
-from reskeras.drawing.solids import HIGHLIGHT, arc_of
+from reskeras.drawing.solids import arc_of
 from reskeras.drawing.tracing import Note, Role, Trace, times
 from reskeras.nets.cost import Maps
 
@@ -80,9 +78,9 @@ def inset(trace: Trace, unit: str, title: str) -> Canvas:
     panel.pill(frame, "#f6f7f9", "#e1e5e9", radius=7)
     y = frame.top + 14
     box = panel.text(
-        (frame.left + 12, y), title, size=SMALL, bold=True, colour=HIGHLIGHT, align="left"
+        (frame.left + 12, y), title, size=SMALL, bold=True, color=HIGHLIGHT, align="left"
     )
-    panel.text((box.right + 10, y), sizes, size=SMALL, colour=GREY, align="left")
+    panel.text((box.right + 10, y), sizes, size=SMALL, color=GRAY, align="left")
     panel.put(canvas, 0, 0)
     return panel
 

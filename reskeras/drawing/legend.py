@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from reskeras.drawing.canvas import GREY, SMALL, Canvas, Shape
+from reskeras.drawing.canvas import Canvas, Shape
 from reskeras.drawing.page import symbol
+from reskeras.drawing.palette import GRAY, SMALL
 from reskeras.drawing.tracing import times
 from reskeras.drawing.wording import arc_words, is_residual
 from reskeras.spec import AnySpec, Hourglass, UNet
@@ -20,7 +21,7 @@ def legend(spec: AnySpec, network: Canvas, wide: float) -> Canvas | None:
     for sample, words in [*_arcs(spec, network), *_signs(spec)]:
         entry = Canvas()
         sample(entry)
-        entry.text((entry.box.right + 7, 0), words, size=SMALL, colour=GREY, align="left")
+        entry.text((entry.box.right + 7, 0), words, size=SMALL, color=GRAY, align="left")
         if not lines or lines[-1].box.width + GAP + entry.box.width > wide:
             lines.append(Canvas())
         line = lines[-1]
@@ -76,7 +77,7 @@ def _signs(spec: AnySpec) -> list[tuple[Sample, str]]:
         up = (
             f"{side}transposed convolution"
             if spec.up == "transpose"
-            else "nearest-neighbour upsampling"
+            else "nearest-neighbor upsampling"
         )
         if spec.encoder is None:
             entries.append((lambda canvas: canvas.arrow([(0, -7), (0, 8)]), down))

@@ -4,20 +4,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from reskeras.drawing.canvas import (
-    BLUE,
-    BODY,
-    ROSE,
-    SAND,
-    STEEL,
-    VIOLET,
-    Canvas,
-    Paint,
-    Point,
-    line_height,
-)
+from reskeras.drawing.canvas import Canvas, Point, line_height
 from reskeras.drawing.page import Line, draw_beside, pill
-from reskeras.drawing.solids import Drawn, Group, Scale, draw_group, one, slabs_of, stage_group
+from reskeras.drawing.palette import BLUE, BODY, ROSE, SAND, STEEL, VIOLET, Paint
+from reskeras.drawing.solids import Drawn, Group, SolidSizes, draw_group, one, slabs_of, stage_group
 from reskeras.drawing.tracing import Trace, times
 from reskeras.drawing.wording import (
     block_words,
@@ -113,14 +103,14 @@ def other_encoder(trace: Trace, spec: UNet, encoder: ResNet | DenseNet) -> list[
     ]
 
 
-def row_width(scale: Scale, row: Row) -> float:
+def row_width(scale: SolidSizes, row: Row) -> float:
     """How wide its solids are."""
     leans = [scale.lean(slabs_of([group])[-1])[0] for group in row.groups]
     return sum(scale.width(group) for group in row.groups) + sum(leans) + 5 * (len(row.groups) - 1)
 
 
 def draw_solids(
-    canvas: Canvas, row: Row, scale: Scale, left: float, middle: float, unit: str
+    canvas: Canvas, row: Row, scale: SolidSizes, left: float, middle: float, unit: str
 ) -> list[Drawn]:
     """The row's solids from this left edge on."""
     drawn = []
@@ -139,21 +129,21 @@ def middles_of(heights: Sequence[float], between: Sequence[float]) -> list[float
     return middles
 
 
-def scale_of(rows: Sequence[Row], wide: float = math.inf) -> Scale:
+def scale_of(rows: Sequence[Row], wide: float = math.inf) -> SolidSizes:
     """Scales for these rows; thinner where they would be wider than this, one behind another."""
     slabs = slabs_of([group for row in rows for group in row.groups])
-    scale = Scale(slabs, tall=(32, 84), thick=(15, 30))
+    scale = SolidSizes(slabs, tall=(32, 84), thick=(15, 30))
     if sum(row_width(scale, row) + 2 * FORK for row in rows) > wide:
-        return Scale(slabs, tall=(32, 84), thick=(11, 17))
+        return SolidSizes(slabs, tall=(32, 84), thick=(11, 17))
     return scale
 
 
-def row_height(scale: Scale, row: Row) -> float:
+def row_height(scale: SolidSizes, row: Row) -> float:
     """How tall it is."""
     return max(scale.height(slab) for slab in slabs_of(row.groups))
 
 
-def tail(scale: Scale, row: Row) -> float:
+def tail(scale: SolidSizes, row: Row) -> float:
     """Room for the arcs below a row."""
     bows = [
         0.27 * scale.width(group) + 6
@@ -164,7 +154,7 @@ def tail(scale: Scale, row: Row) -> float:
     return max(bows, default=0.0)
 
 
-def bridge_words(canvas: Canvas, scale: Scale, bridge: Row, parts: list[Drawn]) -> None:
+def bridge_words(canvas: Canvas, scale: SolidSizes, bridge: Row, parts: list[Drawn]) -> None:
     """What is said below the bridge."""
     middle = (parts[0].front.left + parts[-1].front.right) / 2
     y = (
@@ -177,7 +167,13 @@ def bridge_words(canvas: Canvas, scale: Scale, bridge: Row, parts: list[Drawn]) 
 
 
 def draw_input(
-    canvas: Canvas, trace: Trace, spec: UNet, row: Row, scale: Scale, middle: float, left: float
+    canvas: Canvas,
+    trace: Trace,
+    spec: UNet,
+    row: Row,
+    scale: SolidSizes,
+    middle: float,
+    left: float,
 ) -> None:
     """What comes to the first level, from above."""
     first = slabs_of(row.groups)[0]

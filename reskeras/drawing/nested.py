@@ -1,6 +1,6 @@
 """The triangle of nodes of a nested U-Net (arXiv 1807.10165, Fig. 1a)."""
 
-from reskeras.drawing.canvas import GREEN, GREY, Canvas
+from reskeras.drawing.canvas import Canvas
 from reskeras.drawing.levels import (
     FORK,
     RADIUS,
@@ -17,6 +17,7 @@ from reskeras.drawing.levels import (
     tail,
 )
 from reskeras.drawing.page import draw_beside, pill, symbol
+from reskeras.drawing.palette import GRAY, GREEN
 from reskeras.drawing.solids import Drawn
 from reskeras.drawing.tracing import Trace
 from reskeras.spec import Features, UNet
@@ -62,8 +63,8 @@ def draw_nested(
                     [(parts[-1].right - 2, parts[-1].front.bottom + parts[-1].lean[1] / 2), end]
                 )
             continue
-        centre = (first.front.left - FORK - RADIUS, y)
-        canvas.arrow([(drawn[i, j - 1][-1].right, y), (centre[0] - RADIUS, y)])
+        center = (first.front.left - FORK - RADIUS, y)
+        canvas.arrow([(drawn[i, j - 1][-1].right, y), (center[0] - RADIUS, y)])
         for k in range(j - 1):
             source = drawn[i, k][-1]
             start = (source.right - source.lean[0] / 2, source.front.top + source.lean[1] / 2)
@@ -71,22 +72,22 @@ def draw_nested(
             # The farther the source, the higher the bow, and the further left its end.
             canvas.arc(
                 (start[0], start[1]),
-                (centre[0] - 4 + 3 * min(k, 2), y - RADIUS + 0.5),
+                (center[0] - 4 + 3 * min(k, 2), y - RADIUS + 0.5),
                 rise + 4,
-                colour=GREY,
+                color=GRAY,
                 thick=0.7,
             )
         lower = drawn[i + 1, j - 1][-1]
         canvas.arrow(
             [
                 (lower.right - lower.lean[0] / 2, lower.front.top + lower.lean[1] / 2),
-                (centre[0] + 3, y + RADIUS),
+                (center[0] + 3, y + RADIUS),
             ]
         )
-        symbol(canvas, centre, "concat", radius=RADIUS)
+        symbol(canvas, center, "concat", radius=RADIUS)
         if spec.skip == "attention":
-            symbol(canvas, (centre[0] - 2 * RADIUS - 10, y), "gate", radius=RADIUS)
-        canvas.arrow([(centre[0] + RADIUS, y), (first.front.left - 2, y)])
+            symbol(canvas, (center[0] - 2 * RADIUS - 10, y), "gate", radius=RADIUS)
+        canvas.arrow([(center[0] + RADIUS, y), (first.front.left - 2, y)])
     draw_input(canvas, trace, spec, nodes[0][0], scale, middles[0], 0.0)
     for j in range(depth, 0, -1):
         last = drawn[0, j][-1]

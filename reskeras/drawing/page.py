@@ -4,22 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from reskeras.drawing.canvas import (
-    BODY,
-    GREY,
-    INK,
-    PAPER,
-    ROSE,
-    SAND,
-    SMALL,
-    Box,
-    Canvas,
-    Paint,
-    Point,
-    line_height,
-    text_width,
-)
-from reskeras.drawing.solids import Drawn, Group, Scale, draw_group, slabs_of
+from reskeras.drawing.canvas import Box, Canvas, Point, line_height, text_width
+from reskeras.drawing.palette import BODY, GRAY, INK, PAPER, ROSE, SAND, SMALL, Paint
+from reskeras.drawing.solids import Drawn, Group, SolidSizes, draw_group, slabs_of
 
 Align = Literal["left", "center", "right"]
 
@@ -55,9 +42,9 @@ class Column:
 def draw_row(canvas: Canvas, columns: Sequence[Column], *, wide: float, shown: str) -> None:
     """Columns from left to right joined by arrows, about so wide if their text lets them; their middle is y = 0."""
     slabs = slabs_of([group for column in columns for group in column.groups])
-    scale, between = Scale(slabs), 26.0
+    scale, between = SolidSizes(slabs), 26.0
     if sum(_rooms(columns, scale, between)) > wide:
-        scale, between = Scale(slabs, thick=(10, 17)), 21.0
+        scale, between = SolidSizes(slabs, thick=(10, 17)), 21.0
     rooms = _rooms(columns, scale, between)
     spare = min(max(wide - sum(rooms), 0) / len(columns), 44)
     down = max(map(scale.height, slabs)) / 2 + 16
@@ -69,7 +56,7 @@ def draw_row(canvas: Canvas, columns: Sequence[Column], *, wide: float, shown: s
             drawn.append(draw_group(canvas, group, scale, left, 0, shown))
             left = drawn[-1].front.right + (0 if column.joined else drawn[-1].lean[0] + 5)
         if arrow_from is not None:
-            canvas.arrow([(arrow_from, 0), (drawn[0].front.left - 2, 0)], GREY)
+            canvas.arrow([(arrow_from, 0), (drawn[0].front.left - 2, 0)], GRAY)
         arrow_from = drawn[-1].right + 2
         draw_lines(
             canvas, column.title, column.lines, ((drawn[0].front.left + drawn[-1].right) / 2, down)
@@ -78,9 +65,9 @@ def draw_row(canvas: Canvas, columns: Sequence[Column], *, wide: float, shown: s
 
 
 def draw_lines(canvas: Canvas, title: str, lines: Sequence[Line], point: Point) -> None:
-    """A grey title at this point, and lines below it."""
+    """A gray title at this point, and lines below it."""
     x, y = point
-    canvas.text((x, y), title, size=SMALL, colour=GREY)
+    canvas.text((x, y), title, size=SMALL, color=GRAY)
     for line in lines:
         y += line_height(BODY)
         canvas.text((x, y), line.text, bold=line.bold)
@@ -133,34 +120,34 @@ def pill(
 
 def symbol(
     canvas: Canvas,
-    centre: Point,
+    center: Point,
     kind: Literal["add", "concat", "multiply", "gate"],
     *,
     radius: float = 9,
 ) -> None:
-    """A circle where maps meet: added, concatenated, multiplied; a gate is a coloured multiplication."""
-    x, y = centre
+    """A circle where maps meet: added, concatenated, multiplied; a gate is a colored multiplication."""
+    x, y = center
     canvas.dot(
-        centre,
+        center,
         radius,
         ROSE.front if kind == "gate" else PAPER,
         ROSE.edge if kind == "gate" else INK,
     )
     if kind == "concat":
-        canvas.text(centre, "C", size=SMALL, bold=True)
+        canvas.text(center, "C", size=SMALL, bold=True)
         return
     arm = 0.52 * radius if kind == "add" else 0.4 * radius
     for dx, dy in ((arm, 0.0), (0.0, arm)) if kind == "add" else ((arm, arm), (arm, -arm)):
         canvas.line([(x - dx, y - dy), (x + dx, y + dy)], thick=1.2)
 
 
-def _solid_width(column: Column, scale: Scale) -> float:
+def _solid_width(column: Column, scale: SolidSizes) -> float:
     leans = [scale.lean(slabs_of([group])[-1])[0] for group in column.groups]
     gaps = 0.0 if column.joined else sum(leans[:-1]) + 5 * (len(leans) - 1)
     return sum(scale.width(group) for group in column.groups) + gaps + leans[-1]
 
 
-def _rooms(columns: Sequence[Column], scale: Scale, between: float) -> list[float]:
+def _rooms(columns: Sequence[Column], scale: SolidSizes, between: float) -> list[float]:
     return [
         max(_solid_width(column, scale) + between, column.text_width + 0.55 * between)
         for column in columns

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from reskeras.drawing.canvas import GREY, TITLE, Canvas
+from reskeras.drawing.canvas import Canvas
 from reskeras.drawing.canvas import figure as to_figure
 from reskeras.drawing.chain import draw_chain
 from reskeras.drawing.legend import legend
+from reskeras.drawing.palette import GRAY, TITLE
 from reskeras.drawing.stacks import draw_stacks
 from reskeras.drawing.tracing import Trace, times
 from reskeras.drawing.ushape import draw_ushape
@@ -106,7 +107,7 @@ def draw(spec: AnySpec | str) -> Canvas:
         f"input {times(spec.input_shape)}",
         *options(plain),
     ]
-    page.text((0, 21), "  ·  ".join(facts), colour=GREY, align="left")
+    page.text((0, 21), "  ·  ".join(facts), color=GRAY, align="left")
     parts = [(network, 20), (block, 22)]
     if (words := legend(plain, network, WIDE)) is not None:
         parts.append((words, 16))

@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from reskeras.drawing.canvas import BLUE, GREEN, GREY, STEEL, Box, Canvas, Paint, Point
+from reskeras.drawing.canvas import Box, Canvas, Point
+from reskeras.drawing.palette import BLUE, GRAY, GREEN, HIGHLIGHT, STEEL, Paint
 from reskeras.drawing.tracing import Trace
 from reskeras.spec import Block, DenseBlock, PlainBlock
-
-HIGHLIGHT = "#b4430f"
-"""Edges of the block that is shown layer by layer."""
 
 DOTS_WIDTH = 20.0
 
@@ -54,7 +52,7 @@ class Drawn:
         return self.front.right + self.lean[0]
 
 
-class Scale:
+class SolidSizes:
     """Logarithmic scales for all solids of a drawing."""
 
     def __init__(
@@ -113,7 +111,7 @@ def _between(ends: tuple[float, float], number: int, numbers: tuple[int, int]) -
 def draw_group(
     canvas: Canvas,
     group: Group,
-    scale: Scale,
+    scale: SolidSizes,
     left: float,
     middle: float,
     highlighted: str | None = None,
@@ -128,7 +126,7 @@ def draw_group(
             # Between the side of the solid before and the front of the next.
             lean = scale.lean(solids[0])[0]
             for place in (-5.5, 0.0, 5.5):
-                canvas.dot((x + lean + DOTS_WIDTH / 2 + place, middle), 1.5, GREY)
+                canvas.dot((x + lean + DOTS_WIDTH / 2 + place, middle), 1.5, GRAY)
             x += DOTS_WIDTH + lean
             continue
         height, thickness = scale.height(slab), scale.thickness(slab)
@@ -236,7 +234,7 @@ def arc_of(trace: Trace, unit: str) -> Arc | None:
 
 
 def paint_of(block: Block) -> Paint:
-    """Residual blocks are blue, dense ones green and plain ones grey."""
+    """Residual blocks are blue, dense ones green and plain ones gray."""
     return (
         GREEN if isinstance(block, DenseBlock) else STEEL if isinstance(block, PlainBlock) else BLUE
     )

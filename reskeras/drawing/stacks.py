@@ -1,21 +1,10 @@
 """Stacked hourglasses: each narrows to its waist and widens again, lines above pass the waist by, heads hang between."""
 
-from reskeras.drawing.canvas import (
-    BLUE,
-    GREY,
-    INK,
-    ROSE,
-    SAND,
-    SMALL,
-    STEEL,
-    VIOLET,
-    Box,
-    Canvas,
-    Paint,
-)
+from reskeras.drawing.canvas import Box, Canvas
 from reskeras.drawing.inset import inset, pick
 from reskeras.drawing.page import Line, draw_lines, pill, symbol
-from reskeras.drawing.solids import Drawn, Group, Scale, Slab, arc_of, draw_group
+from reskeras.drawing.palette import BLUE, GRAY, INK, ROSE, SAND, SMALL, STEEL, VIOLET, Paint
+from reskeras.drawing.solids import Drawn, Group, Slab, SolidSizes, arc_of, draw_group
 from reskeras.drawing.tracing import Trace, conv_words, times
 from reskeras.drawing.wording import block_words, head_lines, size_words
 from reskeras.spec import Features, Hourglass
@@ -48,7 +37,7 @@ class _Drawing:
         slabs = [self._slab(f"{place}_block1", BLUE) for place in places] + [
             self._slab("stem_conv", SAND)
         ]
-        self.scale = Scale(slabs, tall=(26, 96), thick=(8, 11), lean=0.08)
+        self.scale = SolidSizes(slabs, tall=(26, 96), thick=(8, 11), lean=0.08)
         self.low = self.scale.height(self._slab("stem_conv", SAND)) / 2 + 16
         end = self._stem()
         for stack in range(1, spec.stacks + 1):
@@ -132,10 +121,10 @@ class _Drawing:
         left = self.x
         self.canvas.arrow([(end, 0), (left + 6, 0)])
         for place in (18.0, 26.0, 34.0):
-            self.canvas.dot((left + place, 0), 1.8, GREY)
+            self.canvas.dot((left + place, 0), 1.8, GRAY)
         count = self.spec.stacks - 2
         words = "stack 2" if count == 1 else f"stacks 2 to {self.spec.stacks - 1}"
-        self.canvas.text((left + 26, self.low), words, size=SMALL, colour=GREY)
+        self.canvas.text((left + 26, self.low), words, size=SMALL, color=GRAY)
         self.x = left + 52 + 1.5 * GAP
         return left + 46
 

@@ -1,6 +1,6 @@
 """U-Nets: the encoder's levels down on the left, the bridge, the decoder's levels up on the right, skips as arrows between."""
 
-from reskeras.drawing.canvas import GREEN, GREY, INK, SMALL, Canvas, Point
+from reskeras.drawing.canvas import Canvas, Point
 from reskeras.drawing.inset import inset, pick
 from reskeras.drawing.levels import (
     FORK,
@@ -23,6 +23,7 @@ from reskeras.drawing.levels import (
 )
 from reskeras.drawing.nested import draw_nested
 from reskeras.drawing.page import draw_beside, pill, symbol
+from reskeras.drawing.palette import GRAY, GREEN, INK, SMALL
 from reskeras.drawing.solids import shown, slabs_of
 from reskeras.drawing.tracing import Trace
 from reskeras.spec import DenseBlock, DenseNet, DenseStage, Features, ResNet, Stage, UNet
@@ -164,7 +165,7 @@ def _draw_plain(
                 canvas.arrow([(meet_x, lower), (at, lower), (at, middle + RADIUS)], thick=0.7)
             canvas.arrow([(fork, middle), (stop, middle)])
             if f"decoder{number}_crop" in trace.maps:
-                canvas.text(((fork + stop) / 2, middle - 9), "crop", size=SMALL, colour=GREY)
+                canvas.text(((fork + stop) / 2, middle - 9), "crop", size=SMALL, color=GRAY)
             symbol(
                 canvas, (meet_x, middle), "add" if spec.skip == "add" else "concat", radius=RADIUS
             )

@@ -149,10 +149,24 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         )
         for entry in entries:
             journal.add(entry)
-        write_report(tmp_path / "report.html", Journal(path), space)
+        write(tmp_path, space)
         return Page(tmp_path / "report.html")
 
     return make
+
+
+def write(folder: Path, space: Space = SPACE) -> None:
+    picture = folder / "factors.svg"
+    picture.write_text(PICTURE)
+    write_report(folder / "report.html", Journal(folder / "journal.jsonl"), space, factors=picture)
+
+
+# As matplotlib begins and ends its pictures.
+PICTURE = """<?xml version="1.0" encoding="utf-8" standalone="no"?>
+<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">
+<svg xmlns="http://www.w3.org/2000/svg" version="1.1"><metadata>http://creator</metadata>
+<defs><style type="text/css">*{stroke-linejoin: round}</style></defs><text>dropout</text></svg>
+"""
 
 
 THREE = story(
@@ -528,8 +542,21 @@ def test_sections_stand_in_their_order_under_their_ids(page: Any) -> None:
 def test_the_same_journal_gives_the_same_bytes(page: Any, tmp_path: Path) -> None:
     page(GROWN)
     first = (tmp_path / "report.html").read_bytes()
-    write_report(tmp_path / "report.html", Journal(tmp_path / "journal.jsonl"), SPACE)
+    write(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == first
+
+
+def test_the_picture_of_the_factors_is_a_section_whose_style_is_its_own(
+    page: Any, tmp_path: Path
+) -> None:
+    found = page(THREE)
+    assert "dropout" in found.texts["factors"]
+    text = (tmp_path / "report.html").read_text()
+    assert "#factors svg *{stroke-linejoin: round}" in text
+    assert '<style type="text/css">*' not in text
+    assert "http://creator" not in text
+    write_report(tmp_path / "report.html", Journal(tmp_path / "journal.jsonl"), SPACE)
+    assert "factors" not in Page(tmp_path / "report.html").texts
 
 
 def test_plotly_comes_along(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from reskeras.errors import RequestError
 from reskeras.nets.cost import cost
 from tuning.insight.importance import importances, scored, searched
-from tuning.insight.scales import Scale, scale_of
+from tuning.insight.scales import ScoreScale, scale_of
 from tuning.record.journal import Entry, EpochRecord, Final, FinalEpoch, Journal, TrialRecord
 from tuning.record.ranking import leaderboard
 from tuning.space import Space
@@ -34,12 +34,12 @@ class Findings:
         test: the winner on the test split; None where it was not looked at.
         values: the searched values of each trial, by its number.
         titles: each trial in a few words, by its number.
-        shares: how much each factor mattered.
+        importances: how much each factor mattered, largest first.
         elapsed: from a time in seconds since 1970 to the seconds that the search had run by then, from its first entry on.
         paused: the seconds between its first entry and its last in which it did not run.
     """
 
-    def __init__(self, journal: Journal, space: Space, shares: Mapping[str, float] | None) -> None:
+    def __init__(self, journal: Journal, space: Space, known: Mapping[str, float] | None) -> None:
         self.journal, self.space = journal, space
         self.about: dict[str, Any] = journal.header["about"]
         self.objective: str = journal.header["objective"]
@@ -47,8 +47,8 @@ class Findings:
         self.scored = leaderboard(scored(journal.trials), self.objective)
         self.values = {record.number: searched(record, space) for record in self.ranked}
         self.titles = {number: title(values, space) for number, values in self.values.items()}
-        self.shares = (
-            importances(journal.trials, space, self.objective) if shares is None else shares
+        self.importances = (
+            importances(journal.trials, space, self.objective) if known is None else known
         )
         self.elapsed, self.paused = _clock(journal.history)
         told = journal.conclusions[-1] if journal.conclusions else None
@@ -78,7 +78,7 @@ class Findings:
         return found
 
     @functools.cached_property
-    def scale(self) -> Scale:
+    def scale(self) -> ScoreScale:
         """How the scores of the trials become heights."""
         return scale_of(self.objective, np.array([record.score for record in self.scored]))
 

@@ -221,7 +221,7 @@ def what_mattered(
     records: Sequence[TrialRecord],
     space: Space,
     objective: str,
-    shares: Mapping[str, float] | None = None,
+    known: Mapping[str, float] | None = None,
 ) -> "list[Text]":
     """What a search taught, for a terminal: at most 12 lines of at most 80 columns; none where no trial has a score.
 
@@ -229,7 +229,7 @@ def what_mattered(
         records: trials of one search.
         space: what was searched.
         objective: one of `tuning.settings.OBJECTIVES`.
-        shares: what `importances` says of these trials; None has it asked here.
+        known: the importances of these trials; None computes them.
     """
     from rich.text import Text
 
@@ -237,10 +237,11 @@ def what_mattered(
     if not trials:
         return []
     lines = [Text(f"what mattered for {objective}, by {len(trials)} trials", style="bold")]
-    shares = importances(records, space, objective) if shares is None else shares
-    if shares and len(trials) < _ENOUGH:
+    if known is None:
+        known = importances(records, space, objective)
+    if known and len(trials) < _ENOUGH:
         lines[0].append(", few, so roughly", style="dim")
-    if not shares:
+    if not known:
         reason = (
             f"too few trials to tell what mattered; it takes {FEWEST}"
             if len(trials) < FEWEST
@@ -248,17 +249,17 @@ def what_mattered(
         )
         lines.append(Text(f"  {reason}", style="dim"))
     short = space.short_names()
-    shown = list(shares.items())[:4]
+    shown = list(known.items())[:4]
     wide = max((len(short[path]) for path, _ in shown), default=0)
-    for path, share in shown:
+    for path, importance in shown:
         line = Text(f"  {short[path]:<{wide}}  ")
-        line.append(f"{_bar(share / shown[0][1]):<{_BAR}}", style="cyan").append(
-            f" {100 * share:3.0f} %", style="bold"
+        line.append(f"{_bar(importance / shown[0][1]):<{_BAR}}", style="cyan").append(
+            f" {100 * importance:3.0f} %", style="bold"
         )
         lines.append(line)
-    if len(shares) > len(shown):
-        rest = sum(share for _, share in list(shares.items())[len(shown) :])
-        lines[-1].append(f"  and {len(shares) - len(shown)} more, {100 * rest:.0f} %", style="dim")
+    if len(known) > len(shown):
+        rest = sum(importance for _, importance in list(known.items())[len(shown) :])
+        lines[-1].append(f"  and {len(known) - len(shown)} more, {100 * rest:.0f} %", style="dim")
     if (choice := first_choice(space)) is not None:
         lines += [
             Text(f"best of each {short[choice]}", style="bold"),
@@ -266,7 +267,7 @@ def what_mattered(
         ]
     ends = sorted(
         boundary(leaderboard(trials, objective)[0], space),
-        key=lambda end: -shares.get(end.path, 0.0),
+        key=lambda end: -known.get(end.path, 0.0),
     )
     lines += [Text(f"! {end.sentence}", style="yellow") for end in ends[: 12 - len(lines)]]
     for line in lines:

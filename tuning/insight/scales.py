@@ -11,7 +11,7 @@ from tuning.settings import OBJECTIVES, sign
 Array = npt.NDArray[np.float64]
 
 
-class Scale(NamedTuple):
+class ScoreScale(NamedTuple):
     """Accuracies stand at the logarithm of their error and losses at their logarithm, better ones higher."""
 
     height: Callable[[Array], Array]
@@ -20,7 +20,7 @@ class Scale(NamedTuple):
     write: Callable[[float], str]
 
 
-def scale_of(objective: str, scores: Array) -> Scale:
+def scale_of(objective: str, scores: Array) -> ScoreScale:
     """The scale for the scores of a search; a linear one where there are accuracies beyond 0 and 1 or losses of 0 and less."""
     if OBJECTIVES[objective] == "max" and ((scores >= 0) & (scores <= 1)).all():
         errors = 1 - scores
@@ -28,18 +28,18 @@ def scale_of(objective: str, scores: Array) -> Scale:
         least = float(errors[errors > 1e-9].min(initial=1.0)) / 2
         tenths = [1 - digit * 10.0**-power for power in range(1, 7) for digit in (5, 3, 2, 1)]
         few = [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, *tenths, *([1.0] if (errors <= 1e-9).any() else [])]
-        return Scale(
+        return ScoreScale(
             lambda s: -np.log10(np.maximum(1 - s, least)),
             sorted(set(np.round(few, 9))),
             lambda s: f"{100 * s:.6g} %",
         )
     if OBJECTIVES[objective] == "min" and (scores > 0).all():
         few = [digit * 10.0**power for power in range(-7, 8) for digit in (5, 3, 2, 1)]
-        return Scale(lambda s: -np.log10(s), few, lambda s: f"{s:.6g}")
+        return ScoreScale(lambda s: -np.log10(s), few, lambda s: f"{s:.6g}")
     low, high = float(scores.min()), float(scores.max())
     from matplotlib.ticker import MaxNLocator
 
-    return Scale(
+    return ScoreScale(
         lambda s: sign(objective) * s,
         list(MaxNLocator(6).tick_values(low, high)),
         lambda s: f"{s:.6g}",
@@ -55,7 +55,7 @@ def limits(heights: Array) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def marks(scale: Scale, low: float, high: float) -> list[tuple[float, str]]:
+def marks(scale: ScoreScale, low: float, high: float) -> list[tuple[float, str]]:
     """As many round scores as have room at an axis between two heights, the best ones first: heights, and what is written there."""
     kept: list[tuple[float, str]] = []
     for mark in (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reskeras.drawing.canvas import BLUE, FAINT, FONT, GREY, INK, ROSE, SMALL
+from reskeras.drawing.palette import BLUE, FAINT, FONT, GRAY, INK, ROSE, SMALL
 from reskeras.drawing.plot import save
 from tuning.record.journal import EpochRecord
 
@@ -29,13 +29,13 @@ def _figure(epochs: Sequence[EpochRecord], objective: str) -> Any:
     page.subplots_adjust(left=0.17 / len(panels), right=0.98, top=0.96, bottom=0.19, wspace=0.24)
     numbers = [record.epoch for record in epochs]
     for axes, names in zip(page.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for name, colour in zip(names, (ROSE.edge, BLUE.edge), strict=True):
+        for name, color in zip(names, (ROSE.edge, BLUE.edge), strict=True):
             values = [record.metrics.get(name, float("nan")) for record in epochs]
             axes.plot(
-                numbers, values, color=colour, marker="o", markersize=3, linewidth=1.4, label=name
+                numbers, values, color=color, marker="o", markersize=3, linewidth=1.4, label=name
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epochs", fontsize=SMALL, color=GREY, fontfamily=list(FONT))
+        axes.set_xlabel("epochs", fontsize=SMALL, color=GRAY, fontfamily=list(FONT))
         axes.tick_params(
             colors=FAINT, labelcolor=INK, labelsize=SMALL, length=3, labelfontfamily=FONT[0]
         )

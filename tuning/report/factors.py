@@ -10,12 +10,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reskeras.drawing.canvas import BLUE, BODY, FAINT, FONT, GREY, INK, PAPER, ROSE, SMALL, TITLE
+from reskeras.drawing.palette import (
+    BLUE,
+    BODY,
+    FAINT,
+    FONT,
+    GRAY,
+    HAIR,
+    HIGHLIGHT,
+    INK,
+    PAPER,
+    ROSE,
+    SMALL,
+    TITLE,
+)
 from reskeras.drawing.plot import save
-from reskeras.drawing.solids import HIGHLIGHT
 from reskeras.errors import RequestError
 from tuning.insight.importance import importances, scored, searched, strip
-from tuning.insight.scales import Scale, limits, marks, scale_of
+from tuning.insight.scales import ScoreScale, limits, marks, scale_of
 from tuning.record.journal import TrialRecord
 from tuning.record.ranking import leaderboard
 from tuning.settings import OBJECTIVES
@@ -55,7 +67,7 @@ def factor_plot(
     space: Space,
     objective: str,
     path: str | os.PathLike[str],
-    shares: Mapping[str, float] | None = None,
+    known: Mapping[str, float] | None = None,
 ) -> Path:
     """Draws each searched factor against the score into an .svg or .png file, whose path it returns.
 
@@ -69,24 +81,25 @@ def factor_plot(
         space: what was searched.
         objective: one of `tuning.settings.OBJECTIVES`.
         path: of the picture.
-        shares: what `importances` says of these trials; None has it asked here.
+        known: the importances of these trials; None computes them.
 
     Raises:
         RequestError: another suffix, a folder that does not exist, a file that cannot be written, or no trial has a score.
     """
     if not scored(records):
         raise RequestError(f"{path}: nothing to draw: no trial has a score")
-    known = importances(records, space, objective) if shares is None else shares
+    if known is None:
+        known = importances(records, space, objective)
     return save(path, lambda: _figure(records, space, objective, known))
 
 
 def _figure(
-    records: Sequence[TrialRecord], space: Space, objective: str, shares: Mapping[str, float]
+    records: Sequence[TrialRecord], space: Space, objective: str, known: Mapping[str, float]
 ) -> Any:
     from matplotlib.figure import Figure
 
     trials = scored(records)
-    paths = list(shares) or list(space.vary)
+    paths = list(known) or list(space.vary)
     across = min(2, len(paths))
     down = math.ceil(len(paths) / across)
     tall = 0.95 + _TALL * down
@@ -104,16 +117,16 @@ def _figure(
     ]
     if failed := len(records) - len(trials):
         facts.append(f"{failed} failed")
-    if not shares:
+    if not known:
         facts.append("too few, or too alike, to tell how much each factor matters")
-    page.text(0.014, 1 - 0.43 / tall, "  ·  ".join(facts), **_font(BODY, GREY), va="center")
+    page.text(0.014, 1 - 0.43 / tall, "  ·  ".join(facts), **_font(BODY, GRAY), va="center")
     scale = scale_of(objective, np.array([record.score for record in trials]))
     heights = scale.height(np.array([record.score for record in trials]))
     low, high = limits(heights)
     values = [searched(record, space) for record in records]
     for axes, factor in zip(grid.flat, paths, strict=False):
         _panel(axes, records, values, space, objective, factor, scale, low)
-        _title(axes, space, factor, shares.get(factor))
+        _title(axes, space, factor, known.get(factor))
     for axes in list(grid.flat)[len(paths) :]:
         axes.set_axis_off()
     room = 0.06 * (high - low)
@@ -131,7 +144,7 @@ def _panel(
     space: Space,
     objective: str,
     path: str,
-    scale: Scale,
+    scale: ScoreScale,
     low: float,
 ) -> None:
     """One factor; `every` has the searched values of each record."""
@@ -145,7 +158,7 @@ def _panel(
     values = [value for _, value in shown]
     item, places = space.vary[path], strip(space, path)
     axes.set_axisbelow(True)
-    axes.grid(visible=True, axis="y", color="#e8ebee", linewidth=0.7)
+    axes.grid(visible=True, axis="y", color=HAIR, linewidth=0.7)
     if places is not None:
         order = {str(value): place for place, value in enumerate(places)}
         x = np.array([order[str(value)] for value in values], dtype=float)
@@ -249,12 +262,16 @@ def _line_order(x: Array) -> int:
     return 4 if len(x) > _CROWD else 2
 
 
-def _title(axes: Any, space: Space, path: str, share: float | None) -> None:
+def _title(axes: Any, space: Space, path: str, importance: float | None) -> None:
     axes.set_title(space.short_names()[path], loc="left", pad=7, **_font(9, INK, bold=True))
     notes = (
         []
-        if share is None
-        else [f"{100 * share:.0f} % of what mattered" if share >= 0.005 else "hardly mattered"]
+        if importance is None
+        else [
+            f"{100 * importance:.0f} % of what mattered"
+            if importance >= 0.005
+            else "hardly mattered"
+        ]
     )
     if (condition := space.condition(path)) is not None:
         notes.append(f"{', '.join(condition[1])} only")
@@ -262,7 +279,7 @@ def _title(axes: Any, space: Space, path: str, share: float | None) -> None:
         "  ·  ".join(notes),
         loc="right",
         pad=7,
-        **_font(BODY, HIGHLIGHT if (share or 0) >= 0.25 else GREY),
+        **_font(BODY, HIGHLIGHT if (importance or 0) >= 0.25 else GRAY),
     )
 
 
@@ -284,7 +301,7 @@ def _legend(page: Any, trials: Sequence[TrialRecord], *, failed: bool, below: bo
     ]
     font = {"family": list(FONT), "size": SMALL}
     page.legend(
-        handles=handles, loc="lower center", ncols=len(handles), frameon=False, prop=font, labelcolor=GREY, handletextpad=0.4,
+        handles=handles, loc="lower center", ncols=len(handles), frameon=False, prop=font, labelcolor=GRAY, handletextpad=0.4,
         bbox_to_anchor=(0.53, 0.0),
     )  # fmt: skip
 
@@ -321,10 +338,10 @@ def _wrapped(value: Any) -> str:
     return "\n".join(textwrap.wrap(text.replace("_", "_ "), 12)).replace("_ ", "_")
 
 
-def _font(size: float, colour: str, *, bold: bool = False) -> dict[str, Any]:
+def _font(size: float, color: str, *, bold: bool = False) -> dict[str, Any]:
     return {
         "fontsize": size,
-        "color": colour,
+        "color": color,
         "fontfamily": list(FONT),
         "fontweight": "bold" if bold else "normal",
         "parse_math": False,

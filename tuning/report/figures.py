@@ -8,8 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from reskeras.drawing.canvas import BLUE, FAINT, FONT, GREY, INK, PAPER, ROSE
-from reskeras.drawing.solids import HIGHLIGHT
+from reskeras.drawing.palette import (
+    BLUE,
+    FAINT,
+    FONT,
+    GRAY,
+    HAIR,
+    HIGHLIGHT,
+    INK,
+    PAPER,
+    RAMP,
+    ROSE,
+    SKY,
+)
 from reskeras.errors import last_line
 from reskeras.words import percent
 from tuning.insight.findings import Findings
@@ -21,8 +32,6 @@ from tuning.space import Range, Space
 
 _POINTS, _LINES, _CURVES, _ROWS = 2000, 500, 200, 40
 """The most that are drawn: trials over time, in parallel coordinates, as learning curves, and rows of the lineage."""
-_RAMP = ("#b1cbe8", "#3a6796", "#14283d")
-"""Colours of scores, the best the darkest: one hue, so that everybody can tell them apart."""
 
 Figure = dict[str, Any]
 Told = tuple[Figure, str]
@@ -86,7 +95,7 @@ def over_time(found: Findings) -> Told:
     if whole:
         traces.append(points("a trial", whole, _heights(found, whole), "circle"))
     if early:
-        outline = {"color": "#6d93bd", "width": 1.2}
+        outline = {"color": SKY, "width": 1.2}
         traces.append(
             points(
                 "stopped early", early, _heights(found, early), "circle", color=PAPER, line=outline
@@ -145,7 +154,7 @@ def curves(found: Findings) -> Told | None:
     def lines(
         name: str,
         told: Sequence[tuple[str, list[tuple[int, float]]]],
-        colour: str,
+        color: str,
         wide: float,
         **more: Any,
     ) -> Figure:
@@ -168,14 +177,14 @@ def curves(found: Findings) -> Told | None:
             )
         ]
         dash = more.pop("dash", "solid")
-        marker = {"size": 2.5 + 1.2 * wide, "color": colour}
+        marker = {"size": 2.5 + 1.2 * wide, "color": color}
         return _trace(
             "lines+markers",
             name,
             xs,
             ys,
             texts,
-            line={"color": colour, "width": wide, "dash": dash},
+            line={"color": color, "width": wide, "dash": dash},
             marker=marker,
             **more,
         )
@@ -186,13 +195,11 @@ def curves(found: Findings) -> Told | None:
         if record is not found.winner
     ]
     traces = (
-        [lines("a trial", rest, "#6d93bd", 1, opacity=0.8 if len(rest) < 60 else 0.4)]
-        if rest
-        else []
+        [lines("a trial", rest, SKY, 1, opacity=0.8 if len(rest) < 60 else 0.4)] if rest else []
     )
     winner = found.winner.number if found.winner else 0
-    for name, colour, its in (
-        ("final trainings of others", GREY, False),
+    for name, color, its in (
+        ("final trainings of others", GRAY, False),
         ("final trainings of the winner", HIGHLIGHT, True),
     ):
         told = [
@@ -201,7 +208,7 @@ def curves(found: Findings) -> Told | None:
             if (key[0] == winner) == its
         ]
         if told:
-            traces.append(lines(name, told, colour, 1.5, dash="dash"))
+            traces.append(lines(name, told, color, 1.5, dash="dash"))
     if found.winner is not None and winner in points:
         traces.append(
             lines("the winner", [(_name(found, found.winner), points[winner])], HIGHLIGHT, 2.4)
@@ -329,7 +336,7 @@ def lineage(found: Findings) -> Told | None:
 
 
 def parallel(found: Findings) -> Told:
-    """Axes with places from 0 to 1 for all values and the objective, and a line for each trial: number, colour, places."""
+    """Axes with places from 0 to 1 for all values and the objective, and a line for each trial: number, color, places."""
     shown, note = _thinned(found.ranked, _LINES, "trials")
     short, places, axes = found.space.short_names(), [], []
     for path in found.space.vary:
@@ -351,8 +358,8 @@ def parallel(found: Findings) -> Told:
     axes.append(
         {"name": found.objective, "ticks": ticks, "lacks": "failed" if None in scores else ""}
     )
-    colours = [_shade(score) for score in scores]
-    lines = [[record.number, *rest] for record, *rest in zip(shown, colours, *places, strict=True)]
+    colors = [_shade(score) for score in scores]
+    lines = [[record.number, *rest] for record, *rest in zip(shown, colors, *places, strict=True)]
     return {"axes": axes, "lines": lines}, note
 
 
@@ -489,11 +496,11 @@ def _figure(traces: list[Figure], x: Figure, y: Figure) -> Figure:
         "automargin": True,
     }
     layout = {
-        "font": {"family": ", ".join(FONT), "size": 12, "color": GREY},
+        "font": {"family": ", ".join(FONT), "size": 12, "color": GRAY},
         "paper_bgcolor": PAPER,
         "plot_bgcolor": PAPER,
         "xaxis": {**line, "showgrid": False, **x},
-        "yaxis": {**line, "gridcolor": "#e8ebee", **y},
+        "yaxis": {**line, "gridcolor": HAIR, **y},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "margin": {"l": 60, "r": 16, "t": 34, "b": 48},
         "hovermode": "closest",
@@ -509,11 +516,11 @@ def _figure(traces: list[Figure], x: Figure, y: Figure) -> Figure:
 
 
 def _shade(share: float | None) -> str:
-    """The colour of a score."""
+    """The color of a score."""
     if share is None:
         return ROSE.edge
     step = min(int(2 * share), 1)
-    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in _RAMP[step : step + 2]]
+    ends = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in RAMP[step : step + 2]]
     return "#" + "".join(
         f"{round(a + (2 * share - step) * (b - a)):02x}" for a, b in zip(*ends, strict=True)
     )

@@ -12,7 +12,6 @@ import math
 import re
 import shlex
 import statistics
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from reskeras.words import percent
 from tuning.insight.findings import Findings, when
 from tuning.insight.importance import FEWEST, best_of_each, boundary, first_choice
 from tuning.record.journal import Dropped, Final, Journal, TrialRecord
-from tuning.report.factors import factor_plot
 from tuning.report.figures import Told, curves, lineage, over_time, parallel
 from tuning.settings import sign
 from tuning.space import Space
@@ -32,7 +30,12 @@ _UNBIASED = ("random", "grid")
 
 
 def write_report(
-    path: Path, journal: Journal, space: Space, shares: Mapping[str, float] | None = None
+    path: Path,
+    journal: Journal,
+    space: Space,
+    *,
+    importances: Mapping[str, float] | None = None,
+    factors: Path | None = None,
 ) -> None:
     """Writes the page; the same journal gives the same bytes, given the same matplotlib and plotly.
 
@@ -40,11 +43,12 @@ def write_report(
         path: of the page.
         journal: of the search, freshly read: a search's own has no history. It need not be concluded.
         space: what was searched.
-        shares: what `tuning.insight.importance.importances` says of the trials; None has it asked here.
+        importances: of the trials' factors; None computes them.
+        factors: the .svg of `factor_plot`, which becomes a section of the page; None leaves the section out.
     """
     from plotly.offline import get_plotlyjs
 
-    found = Findings(journal, space, shares)
+    found = Findings(journal, space, importances)
     figures = (
         {"over-time": over_time(found), "curves": curves(found), "lineage": lineage(found)}
         if found.scored
@@ -60,7 +64,7 @@ def write_report(
     fills = {
         "title": _safe(f"{found.about['name']}: what the search found"),
         "header": _header(found),
-        "sections": "\n".join(_sections(found, figures, lines)),
+        "sections": "\n".join(_sections(found, figures, lines, factors)),
         "data": _in_script(data),
         "plotly": get_plotlyjs() if figures else "",
     }
@@ -75,7 +79,10 @@ def write_report(
 
 
 def _sections(
-    found: Findings, figures: Mapping[str, Told | None], lines: Told | None
+    found: Findings,
+    figures: Mapping[str, Told | None],
+    lines: Told | None,
+    factors: Path | None,
 ) -> Iterator[str]:
     def figure(
         name: str, heading: str, note: str, box: str = '<div class="plot"></div>'
@@ -109,14 +116,15 @@ def _sections(
     )
     yield from figure(
         "over-time",
-        "Accuracy over time" if _shares(found) else "Loss over time",
+        "Accuracy over time" if _is_accuracy(found) else "Loss over time",
         f"Each trial when it ended.{pauses}",
     )
     yield _importance(found)
     note = f"One line for each trial, darker the better it is. Drag along an axis to select, click it to let go. {lines[1]}"
     box = '<div class="wide"><div class="parallel"></div></div><p class="chosen"></p>'
     yield _section("parallel", "All values at once", note, box)
-    yield _factors(found)
+    if factors is not None:
+        yield _factors(factors.read_text(encoding="utf-8"))
     note = (
         "Who started from whose weights: trial, score and depth; the way to the winner is marked."
     )
@@ -235,7 +243,7 @@ def _margin(found: Findings, winner: TrialRecord, name: str, other: TrialRecord)
     who = f"{name} (trial {other.number}, {_score(found, other.score)})"
     if ahead == 0:
         return f"as good as {who}"
-    size = f"{100 * abs(ahead):.2g} points" if _shares(found) else f"{abs(ahead):.2g}"
+    size = f"{100 * abs(ahead):.2g} points" if _is_accuracy(found) else f"{abs(ahead):.2g}"
     return f"{size} {'better' if ahead > 0 else 'worse'} than {who}"
 
 
@@ -248,7 +256,7 @@ def _leaderboard(found: Findings) -> dict[str, Any]:
     columns = [
         ("rank", "whole"),
         ("trial", "whole"),
-        (found.objective, "share" if _shares(found) else "loss"),
+        (found.objective, "share" if _is_accuracy(found) else "loss"),
     ]
     columns += [
         *((short, "value") for short in searched.values()),
@@ -331,17 +339,17 @@ def _final_trainings(found: Findings) -> str:
 
 def _importance(found: Findings) -> str:
     heading, count = "What mattered", len(found.scored)
-    if not found.shares:
+    if not found.importances:
         few = f"Too few trials have a score to tell what mattered: {count}; it takes {FEWEST}."
         alike = (
             "These trials do not tell the factors apart: their values do not foretell their scores."
         )
         return _section("importance", heading, few if count < FEWEST else alike, "")
-    short, most = found.space.short_names(), max(found.shares.values())
+    short, most = found.space.short_names(), max(found.importances.values())
     bars = "".join(
-        f'<tr><th>{_safe(short[path])}</th><td><span style="width:{100 * share / most:.1f}%"></span></td>'
-        f"<td>{100 * share:.0f} %</td></tr>"
-        for path, share in found.shares.items()
+        f'<tr><th>{_safe(short[path])}</th><td><span style="width:{100 * importance / most:.1f}%"></span></td>'
+        f"<td>{100 * importance:.0f} %</td></tr>"
+        for path, importance in found.importances.items()
     )
     doubt = "a third" if count < 20 else "a quarter" if count < 40 else "a tenth"
     note = (
@@ -353,13 +361,11 @@ def _importance(found: Findings) -> str:
     return _section("importance", heading, note, f"<table>{bars}</table>")
 
 
-def _factors(found: Findings) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        picture = factor_plot(
-            found.ranked, found.space, found.objective, Path(folder) / "factors.svg", found.shares
-        )
-        text = picture.read_text(encoding="utf-8")
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+def _factors(picture: str) -> str:
+    text = re.sub(
+        r"<metadata>.*?</metadata>", "", picture[picture.index("<svg") :], flags=re.DOTALL
+    )
+    # What applies to a whole picture must not apply to the whole page.
     text = text.replace('<style type="text/css">*{', '<style type="text/css">#factors svg *{')
     return _section("factors", "One factor at a time", "", f'<div class="wide">{text}</div>')
 
@@ -372,7 +378,7 @@ def _section(name: str, heading: str, note: str, body: str) -> str:
     return f'<section id="{name}"><h2>{_safe(heading)}</h2>{told}{body}</section>'
 
 
-def _shares(found: Findings) -> bool:
+def _is_accuracy(found: Findings) -> bool:
     """Whether scores are shares of what is right."""
     return not found.objective.endswith("loss")
 

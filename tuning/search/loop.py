@@ -212,7 +212,8 @@ class Loop:
             self.search.directory / "report.html",
             Journal(self.journal.path),
             self.search.space,
-            shares,
+            importances=shares,
+            factors=self.search.directory / "factors.svg",
         )
         return dataclasses.replace(result, test=self._conclusion.test)
 
