@@ -48,10 +48,11 @@ def _measure(name: str, trials: int) -> list[tuple[str, str, str]]:
 def _oracle(name: str, trials: int, folder: str) -> Any:
     import keras_tuner
 
+    from reskeras.tasks import CLASSIFICATION
     from tuning.oracles import make_oracle
     from tuning.space import default_space, sample
 
-    space = default_space((8, 8, 1), 10, "classification")
+    space = default_space((8, 8, 1), 10, CLASSIFICATION)
     if name != "keras-tuner":
         return make_oracle(name, space, objective="val_loss", seed=0, epochs=EPOCHS)
     hyperparameters = keras_tuner.HyperParameters()

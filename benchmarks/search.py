@@ -30,6 +30,7 @@ from children import in_child
 from search_rivals.runs import read_runs
 from search_rivals.tables import report
 
+from reskeras.tasks import CLASSIFICATION
 from tuning.settings import ORACLES
 from tuning.space import Range, Space, default_space
 
@@ -50,7 +51,7 @@ class Section:
 
 
 def _searched() -> Space:
-    return default_space(SHAPE, CLASSES, "classification")
+    return default_space(SHAPE, CLASSES, CLASSIFICATION)
 
 
 def _one_architecture() -> Space:

@@ -1,11 +1,9 @@
 """Numbers as people read them."""
 
 
-def percent(objective: str, score: float | None) -> str:
-    """A score as people read it: shares in percent, losses as they are."""
-    if score is None:
-        return "-"
-    return f"{score:.4f}" if objective.endswith("loss") else f"{100 * score:.1f} %"
+def percent(share: float) -> str:
+    """A share of 1 in percent: 98.3 %."""
+    return f"{100 * share:.1f} %"
 
 
 def compact(count: int) -> str:

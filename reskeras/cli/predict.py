@@ -1,8 +1,9 @@
 """`reskeras predict`."""
 
+import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import reskeras
 from reskeras.cli.models import find_model, load_model
 from reskeras.data.unlabelled import Source, open_images
 from reskeras.files import check_free, written_aside
+from reskeras.tasks import Task, task_of_output
 from reskeras.words import percent
 
 _BATCH = 128
@@ -58,28 +60,21 @@ def predict(
         _check_masks(out, sources)
     with find_model(model, tracking_uri) as found:
         network = load_model(found)
-    names = _Names(found.class_names)
-    probabilities = _probabilities(network, sources)
-    masks = (
-        len(
-            network.output["head"].shape
-            if isinstance(network.output, dict)
-            else network.output.shape
+    answers = _answers(network, sources)
+    head = network.output["head"] if isinstance(network.output, dict) else network.output
+    task = task_of_output(head.shape)
+    assert task is not None, "the classifier has checked this"
+    describe = functools.partial(task.describe, names=found.class_names, top=top)
+    if out is None:
+        told: Iterable[dict[str, Any]] = (
+            {"image": name, "classes": describe(answer)} for name, answer in answers
         )
-        == 4
-    )
-    if out is not None and not masks:
+    elif not task.gives_masks:
         raise reskeras.RequestError(
-            f"--out {out}: {found.called} gives no masks but one class for each image"
+            f"--out {out}: {found.called} gives no masks, but {task.answers}"
         )
-    told: Iterable[dict[str, Any]] = (
-        _segment(probabilities, sources, names, top, out)
-        if masks
-        else (
-            _document(name, names, "probability", map(float, each), top)
-            for name, each in probabilities
-        )
-    )
+    else:
+        told = _write_masks(answers, sources, task, describe, out)
     width = max(len(name) for source in sources for name in source.names)
     if as_json:
         click.echo(json.dumps(list(told), indent=2))
@@ -88,17 +83,7 @@ def predict(
         click.echo(f"{each['image']:{width}}  {_line(each)}")
 
 
-class _Names:
-    """What classes are called."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-
-    def __getitem__(self, number: int) -> str | None:
-        return self._names[number] if number < len(self._names) else None
-
-
-def _probabilities(network: Any, sources: Sequence[Source]) -> Iterator[tuple[str, Any]]:
+def _answers(network: Any, sources: Sequence[Source]) -> Iterator[tuple[str, Any]]:
     """For each image its name and the probabilities of classes; refuses at once what the network cannot do."""
     from reskeras.models.predictor import classifier, images_of
 
@@ -113,34 +98,26 @@ def _probabilities(network: Any, sources: Sequence[Source]) -> Iterator[tuple[st
     return each()
 
 
-def _segment(
-    probabilities: Iterator[tuple[str, Any]],
+def _write_masks(
+    answers: Iterator[tuple[str, Any]],
     sources: Sequence[Source],
-    names: _Names,
-    top: int,
-    out: Path | None,
+    task: Task,
+    describe: Callable[[Any], list[dict[str, Any]]],
+    out: Path,
 ) -> list[dict[str, Any]]:
-    """The share of each class in each image; masks are written to a folder."""
-    if out is None:
-        return [
-            _mask_document(name, each.argmax(-1), each.shape[-1], names, top)
-            for name, each in probabilities
-        ]
+    """Writes each answer's mask to a folder, and describes it."""
     import tensorflow as tf
 
     told = []
     places = [place for source in sources for place in source.places]
     with written_aside(out) as folder:
-        for place, (name, each) in zip(places, probabilities, strict=True):
-            mask = each.argmax(-1)
+        for place, (name, answer) in zip(places, answers, strict=True):
             file = folder / f"{place}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            small = mask.astype("uint8" if each.shape[-1] <= 256 else "uint16")
+            small = task.mask(answer).astype("uint8" if answer.shape[-1] <= 256 else "uint16")
             file.write_bytes(tf.io.encode_png(small[..., np.newaxis]).numpy())
-            told.append(
-                _mask_document(name, mask, each.shape[-1], names, top)
-                | {"mask": str(out / f"{place}.png")}
-            )
+            mask = str(out / f"{place}.png")
+            told.append({"image": name, "classes": describe(answer), "mask": mask})
     return told
 
 
@@ -153,24 +130,10 @@ def _check_masks(out: Path, sources: Sequence[Source]) -> None:
         )
 
 
-def _mask_document(image: str, mask: Any, classes: int, names: _Names, top: int) -> dict[str, Any]:
-    shares = np.bincount(mask.ravel(), minlength=classes) / mask.size
-    return _document(image, names, "share", map(float, shares), top)
-
-
-def _document(image: str, names: _Names, what: str, values: Any, top: int) -> dict[str, Any]:
-    best = sorted(enumerate(values), key=lambda item: -item[1])[:top]
-    return {
-        "image": image,
-        "classes": [
-            {"class": number, "name": names[number], what: value} for number, value in best
-        ],
-    }
-
-
 def _line(told: dict[str, Any]) -> str:
     classes = [
-        f"{each['name'] or 'class ' + str(each['class'])} {percent('accuracy', each.get('probability', each.get('share')))}"
+        f"{each['name'] or 'class ' + str(each['class'])} "
+        f"{percent(each.get('probability', each.get('share')))}"
         for each in told["classes"]
     ]
     return "  ".join([*classes, *([f"-> {told['mask']}"] if "mask" in told else [])])

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from reskeras.errors import last_line
-from reskeras.words import compact, percent
+from reskeras.tasks import write_score
+from reskeras.words import compact
 from tuning.record.events import Ending, Listener, Result, Search, Trial
 from tuning.record.journal import TrialRecord
 from tuning.record.ranking import leaderboard
@@ -92,7 +93,7 @@ class Progress(Listener):
         else:
             line = Text.assemble(
                 f"{number:>5}  ",
-                (f"{percent(self._search.objective, record.score):>8}", "bold"),
+                (f"{write_score(self._search.objective, record.score):>8}", "bold"),
                 f"  {what}",
             )
             early = f", stopped after epoch {record.epochs}" if record.status == "stopped" else ""
@@ -138,7 +139,7 @@ class Progress(Listener):
         if epoch is None:
             return f"{where} · {what} · building"
         last = trial.recipe.train.epochs if trial.recipe else self._search.epochs
-        score = f"{self._search.objective} {percent(self._search.objective, epoch.metrics[self._search.objective])}"
+        score = f"{self._search.objective} {write_score(self._search.objective, epoch.metrics[self._search.objective])}"
         return f"{where} · epoch {epoch.number} of {last} · {score} · {what}"
 
     def _summary(self) -> str:
@@ -146,7 +147,7 @@ class Progress(Listener):
         parts = []
         if self._best is not None and self._best.score is not None:
             parts.append(
-                f"best so far {percent(self._search.objective, self._best.score)} (trial {self._best.number})"
+                f"best so far {write_score(self._search.objective, self._best.score)} (trial {self._best.number})"
             )
         if self._trials_here and self._search.trials is not None:
             mean = (self._last_end - self._start) / self._trials_here

@@ -14,13 +14,12 @@ from rich.text import Text
 
 import reskeras
 from reskeras.errors import did_you_mean, last_line
-from reskeras.words import compact, percent
+from reskeras.tasks import OBJECTIVES, find_metric, write_score
+from reskeras.words import compact
 from tuning.tracking import tracking_uri
 from tuning.tracking.runs import Kind, Run, Runs, Status, is_run_id, ranked
 
 _DONE = (Status.FINISHED, Status.STOPPED)
-_SHARES = ("accuracy", "mean_iou")
-"""Endings of the names of metrics that are shares of 1."""
 _ROWS = 20
 _WHOLE = (
     "#",
@@ -112,15 +111,15 @@ def _search_row(search: Run, children: Sequence[Run]) -> dict[str, Text | str]:
     trials = [run for run in children if run.kind is Kind.TRIAL]
     failed = sum(run.status is Status.FAILED for run in trials)
     test = search.metrics.get("test_" + search.objective.removeprefix("val_"))
-    by = "" if search.objective == "val_accuracy" else f" {search.objective.removeprefix('val_')}"
+    by = "" if search.objective == OBJECTIVES[0] else f" {search.objective.removeprefix('val_')}"
     return {
         "search": Text(search.search, style="bold"),
         "data": search.params.get("data", ""),
         "oracle": search.params.get("oracle", ""),
         "trials": str(sum(run.status in _DONE for run in trials)),
         "failed": Text(str(failed), style="red") if failed else "",
-        "best": f"{percent(search.objective, _best(search, trials))}{by}",
-        "test": "" if test is None else percent(search.objective, test),
+        "best": f"{write_score(search.objective, _best(search, trials))}{by}",
+        "test": "" if test is None else write_score(search.objective, test),
         "status": "" if search.status is Status.FINISHED else search.status.value,
         "age": _age(search.start),
         "run": search.short,
@@ -216,7 +215,7 @@ def _searched(run: Run) -> dict[str, str]:
 def _outcome(run: Run) -> str:
     if run.score is None:
         return run.status.value
-    return percent(run.objective, run.score) + "*" * (run.status is Status.STOPPED)
+    return write_score(run.objective, run.score) + "*" * (run.status is Status.STOPPED)
 
 
 def _failures(trials: Sequence[Run]) -> dict[str, list[int]]:
@@ -318,10 +317,8 @@ def _say_rest(output: Console, all_: int, shown: int) -> None:
 
 
 def _number(name: str, value: float) -> str:
-    if name.endswith(_SHARES):
-        return percent("accuracy", value)
-    if name.endswith("loss"):
-        return percent("loss", value)
+    if (metric := find_metric(name)) is not None:
+        return metric.write(value)
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 

@@ -16,9 +16,9 @@ from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.models import ABOUT
 from reskeras.cli.show import names_a_run
 from reskeras.cli.specs import is_file
-from reskeras.spec import Recipe, fit_to_data, image_shape
+from reskeras.spec import Recipe, image_shape
 from reskeras.spec.text import dump_recipe, load_recipe
-from reskeras.words import percent
+from reskeras.tasks import LOSS, write_score
 from tuning.tracking import tracking_uri as resolve_uri
 from tuning.tracking.runs import Kind, Run, Runs, Status
 
@@ -121,9 +121,9 @@ def train(
 
     def on_epoch(epoch: Epoch) -> None:
         scores = "  ".join(
-            f"{name} {percent(name, value)}"
+            f"{name} {write_score(name, value)}"
             for name, value in epoch.metrics.items()
-            if not name.startswith("accuracy")
+            if name == LOSS.name or name.startswith("val_")
         )
         console.print(
             f"epoch {epoch.number:>3} of {last}  {scores}  {epoch.seconds:.1f} s", highlight=False
@@ -164,7 +164,7 @@ def train(
         test = evaluate(model, images, "test")
         click.echo(
             "test split: "
-            + ", ".join(f"{name} {percent(name, value)}" for name, value in test.items())
+            + ", ".join(f"{name} {write_score(name, value)}" for name, value in test.items())
         )
     click.echo(f"saved: {folder}/model.keras, {folder}/spec.yaml")
 
@@ -216,7 +216,7 @@ def _new_folder(parent: Path, name: str) -> Path:
 
 def _fitted(model: Any, images: Any, console: Console) -> Any:
     try:
-        fitted = fit_to_data(model, images.image_shape, images.classes, images.task)
+        fitted = images.task.fit(model, images.image_shape, images.classes)
     except ValueError as error:
         raise reskeras.RequestError(
             f"the network does not fit the data {images.name!r}: {error}"

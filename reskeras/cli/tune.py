@@ -22,14 +22,15 @@ from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress
 from reskeras.cli.values import COUNT
 from reskeras.spec import PRECISIONS, image_shape
-from reskeras.words import compact, percent
+from reskeras.tasks import OBJECTIVES, objective_of, write_score
+from reskeras.words import compact
 from tuning.insight.importance import what_mattered
 from tuning.record.events import Listener, Result, Trial
 from tuning.record.journal import Journal, TrialRecord
 from tuning.record.kept import Keep
 from tuning.record.ranking import leaderboard, scores_by_trial
 from tuning.running.machine import safe_memory, warm_up
-from tuning.settings import DEFAULT_ORACLE, OBJECTIVES, ORACLES, Strategy
+from tuning.settings import DEFAULT_ORACLE, ORACLES, Strategy
 from tuning.space import Space, default_space, load_space
 from tuning.space.limits import Limits
 from tuning.space.titles import title
@@ -101,10 +102,8 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
 )
 @click.option(
     "--objective",
-    type=click.Choice(list(OBJECTIVES)),
-    default="val_accuracy",
-    show_default=True,
-    help="what is compared",
+    type=click.Choice(OBJECTIVES),
+    help="what is compared  [default: the first metric of the task, such as val_accuracy]",
 )
 @click.option(
     "--name",
@@ -185,7 +184,7 @@ def tune(
     final_top: int,
     final_seeds: int,
     seed: int,
-    objective: str,
+    objective: str | None,
     name: str | None,
     resume: bool,
     workers: int | None,
@@ -243,6 +242,7 @@ def tune(
     console.print(images.describe(), highlight=False)
     if searched is None:
         searched = default_space(images.image_shape, images.classes, images.task)
+    objective = objective_of(images.task, objective)
     if precision is not None:
         searched = searched.with_train(precision=precision)
     if name is None:
@@ -327,14 +327,11 @@ def _show(result: Result, space: Space, objective: str, data: str, look: str) ->
     if len(result.finals) > 1:
         for told in _finals(result, objective):
             line(told)
-    test = (
-        ""
-        if result.test is None
-        else f", on the test split {percent('accuracy', result.test['accuracy'])}"
-    )
+    tested = (result.test or {}).get(objective.removeprefix("val_"))
+    test = "" if tested is None else f", on the test split {write_score(objective, tested)}"
     line(
         f"best: trial {result.best.number}, {title(result.best.values, space)}: "
-        f"{objective} {percent(objective, result.kept.score)}{test}",
+        f"{objective} {write_score(objective, result.kept.score)}{test}",
         style="bold",
     )
     line(f"  train it again  reskeras train {result.directory}/best.yaml --data {data}")
@@ -347,9 +344,9 @@ def _finals(result: Result, objective: str) -> list[str]:
     """The final trainings of each network: their mean score, and how far they spread."""
     lines = []
     for number, found in scores_by_trial(result.finals).items():
-        spread = f" ± {percent(objective, statistics.stdev(found))}" if len(found) > 1 else ""
+        spread = f" ± {write_score(objective, statistics.stdev(found))}" if len(found) > 1 else ""
         lines.append(
-            f"final: trial {number}, mean of {len(found)}: {percent(objective, statistics.mean(found))}{spread}"
+            f"final: trial {number}, mean of {len(found)}: {write_score(objective, statistics.mean(found))}{spread}"
         )
     return lines
 
@@ -426,7 +423,7 @@ def _leaderboard(
     for record in trials[:10]:
         searched = [record.values.get(path, "") for path in short]
         cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in searched]
-        score = "failed" if record.status == "failed" else percent(objective, record.score)
+        score = "failed" if record.status == "failed" else write_score(objective, record.score)
         table.add_row(
             str(record.number), score, *cells, compact(record.params), f"{record.seconds:.1f}"
         )

@@ -12,6 +12,7 @@ import numpy as np
 
 from reskeras.data.images import ImageData
 from reskeras.errors import RequestError
+from reskeras.tasks import TASKS, task_of_labels
 
 _MOST_CLASSES = 1 << 16
 
@@ -73,10 +74,11 @@ def from_arrays(
         if f"x_{split}" in arrays
     }
     shape = splits["train"][0].shape[1:]
-    mask_rank = splits["train"][1].ndim
+    label_rank = splits["train"][1].ndim
     for split, (x, y) in splits.items():
-        problems += [f"{where}: {line}" for line in _misfits(split, x, y, shape, mask_rank)]
-    if problems:
+        problems += [f"{where}: {line}" for line in _misfits(split, x, y, shape, label_rank)]
+    task = None if problems else task_of_labels(*(array.shape for array in splits["train"]))
+    if task is None:
         raise RequestError("\n".join(problems))
     classes = 1 + max(int(y.max()) for _, y in splits.values())
     found = np.unique(splits["train"][1])
@@ -88,7 +90,7 @@ def from_arrays(
         )
     return ImageData(
         name=name,
-        task="classification" if mask_rank == 1 else "segmentation",
+        task=task,
         image_shape=shape,
         classes=classes,
         sizes={split: len(x) for split, (x, _) in splits.items()},
@@ -127,11 +129,12 @@ def _misfits(
         lines.append(
             f"y_{split} holds {y.max()}; labels are counted from 0, up to {_MOST_CLASSES:,} classes"
         )
-    masks = (len(x), *x.shape[1:3])
-    if y.ndim != label_rank or y.shape not in ((len(x),), masks):
-        lines.append(
-            f"y_{split} has shape {y.shape}; for {len(x)} images it is {(len(x),)} (labels) or {masks} (masks)"
-        )
+    fitting = {
+        (len(x), *task.label_shape(x.shape[1:])): task.labels for task in TASKS if x.ndim == 4
+    }
+    if y.ndim != label_rank or y.shape not in fitting:
+        listed = " or ".join(f"{shape} ({labels})" for shape, labels in fitting.items())
+        lines.append(f"y_{split} has shape {y.shape}; for {len(x)} images it is {listed}")
     if len(x) == 0:
         lines.append(f"x_{split} is empty")
     return lines

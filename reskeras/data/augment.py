@@ -3,10 +3,11 @@
 from typing import Any
 
 from reskeras.spec import Augment
+from reskeras.tasks import Task
 
 
-def augmented(dataset: Any, augment: Augment, seed: int) -> Any:
-    """An unbatched `tf.data.Dataset` of (image, label or mask) with each image changed at random (see `changed`)."""
+def augmented(dataset: Any, augment: Augment, seed: int, task: Task) -> Any:
+    """An unbatched `tf.data.Dataset` of (image, label), each changed at random (see `changed`)."""
     if augment == "none":
         return dataset
     import tensorflow as tf
@@ -14,30 +15,31 @@ def augmented(dataset: Any, augment: Augment, seed: int) -> Any:
     numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
     pairs = tf.data.Dataset.zip((dataset, numbers))
     return pairs.map(
-        lambda example, number: changed(example[0], example[1], augment, number),
+        lambda example, number: changed(example[0], example[1], augment, number, task),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
 
 
-def changed(image: Any, label: Any, augment: Augment, number: Any) -> tuple[Any, Any]:
-    """An image [H,W,C] with its label, or its mask [H,W], changed as a random number says.
+def changed(image: Any, label: Any, augment: Augment, number: Any, task: Task) -> tuple[Any, Any]:
+    """An image [H,W,C] and its label, changed as a random number says.
 
-    `shift` pads an eighth of each side with zeros on all edges and crops at random (4 pixels at 32x32: arXiv 1512.03385, Section
-    4.2); `shift_flip` also mirrors half of the images. Masks are changed with their images.
+    `shift` pads an eighth of each side with zeros on all edges and crops at random (4 pixels at
+    32x32: arXiv 1512.03385, Section 4.2); `shift_flip` also mirrors half of the images. A label
+    with the sides of its image, [H,W] or [H,W,K], changes with it where the task says so.
     """
     if augment == "none":
         return image, label
     import tensorflow as tf
 
-    both = image
-    masked = label.shape.rank == 2
-    if masked:
-        both = tf.concat([image, tf.cast(label, image.dtype)[..., tf.newaxis]], axis=-1)
+    channels, both = image.shape[-1], image
+    if task.label_follows_image:
+        maps = label if label.shape.rank == 3 else label[..., tf.newaxis]
+        both = tf.concat([image, tf.cast(maps, image.dtype)], axis=-1)
     height, width = image.shape[:2]
     padded = tf.pad(both, [[height // 8] * 2, [width // 8] * 2, [0, 0]])
     both = tf.image.stateless_random_crop(padded, both.shape, seed=[number, 0])
     if augment == "shift_flip":
         both = tf.image.stateless_random_flip_left_right(both, seed=[number, 1])
-    if masked:
-        return both[..., :-1], tf.cast(both[..., -1], label.dtype)
-    return both, label
+    if not task.label_follows_image:
+        return both, label
+    return both[..., :channels], tf.cast(tf.reshape(both[..., channels:], label.shape), label.dtype)

@@ -8,6 +8,7 @@ from typing import Any
 from reskeras.data.images import ImageData
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
+from reskeras.tasks import CLASSIFICATION
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp"}
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM")
@@ -69,7 +70,7 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
     )
     return ImageData(
         name=root.resolve().name,
-        task="classification",
+        task=CLASSIFICATION,
         image_shape=image_shape,
         classes=len(classes),
         sizes={split: len(files) for split, files in splits.items()},

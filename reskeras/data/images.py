@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reskeras.spec import ImageShape, Task
+from reskeras.spec import ImageShape
+from reskeras.tasks import Task
 
 CACHE_BYTES = 1 << 30
 """Splits up to this size in float32 are kept in memory."""

@@ -12,6 +12,7 @@ from typing import Any
 from reskeras.data.images import ImageData
 from reskeras.errors import RequestError, did_you_mean
 from reskeras.spec import ImageShape
+from reskeras.tasks import CLASSIFICATION
 
 _NETWORK_SECONDS = 5.0
 _PROBE_URL = "https://storage.googleapis.com"
@@ -40,7 +41,7 @@ def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
     splits = _splits(info, name)
     return ImageData(
         name=name,
-        task="classification",
+        task=CLASSIFICATION,
         image_shape=shape,
         classes=int(label.num_classes),
         sizes={

@@ -11,6 +11,7 @@ import tensorflow as tf
 from reskeras.errors import RequestError
 from reskeras.models.folding import fold_batch_norm
 from reskeras.spec import ImageShape
+from reskeras.tasks import task_of_output
 
 
 def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
@@ -103,7 +104,7 @@ def classifier(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]
         raise RequestError(str(error)) from error
     head: Any = model.output.get("head") if isinstance(model.output, dict) else model.output
     shape: tuple[int, ...] = getattr(head, "shape", ())
-    if len(shape) not in (2, 4):
+    if task_of_output(shape) is None:
         raise RequestError(
             f"{model.name} gives {keras.tree.map_structure(lambda x: x.shape, model.output)}, not classes or masks"
         )

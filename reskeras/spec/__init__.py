@@ -27,8 +27,8 @@ from reskeras.spec.families import (
     Spec,
     UNet,
 )
-from reskeras.spec.fit import Task, fit_to_data, image_shape
 from reskeras.spec.heads import Classifier, Features, Heatmaps, MapHead, Regressor, Segmenter
+from reskeras.spec.images import image_shape
 from reskeras.spec.norms import (
     PRE_ACTIVATION,
     BatchNorm,
@@ -106,11 +106,9 @@ __all__ = [
     "Stage",
     "Stem",
     "StrideAt",
-    "Task",
     "TrainSpec",
     "UNet",
     "check_sizes",
-    "fit_to_data",
     "fitting_size",
     "image_shape",
     "is_residual",

@@ -1,5 +1,97 @@
 """Tasks: what a network is trained for, one page each.
 
-A task says how targets are made, the losses, metrics and their direction, and what a prediction is. Nothing else asks which
-task it is. Imports `reskeras.spec`; `data`, `training` and `tuning` import it.
+A task says how targets are made, the losses, metrics and their direction, the default search space
+and what an answer is. Nothing else asks which task it is: a new task is one file and a line in
+`TASKS`. Imports `reskeras.spec`, and Keras inside the methods that train; `data`, `models`,
+`training`, `tuning` and the command line import it.
 """
+
+from collections.abc import Sequence
+
+from reskeras.errors import RequestError
+from reskeras.tasks.classification import Classification
+from reskeras.tasks.metrics import LOSS, Better, Metric, Unit
+from reskeras.tasks.segmentation import Segmentation
+from reskeras.tasks.task import Output, Task
+
+__all__ = [
+    "CLASSIFICATION",
+    "LOSS",
+    "OBJECTIVES",
+    "SEGMENTATION",
+    "TASKS",
+    "Better",
+    "Metric",
+    "Output",
+    "Task",
+    "Unit",
+    "find_metric",
+    "metric_of",
+    "objective_of",
+    "task_of_labels",
+    "task_of_output",
+    "write_score",
+]
+
+CLASSIFICATION = Classification()
+SEGMENTATION = Segmentation()
+TASKS: tuple[Task, ...] = (CLASSIFICATION, SEGMENTATION)
+
+_METRICS = {metric.name: metric for task in TASKS for metric in task.metrics}
+
+OBJECTIVES = tuple(f"val_{name}" for name in _METRICS)
+"""What a search can compare, of all tasks; where nothing says which, the first."""
+
+
+def find_metric(reported: str) -> Metric | None:
+    """The metric behind a name in a report, such as `val_accuracy` or `test_loss`.
+
+    None for a number that is not a metric of any task, such as `epoch_seconds`.
+    """
+    names = (name for name in _METRICS if reported == name or reported.endswith(f"_{name}"))
+    return next((_METRICS[name] for name in names), None)
+
+
+def metric_of(reported: str) -> Metric:
+    """As `find_metric`.
+
+    Raises:
+        RequestError: no task has such a metric.
+    """
+    metric = find_metric(reported)
+    if metric is None:
+        raise RequestError(f"unknown metric {reported!r}; known: {', '.join(_METRICS)}")
+    return metric
+
+
+def write_score(reported: str, value: float | None) -> str:
+    """The value of a metric, by its name in a report, as people read it."""
+    return metric_of(reported).write(value)
+
+
+def objective_of(task: Task, objective: str | None) -> str:
+    """The objective of a search: the one given, or the task's first metric on the validation split.
+
+    Raises:
+        RequestError: the task does not have the objective.
+    """
+    known = [f"val_{metric.name}" for metric in task.metrics]
+    if objective is None:
+        return known[0]
+    if objective not in known:
+        raise RequestError(
+            f"unknown objective {objective!r} for {task.name}; known: {', '.join(known)}"
+        )
+    return objective
+
+
+def task_of_labels(images: Sequence[int], labels: Sequence[int]) -> Task | None:
+    """The task of arrays of these shapes (images [N,H,W,C]); None where no task fits."""
+    _, height, width, channels = images
+    rest = tuple(labels[1:])
+    return next((t for t in TASKS if t.label_shape((height, width, channels)) == rest), None)
+
+
+def task_of_output(shape: Sequence[int | None]) -> Task | None:
+    """The task that a model with an output of this shape, with its batch, does; None for none."""
+    return next((task for task in TASKS if task.gives(shape)), None)

@@ -48,7 +48,7 @@ class Feed:
                 seed=int(random.integers(2**31)),
                 reshuffle_each_iteration=False,
             )
-            images = augmented(shuffled, spec.augment, int(random.integers(2**31)))
+            images = augmented(shuffled, spec.augment, int(random.integers(2**31)), self._data.task)
             return self._batched(self._counted(images, self._size), spec.batch_size)
         order, numbers = random.permutation(self._size), random.integers(2**31, size=self._size)
         if self._shared:
@@ -134,7 +134,11 @@ class Feed:
         def examples(_: Any) -> Any:
             def example(place: Any, number: Any) -> Any:
                 return changed(
-                    tf.gather(images, place), tf.gather(labels, place), spec.augment, number
+                    tf.gather(images, place),
+                    tf.gather(labels, place),
+                    spec.augment,
+                    number,
+                    self._data.task,
                 )
 
             return tf.data.Dataset.from_tensor_slices(tuple(read())).map(

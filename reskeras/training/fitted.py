@@ -77,7 +77,10 @@ def scores_of(logs: Mapping[str, Any]) -> dict[str, float]:
         for name, value in logs.items()
         if not name.endswith("_loss")
     }
-    return {name: scores[name] for name in ("accuracy", "mean_iou", "loss") if name in scores}
+    return {
+        **{name: value for name, value in scores.items() if name != "loss"},
+        "loss": scores["loss"],
+    }
 
 
 class _OneDevice:

@@ -1,6 +1,5 @@
 """What each output of a network is trained towards, and how images and labels take the form that the network wants."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -8,21 +7,7 @@ import keras
 import numpy as np
 
 from reskeras.data.images import ImageData
-
-
-@dataclasses.dataclass(frozen=True)
-class Head:
-    """One output of a network."""
-
-    shape: tuple[Any, ...]
-    """Of the output, with its batch."""
-    activation: Any
-    """A function of `keras.activations`."""
-
-    @property
-    def binary(self) -> bool:
-        """Whether each channel says yes or no for itself."""
-        return bool(self.activation is keras.activations.sigmoid or self.shape[-1] == 1)
+from reskeras.tasks import Output
 
 
 class Targets:
@@ -47,7 +32,7 @@ class Targets:
         made_by = {id(layer.output): layer for layer in model.layers}
         layers = {name: made_by[id(tensor)] for name, tensor in outputs_of(model).items()}
         self.heads = {
-            name: Head(tuple(layer.output.shape), layer.activation)
+            name: Output(tuple(layer.output.shape), layer.activation.__name__)
             for name, layer in layers.items()
         }
 
@@ -78,41 +63,12 @@ class Targets:
         )
 
     def losses(self) -> dict[str, Any]:
-        """Cross-entropy, for each output; the loss is their mean."""
-        losses = {}
-        for name, head in self.heads.items():
-            logits = head.activation is keras.activations.linear
-            kind = (
-                keras.losses.BinaryCrossentropy
-                if head.binary
-                else keras.losses.SparseCategoricalCrossentropy
-            )
-            losses[name] = kind(from_logits=logits, name="loss")
-        return losses
+        """A loss for each output; the loss of the model is their mean."""
+        return self.data.task.losses(self.heads)
 
     def metrics(self) -> list[Any]:
-        """Accuracy, for masks also the mean intersection over union; of the last head alone."""
-        head = self.heads["head"]
-        threshold = 0.5 if head.activation is keras.activations.sigmoid else 0.0
-        single, binary = head.shape[-1] == 1, head.binary
-        if single:
-            metrics = [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)]
-        elif binary:
-            metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
-        else:
-            metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-        if self.data.task == "segmentation":
-            metrics.append(
-                keras.metrics.BinaryIoU(name="mean_iou", threshold=threshold)
-                if single
-                else keras.metrics.MeanIoU(
-                    self.data.classes,
-                    sparse_y_true=not binary,
-                    sparse_y_pred=False,
-                    name="mean_iou",
-                )
-            )
-        return metrics
+        """Keras metrics of the last head."""
+        return self.data.task.keras_metrics(self.heads["head"], self.data.classes)
 
     def compile_options(self) -> dict[str, Any]:
         """Loss and metrics as `compile` takes them."""
@@ -123,10 +79,8 @@ class Targets:
         return {"loss": losses, "loss_weights": weights, "metrics": {"head": metrics}}
 
     def example(self) -> tuple[Any, Any]:
-        """Zeros in the form of one target and one output, for what has to be built before training."""
-        label = np.zeros(
-            self.data.image_shape[:2] if self.data.task == "segmentation" else (), "int32"
-        )
+        """Zeros in the form of one target and one output, for what is built before training."""
+        label = np.zeros(self.data.task.label_shape(self.data.image_shape), "int32")
         target = keras.tree.map_structure(
             lambda tensor: keras.ops.convert_to_numpy(tensor)[None], self._target(label)
         )
@@ -136,24 +90,7 @@ class Targets:
         return target, outputs if self._named else outputs["head"]
 
     def _target(self, label: Any) -> Any:
-        import tensorflow as tf
-
-        targets: dict[str, Any] = {}
-        for name, head in self.heads.items():
-            target = targets.get("head", label)
-            if self.data.task == "segmentation":
-                sides = head.shape[1:3]
-                target = _cropped(target, sides) if name == "head" else _coarser(target, sides)
-            targets[name] = target
-        for name, head in self.heads.items():
-            if head.binary:
-                classes = head.shape[-1]
-                one_hot = (
-                    tf.one_hot(targets[name], classes)
-                    if classes > 1
-                    else tf.cast(targets[name], "float32")[..., None]
-                )
-                targets[name] = one_hot
+        targets = self.data.task.targets(label, self.heads)
         return targets if self._named else targets["head"]
 
 
@@ -162,15 +99,3 @@ def outputs_of(model: keras.Model) -> dict[str, Any]:
     output = model.output
     outputs = dict(output) if isinstance(output, dict) else {"head": output}
     return {"head": outputs.pop("head")} | outputs
-
-
-def _cropped(mask: Any, sides: tuple[int, int]) -> Any:
-    """The middle of a mask, as valid padding crops the maps."""
-    top, left = ((whole - part) // 2 for whole, part in zip(mask.shape, sides, strict=True))
-    return mask[top : top + sides[0], left : left + sides[1]]
-
-
-def _coarser(mask: Any, sides: tuple[int, int]) -> Any:
-    """Every n-th pixel of a mask, for a head at 1/n of its resolution."""
-    step = mask.shape[0] // sides[0]
-    return mask[step // 2 :: step, step // 2 :: step]

@@ -37,7 +37,7 @@ class Epoch:
     number: int
     """Epochs trained in all, counted from 1."""
     metrics: Mapping[str, float]
-    """`loss`, `accuracy`, `val_loss`, `val_accuracy`, for masks also `val_mean_iou`."""
+    """`loss` and the task's metrics; with `val_` before them, those of the validation split."""
     seconds: float
     """Wall time of the epoch with its recalibration and validation."""
 
@@ -81,7 +81,7 @@ def train(
 
 
 def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float]:
-    """Scores a trained (compiled) model on a split: `loss`, `accuracy`, for masks also `mean_iou`."""
+    """Scores a trained (compiled) model on a split: `loss` and the task's metrics."""
     batches = Targets(model, data).prepared(data.split(split)).batch(256).prefetch(2)
     return scores_of(model.evaluate(batches, verbose=0, return_dict=True))
 
@@ -179,7 +179,9 @@ class Training:
         """
         start, number = time.perf_counter(), self.epoch + 1
         metrics = self._run.epoch(self._feed.training(self.spec, number), self._rates(number))
-        metrics.pop("mean_iou", None)  # over a changing network it says nothing
+        for metric in self._targets.data.task.metrics:
+            if not metric.while_training:
+                metrics.pop(metric.name, None)
         if not math.isfinite(metrics["loss"]):
             raise FloatingPointError(f"the loss is {metrics['loss']} in epoch {number}")
         most = images_per_pass(self.model)

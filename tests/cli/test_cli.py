@@ -20,8 +20,9 @@ from rich.console import Console
 import reskeras
 from reskeras.cli import main
 from reskeras.cli.progress import Progress
+from reskeras.tasks import CLASSIFICATION, write_score
 from reskeras.training.train import Epoch
-from reskeras.words import compact, percent
+from reskeras.words import compact
 from tuning.record.events import Ending, Search, Trial
 from tuning.record.journal import TrialRecord
 from tuning.space import default_space
@@ -119,7 +120,7 @@ def test_a_wrong_request_gets_its_reason_and_status_2_and_writes_nothing(
     (tmp_path / "bad.yaml").write_text(
         reskeras.dump_spec(reskeras.preset("resnet20")).replace("width: 16, stride: 1", "width: -1")
     )
-    (tmp_path / "space.yaml").write_text(default_space((8, 8, 1), 10, "classification").dump())
+    (tmp_path / "space.yaml").write_text(default_space((8, 8, 1), 10, CLASSIFICATION).dump())
     (tmp_path / "bad.keras").write_text("no model")
     np.savez(tmp_path / "data.npz", a=np.zeros(3), b=np.zeros(3))
     np.save(tmp_path / "line.npy", np.zeros(3))
@@ -157,7 +158,7 @@ def test_show_edit_train(tmp_path: Path, blobs_npz: Path) -> None:
 def test_tune_tells_its_result_as_json_on_a_clean_standard_output(
     tmp_path: Path, blobs_npz: Path
 ) -> None:
-    space = default_space((8, 8, 1), 10, "classification").with_train(epochs=1)
+    space = default_space((8, 8, 1), 10, CLASSIFICATION).with_train(epochs=1)
     (tmp_path / "space.yaml").write_text(space.dump())
     done = run("tune", "space.yaml", "--data", str(blobs_npz), "--trials", "2", "--json")
     assert done.returncode == 0, done.stderr
@@ -217,8 +218,8 @@ def test_numbers_are_told_as_people_read_them() -> None:
         "25.6M",
         "4.09G",
     ]
-    assert percent("val_accuracy", 0.98765) == "98.8 %"
-    assert percent("val_loss", 0.123456) == "0.1235"
+    assert write_score("val_accuracy", 0.98765) == "98.8 %"
+    assert write_score("val_loss", 0.123456) == "0.1235"
 
 
 def test_exported_names_exist_and_are_no_modules() -> None:
@@ -249,7 +250,7 @@ def test_the_main_job(tmp_path: Path) -> None:
 
 
 def test_progress_fits_a_narrow_terminal() -> None:
-    space = default_space((8, 8, 1), 10, "classification")
+    space = default_space((8, 8, 1), 10, CLASSIFICATION)
     values = {
         "block.kind": "bottleneck",
         "stages.*.blocks": 3,

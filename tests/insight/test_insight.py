@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from reskeras.errors import RequestError
 from reskeras.spec import BasicBlock, CifarStem, Classifier, Recipe, ResNet, Stage
+from reskeras.tasks import CLASSIFICATION
 from tuning.insight.importance import FEWEST, best_of_each, boundary, importances, what_mattered
 from tuning.record.journal import TrialRecord
 from tuning.report.factors import factor_plot
@@ -36,7 +37,7 @@ LR, DROP, BLOCK, RATE, BLOCKS = (
     "block.growth_rate",
     "stages.*.blocks",
 )
-DEFAULT = default_space((8, 8, 1), 10, "classification")
+DEFAULT = default_space((8, 8, 1), 10, CLASSIFICATION)
 
 
 def space(**vary: Any) -> Space:

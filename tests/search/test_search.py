@@ -534,7 +534,7 @@ def test_labels_need_a_classifier_and_masks_a_unet(data: ImageData) -> None:
     with pytest.raises(reskeras.RequestError, match="masks need a segmentation head"):
         tune(tiny(), from_arrays(masks), directory="s", trials=1)
     unet = Space(reskeras.preset("unet_small"), {"stages.*.blocks": [1, 2]})
-    with pytest.raises(reskeras.RequestError, match="it has labels, not masks"):
+    with pytest.raises(reskeras.RequestError, match="have labels, not masks"):
         tune(unet, data, directory="s", trials=1)
     assert not Path("s").exists()
 

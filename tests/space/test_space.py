@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import reskeras
 from reskeras.spec import DenseBlock, NormOrder
+from reskeras.tasks import CLASSIFICATION, SEGMENTATION, Task
 from tuning import Range, Space, sample
 from tuning.oracles import make_oracle
 from tuning.settings import ORACLES
@@ -40,7 +41,7 @@ def space(**vary: Any) -> Space:
 
 
 def test_names_are_paths_and_their_short_forms_are_unambiguous() -> None:
-    default = default_space((8, 8, 1), 10, "classification")
+    default = default_space((8, 8, 1), 10, CLASSIFICATION)
     assert default.short_names() == {
         "stages.*.blocks": "blocks",
         "block.kind": "block",
@@ -64,7 +65,7 @@ def test_names_are_paths_and_their_short_forms_are_unambiguous() -> None:
 def test_a_sample_is_the_base_with_the_values_at_their_paths(
     kind: str, order: str, blocks: int, rate: float
 ) -> None:
-    default = default_space((8, 8, 1), 10, "classification")
+    default = default_space((8, 8, 1), 10, CLASSIFICATION)
     values = {
         "block.kind": kind,
         "norm_order": order,
@@ -214,7 +215,7 @@ def test_a_file_without_ranges_is_no_space(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(reskeras.dump_spec(reskeras.preset("resnet20")))
     with pytest.raises(reskeras.RequestError, match=r"net\.yaml: vary: this section is missing"):
         load_space("net.yaml")
-    (tmp_path / "space.yaml").write_text(default_space((8, 8, 1), 10, "classification").dump())
+    (tmp_path / "space.yaml").write_text(default_space((8, 8, 1), 10, CLASSIFICATION).dump())
     with pytest.raises(
         reskeras.RequestError,
         match=r"space\.yaml: vary: this is a search space; `reskeras tune` takes it",
@@ -225,14 +226,14 @@ def test_a_file_without_ranges_is_no_space(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "task"),
     [
-        ((8, 8, 1), "classification"),
-        ((32, 32, 3), "classification"),
-        ((224, 224, 3), "classification"),
-        ((16, 24, 1), "segmentation"),
+        ((8, 8, 1), CLASSIFICATION),
+        ((32, 32, 3), CLASSIFICATION),
+        ((224, 224, 3), CLASSIFICATION),
+        ((16, 24, 1), SEGMENTATION),
     ],
 )
 def test_every_default_space_reaches_all_kinds_and_orders(
-    shape: tuple[int, int, int], task: str
+    shape: tuple[int, int, int], task: Task
 ) -> None:
     default = default_space(shape, 5, task)
     assert default.vary["block.kind"] == ("plain", "basic", "bottleneck", "dense")
@@ -244,7 +245,7 @@ def test_every_default_space_reaches_all_kinds_and_orders(
 def values_of(name: str, seed: int, n: int) -> list[dict[str, Any]]:
     oracle = make_oracle(
         name,
-        default_space((8, 8, 1), 10, "classification"),
+        default_space((8, 8, 1), 10, CLASSIFICATION),
         objective="val_accuracy",
         seed=seed,
         epochs=3,
@@ -290,7 +291,7 @@ def test_unknown_oracles_are_refused() -> None:
     ):
         make_oracle(
             "randon",
-            default_space((8, 8, 1), 10, "classification"),
+            default_space((8, 8, 1), 10, CLASSIFICATION),
             objective="val_loss",
             seed=0,
             epochs=1,
@@ -298,7 +299,7 @@ def test_unknown_oracles_are_refused() -> None:
 
 
 def test_a_trial_is_told_in_a_line() -> None:
-    default = default_space((8, 8, 1), 10, "classification")
+    default = default_space((8, 8, 1), 10, CLASSIFICATION)
     values = {
         "block.kind": "dense",
         "norm_order": "full_preact",

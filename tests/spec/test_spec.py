@@ -32,10 +32,10 @@ from reskeras.spec import (
     Stage,
     TrainSpec,
     UNet,
-    fit_to_data,
     output_size,
 )
 from reskeras.spec.text import dump_recipe, load_recipe, schema
+from reskeras.tasks import CLASSIFICATION, SEGMENTATION
 
 counts = st.integers(1, 64)
 
@@ -322,16 +322,16 @@ def test_a_word_stands_for_a_shortcut_with_its_usual_values(tmp_path: Path) -> N
 
 
 def test_a_network_is_fitted_to_data_in_its_own_dimensions() -> None:
-    flat = fit_to_data(reskeras.preset("mlp_res"), (8, 8, 1), 7, "classification")
+    flat = CLASSIFICATION.fit(reskeras.preset("mlp_res"), (8, 8, 1), 7)
     assert (flat.input_shape, flat.head.classes) == ((64,), 7)
-    with pytest.raises(ValueError, match="images of 2 dimensions, the network works in 1"):
-        fit_to_data(reskeras.preset("mnist1d_res"), (8, 8, 1), 7, "classification")
-    with pytest.raises(ValueError, match="it has labels, not masks"):
-        fit_to_data(reskeras.preset("hourglass_small"), (32, 32, 1), 7, "classification")
+    with pytest.raises(ValueError, match="images have 2 dimensions, but the network works in 1"):
+        CLASSIFICATION.fit(reskeras.preset("mnist1d_res"), (8, 8, 1), 7)
+    with pytest.raises(ValueError, match="have labels, not masks"):
+        CLASSIFICATION.fit(reskeras.preset("hourglass_small"), (32, 32, 1), 7)
     binary = dataclasses.replace(
         reskeras.preset("unet_small"), head=Segmenter(classes=1, activation="sigmoid")
     )
-    assert fit_to_data(binary, (32, 32, 1), 2, "segmentation").head.classes == 1
+    assert SEGMENTATION.fit(binary, (32, 32, 1), 2).head.classes == 1
 
 
 def test_a_unet_says_which_sizes_it_takes() -> None:

@@ -20,8 +20,8 @@ from reskeras.spec import (
     Stage,
     TrainSpec,
     UNet,
-    fit_to_data,
 )
+from reskeras.tasks import SEGMENTATION
 from reskeras.training.targets import Targets
 from reskeras.training.train import evaluate, train
 
@@ -166,8 +166,8 @@ def test_masks_are_trained_and_scored_by_their_mean_iou() -> None:
         y[:, :, 8:] = 1
         arrays |= {f"x_{split}": x + y[..., None], f"y_{split}": y}
     data = from_arrays(arrays)
-    assert data.task == "segmentation"
-    spec = fit_to_data(reskeras.preset("unet_small"), data.image_shape, data.classes, data.task)
+    assert data.task == SEGMENTATION
+    spec = data.task.fit(reskeras.preset("unet_small"), data.image_shape, data.classes)
     last = train(reskeras.build(spec), data, TrainSpec(epochs=4, batch_size=8, learning_rate=1e-2))[
         -1
     ].metrics
@@ -266,7 +266,7 @@ def test_every_head_learns_masks(head: Segmenter, options: dict[str, object]) ->
 
 def test_a_flat_network_and_one_with_sigmoids_learn_labels(blobs: dict[str, np.ndarray]) -> None:
     data = from_arrays(blobs)
-    flat = fit_to_data(reskeras.preset("mlp_res"), data.image_shape, data.classes, data.task)
+    flat = data.task.fit(reskeras.preset("mlp_res"), data.image_shape, data.classes)
     for spec in (
         flat,
         dataclasses.replace(small(), head=Classifier(classes=3, activation="sigmoid")),

@@ -11,6 +11,7 @@ import numpy as np
 
 from reskeras.errors import RequestError
 from reskeras.nets.cost import cost
+from reskeras.tasks import metric_of
 from tuning.insight.importance import importances, scored, searched
 from tuning.insight.scales import ScoreScale, scale_of
 from tuning.record.journal import Entry, EpochRecord, Final, FinalEpoch, Journal, TrialRecord
@@ -27,6 +28,7 @@ class Findings:
 
     Attributes:
         objective: what was compared.
+        metric: of the objective.
         ranked: the trials, best first; failed ones last.
         scored: those of them that have a score.
         winner: the trial that won; None where none has a score.
@@ -43,6 +45,7 @@ class Findings:
         self.journal, self.space = journal, space
         self.about: dict[str, Any] = journal.header["about"]
         self.objective: str = journal.header["objective"]
+        self.metric = metric_of(self.objective)
         self.ranked = leaderboard(journal.trials, self.objective)
         self.scored = leaderboard(scored(journal.trials), self.objective)
         self.values = {record.number: searched(record, space) for record in self.ranked}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reskeras.errors import RequestError
-from reskeras.words import percent
+from reskeras.tasks import write_score
 from tuning.record.journal import TrialRecord
 from tuning.record.ranking import leaderboard
 from tuning.settings import sign
@@ -115,7 +115,7 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
     Args:
         records: trials of one search; those without a score are left out. Of more than a thousand an even choice is asked.
         space: what was searched.
-        objective: one of `tuning.settings.OBJECTIVES`.
+        objective: one of `reskeras.tasks.OBJECTIVES`.
 
     Returns:
         From each path of the space to its share. Empty where nothing can be said: with fewer than `FEWEST` scores, with no two that
@@ -179,7 +179,7 @@ def best_of_each(
     Args:
         records: trials of one search.
         space: what was searched.
-        objective: one of `tuning.settings.OBJECTIVES`.
+        objective: one of `reskeras.tasks.OBJECTIVES`.
         path: one whose values are words or booleans; None for that of `first_choice`, without which there is nothing to list.
 
     Raises:
@@ -228,7 +228,7 @@ def what_mattered(
     Args:
         records: trials of one search.
         space: what was searched.
-        objective: one of `tuning.settings.OBJECTIVES`.
+        objective: one of `reskeras.tasks.OBJECTIVES`.
         known: the importances of these trials; None computes them.
     """
     from rich.text import Text
@@ -296,7 +296,7 @@ def _kinds(records: Sequence[TrialRecord], space: Space, objective: str, path: s
         lines.append(
             Text.assemble(
                 f"  {best.value!s:<{wide}}  ",
-                (f"{percent(objective, best.record.score):>7}", "bold"),
+                (f"{write_score(objective, best.record.score):>7}", "bold"),
             )
         )
         lines[-1].append(f"  best of {best.trials:>{digits}}: {title(point, space)}", style="dim")

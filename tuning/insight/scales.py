@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tuning.settings import OBJECTIVES, sign
+from tuning.settings import sign
 
 Array = npt.NDArray[np.float64]
 
@@ -22,7 +22,7 @@ class ScoreScale(NamedTuple):
 
 def scale_of(objective: str, scores: Array) -> ScoreScale:
     """The scale for the scores of a search; a linear one where there are accuracies beyond 0 and 1 or losses of 0 and less."""
-    if OBJECTIVES[objective] == "max" and ((scores >= 0) & (scores <= 1)).all():
+    if sign(objective) > 0 and ((scores >= 0) & (scores <= 1)).all():
         errors = 1 - scores
         # One that makes no error at all stands as far above the next as halving the error takes it.
         least = float(errors[errors > 1e-9].min(initial=1.0)) / 2
@@ -33,7 +33,7 @@ def scale_of(objective: str, scores: Array) -> ScoreScale:
             sorted(set(np.round(few, 9))),
             lambda s: f"{100 * s:.6g} %",
         )
-    if OBJECTIVES[objective] == "min" and (scores > 0).all():
+    if sign(objective) < 0 and (scores > 0).all():
         few = [digit * 10.0**power for power in range(-7, 8) for digit in (5, 3, 2, 1)]
         return ScoreScale(lambda s: -np.log10(s), few, lambda s: f"{s:.6g}")
     low, high = float(scores.min()), float(scores.max())

@@ -6,12 +6,13 @@ from typing import Any
 import keras_tuner
 
 from reskeras.errors import RequestError, did_you_mean
+from reskeras.tasks import metric_of
 from tuning.oracles.base import SharedSpace, Values, fill
 from tuning.oracles.mended import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
 from tuning.oracles.nested import NestedOracle
 from tuning.oracles.rules import HalvingRule, MedianRule
 from tuning.oracles.tpe import AshaOracle, TpeOracle
-from tuning.settings import OBJECTIVES, ORACLES
+from tuning.settings import ORACLES
 from tuning.space import Range, Space, label, sample
 
 __all__ = ["make_oracle"]
@@ -36,7 +37,7 @@ def make_oracle(
     Args:
         name: one of `ORACLES`.
         space: what it draws from.
-        objective: one of `OBJECTIVES`.
+        objective: one of `reskeras.tasks.OBJECTIVES`.
         seed: of its draws.
         epochs: most epochs of one trial.
         start: points to be tried right after the base: from paths to values, the base's own where a path is missing. Not
@@ -48,7 +49,7 @@ def make_oracle(
     hyperparameters = SharedSpace()
     sample(hyperparameters, space)
     shared: dict[str, Any] = {
-        "objective": keras_tuner.Objective(objective, OBJECTIVES[objective]),
+        "objective": keras_tuner.Objective(objective, metric_of(objective).better.value),
         "hyperparameters": hyperparameters,
         "allow_new_entries": False,
         "tune_new_entries": False,

@@ -6,6 +6,7 @@ from typing import Any
 
 from reskeras.drawing.palette import BLUE, FAINT, FONT, GRAY, INK, ROSE, SMALL
 from reskeras.drawing.plot import save
+from reskeras.tasks import LOSS, metric_of
 from tuning.record.journal import EpochRecord
 
 
@@ -22,9 +23,9 @@ def _figure(epochs: Sequence[EpochRecord], objective: str) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    panels = [("loss", "val_loss")]
-    if not objective.endswith("loss"):
-        panels.append((objective.removeprefix("val_"), objective))
+    panels = [
+        (name, f"val_{name}") for name in dict.fromkeys((LOSS.name, metric_of(objective).name))
+    ]
     page = Figure(figsize=(3.6 * len(panels), 2.6), dpi=100)
     page.subplots_adjust(left=0.17 / len(panels), right=0.98, top=0.96, bottom=0.19, wspace=0.24)
     numbers = [record.epoch for record in epochs]

@@ -30,7 +30,7 @@ from tuning.insight.importance import importances, scored, searched, strip
 from tuning.insight.scales import ScoreScale, limits, marks, scale_of
 from tuning.record.journal import TrialRecord
 from tuning.record.ranking import leaderboard
-from tuning.settings import OBJECTIVES
+from tuning.settings import sign
 from tuning.space import Range, Space
 
 Array = npt.NDArray[np.float64]
@@ -79,7 +79,7 @@ def factor_plot(
     Args:
         records: trials of one search.
         space: what was searched.
-        objective: one of `tuning.settings.OBJECTIVES`.
+        objective: one of `reskeras.tasks.OBJECTIVES`.
         path: of the picture.
         known: the importances of these trials; None computes them.
 
@@ -112,7 +112,7 @@ def _figure(
         0.014, 1 - 0.2 / tall, "what each factor did", **_font(TITLE, INK, bold=True), va="center"
     )
     facts = [
-        f"{objective}, better ones higher up" if OBJECTIVES[objective] == "min" else objective,
+        f"{objective}, better ones higher up" if sign(objective) < 0 else objective,
         f"{len(trials)} trials",
     ]
     if failed := len(records) - len(trials):

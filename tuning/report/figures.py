@@ -22,7 +22,7 @@ from reskeras.drawing.palette import (
     SKY,
 )
 from reskeras.errors import last_line
-from reskeras.words import percent
+from reskeras.tasks import write_score
 from tuning.insight.findings import Findings
 from tuning.insight.importance import strip
 from tuning.insight.scales import limits, marks
@@ -170,7 +170,7 @@ def curves(found: Findings) -> Told | None:
             for who, curve in told
             for text in (
                 *(
-                    f"{who}<br>epoch {epoch}: {percent(found.objective, score)}"
+                    f"{who}<br>epoch {epoch}: {write_score(found.objective, score)}"
                     for epoch, score in curve
                 ),
                 None,
@@ -531,7 +531,7 @@ def _hover(found: Findings, record: TrialRecord) -> str:
     fate = (
         f"failed: {last_line(record.error)[:80]}"
         if record.status == "failed"
-        else percent(found.objective, record.score)
+        else write_score(found.objective, record.score)
     )
     name, _, values = _name(found, record).partition("<br>")
     return f"{name}: {html.escape(fate)}<br>{values}"
@@ -542,7 +542,7 @@ def _name(found: Findings, record: TrialRecord) -> str:
 
 
 def _label(found: Findings, record: TrialRecord) -> str:
-    fate = "failed" if record.status == "failed" else percent(found.objective, record.score)
+    fate = "failed" if record.status == "failed" else write_score(found.objective, record.score)
     depth = f" · depth {found.costs[record.number][0]}" if record.number in found.costs else ""
     return f"<b>{record.number}</b>  {fate}{depth}"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reskeras.errors import last_line
-from reskeras.words import percent
+from reskeras.tasks import Unit, write_score
 from tuning.insight.findings import Findings, when
 from tuning.insight.importance import FEWEST, best_of_each, boundary, first_choice
 from tuning.record.journal import Dropped, Final, Journal, TrialRecord
@@ -116,7 +116,7 @@ def _sections(
     )
     yield from figure(
         "over-time",
-        "Accuracy over time" if _is_accuracy(found) else "Loss over time",
+        f"{found.metric.label} over time",
         f"Each trial when it ended.{pauses}",
     )
     yield _importance(found)
@@ -243,7 +243,7 @@ def _margin(found: Findings, winner: TrialRecord, name: str, other: TrialRecord)
     who = f"{name} (trial {other.number}, {_score(found, other.score)})"
     if ahead == 0:
         return f"as good as {who}"
-    size = f"{100 * abs(ahead):.2g} points" if _is_accuracy(found) else f"{abs(ahead):.2g}"
+    size = found.metric.write_difference(abs(ahead))
     return f"{size} {'better' if ahead > 0 else 'worse'} than {who}"
 
 
@@ -256,7 +256,7 @@ def _leaderboard(found: Findings) -> dict[str, Any]:
     columns = [
         ("rank", "whole"),
         ("trial", "whole"),
-        (found.objective, "share" if _is_accuracy(found) else "loss"),
+        (found.objective, "share" if found.metric.unit is Unit.SHARE else "loss"),
     ]
     columns += [
         *((short, "value") for short in searched.values()),
@@ -378,13 +378,8 @@ def _section(name: str, heading: str, note: str, body: str) -> str:
     return f'<section id="{name}"><h2>{_safe(heading)}</h2>{told}{body}</section>'
 
 
-def _is_accuracy(found: Findings) -> bool:
-    """Whether scores are shares of what is right."""
-    return not found.objective.endswith("loss")
-
-
 def _score(found: Findings, score: float | None) -> str:
-    return percent(found.objective, score)
+    return write_score(found.objective, score)
 
 
 def _mean(found: Findings, scores: Sequence[float]) -> str:

@@ -12,7 +12,7 @@ import filelock
 
 from reskeras.data import ImageData
 from reskeras.errors import RequestError
-from reskeras.spec import fit_to_data
+from reskeras.tasks import objective_of
 from tuning.oracles import make_oracle
 from tuning.record.events import Ending, Listener, Result, Search
 from tuning.record.journal import Journal, lock_of
@@ -20,7 +20,7 @@ from tuning.record.kept import Keep
 from tuning.running.devices import check_strategy
 from tuning.running.executor import Executor, InProcess, Processes, disk_full
 from tuning.search.loop import Budget, FinalPlan, Loop, disk_is_full, write
-from tuning.settings import DEFAULT_ORACLE, Strategy, check_objective
+from tuning.settings import DEFAULT_ORACLE, Strategy
 from tuning.space import Space
 from tuning.space.limits import Limits
 
@@ -40,7 +40,7 @@ def tune(
     final_seeds: int = 1,
     seed: int = 0,
     fresh: bool = False,
-    objective: str = "val_accuracy",
+    objective: str | None = None,
     workers: int | None = None,
     strategy: Strategy = Strategy.NONE,
     limits: Limits = Limits(),  # noqa: B008  a frozen value
@@ -70,7 +70,8 @@ def tune(
         final_seeds: how many times each, with different seeds; their mean decides.
         seed: of the oracle, and, with the trial's number, of each trial's weights and data order.
         fresh: begin anew; an earlier search in the directory is renamed to `DIRECTORY.old1` (or 2, ...).
-        objective: `val_accuracy`, `val_loss` or, for masks, `val_mean_iou`.
+        objective: a metric of the task on the validation split, such as `val_accuracy` or
+            `val_loss`; None is the task's first.
         workers: how many child processes run trials at once; None runs them one by one in this process.
         strategy: the devices of one trial (docs/devices.md).
         limits: networks above them are not run, nor counted.
@@ -87,11 +88,9 @@ def tune(
     with contextlib.ExitStack() as stack:
         if executor is not None:
             stack.callback(executor.close)
-        check_objective(objective, data.task)
+        objective = objective_of(data.task, objective)
         try:
-            space = space.fit_to(
-                fit_to_data(space.base.model, data.image_shape, data.classes, data.task)
-            )
+            space = space.fit_to(data.task.fit(space.base.model, data.image_shape, data.classes))
         except ValueError as error:
             raise RequestError(
                 f"the space does not fit the data {data.name!r}: {_first_line(error)}"

@@ -14,30 +14,16 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from reskeras.errors import RequestError, did_you_mean
-from reskeras.spec import (
-    UNIONS,
-    BasicBlock,
-    CifarStem,
-    Classifier,
-    ImagenetStem,
-    ImageShape,
-    Level,
-    PlainBlock,
-    Recipe,
-    ResNet,
-    Segmenter,
-    Stage,
-    TrainSpec,
-    UNet,
-)
+from reskeras.spec import UNIONS, ImageShape, NormOrder, Recipe
 from reskeras.spec.text import dump_document, error_lines, parse_recipe, read_document, to_document
+from reskeras.tasks import Task
 
 Scalar = str | int | float | bool
 
@@ -311,55 +297,22 @@ def parse_space(document: dict[str, Any], where: str) -> Space:
     return Space(recipe, {str(key): value for key, value in vary.items()}, start=start, where=where)
 
 
-def default_space(
-    image_shape: ImageShape, classes: int, task: Literal["classification", "segmentation"]
-) -> Space:
-    """What `reskeras tune` searches when it is given no space: depth, block kind, norm order and learning rate."""
-    smaller = min(image_shape[:2])
-    train = TrainSpec(epochs=6, learning_rate=5e-3)
-    vary: dict[str, Any] = {
-        "block.kind": ["plain", "basic", "bottleneck", "dense"],
-        "norm_order": [
-            "original",
-            "norm_after_add",
-            "relu_before_add",
-            "relu_only_preact",
-            "full_preact",
-        ],
-        "train.learning_rate": Range(low=1e-3, high=3e-2, log=True),
-    }
-    if task == "segmentation":
-        halvings = next(
-            (n for n in (3, 2, 1) if all(side % 2**n == 0 for side in image_shape[:2])), 0
-        )
-        if not halvings:
-            raise RequestError(
-                f"images of {image_shape[0]}x{image_shape[1]} cannot be halved; a U-Net needs even sides"
-            )
-        unet = UNet(
-            input_shape=image_shape,
-            block=PlainBlock(),
-            stages=tuple(Level(width=16 * 2**i) for i in range(halvings + 1)),
-            head=Segmenter(classes=classes),
-        )
-        return Space(
-            Recipe(model=unet, train=train), {"stages.*.blocks": Range(low=1, high=2), **vary}
-        )
-    # Two stages for 8x8 digits, three for CIFAR, four behind the big stem; more would pool the images away.
-    count = 2 if smaller < 16 else 3 if smaller < 64 else 4
-    resnet = ResNet(
-        input_shape=image_shape,
-        stem=CifarStem(width=32) if smaller < 64 else ImagenetStem(width=64),
-        block=BasicBlock(),
-        stages=tuple(
-            Stage(blocks=1, width=(32 if smaller < 64 else 64) * 2**i, stride=2 if i else 1)
-            for i in range(count)
-        ),
-        head=Classifier(classes=classes),
-    )
-    return Space(
-        Recipe(model=resnet, train=train), {"stages.*.blocks": Range(low=1, high=3), **vary}
-    )
+def default_space(image_shape: ImageShape, classes: int, task: Task) -> Space:
+    """What `reskeras tune` searches without a space: depth, block kind, norm order, learning rate.
+
+    Raises:
+        RequestError: no network for the task takes such images.
+    """
+    recipe, depths = task.default_space(image_shape, classes)
+    return Space(recipe, {**depths, **_DEFAULT_VARY})
+
+
+_DEFAULT_VARY: dict[str, Any] = {
+    "block.kind": ["plain", "basic", "bottleneck", "dense"],
+    "norm_order": list(get_args(NormOrder)),
+    "train.learning_rate": Range(low=1e-3, high=3e-2, log=True),
+}
+"""What the default spaces of all tasks vary, beside the depth."""
 
 
 def sample(hp: Any, space: Space) -> Recipe:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from reskeras.errors import RequestError, last_line
 from reskeras.nets.cost import cost
-from reskeras.words import percent
+from reskeras.tasks import write_score
 from tuning.record.events import Ending
 from tuning.record.journal import Conclusion, TrialRecord
 from tuning.space.titles import title
@@ -108,12 +108,9 @@ def _answer(
     found = f"{name}: {subject.objective} **{_score(subject, best)}**"
     match ending:
         case Ending.FINISHED if conclusion is not None:
-            tested = conclusion.test or {}
-            test = (
-                f", {percent('accuracy', tested['accuracy'])} on the test split"
-                if "accuracy" in tested
-                else ""
-            )
+            tested = (conclusion.test or {}).get(subject.objective.removeprefix("val_"))
+            score = "" if tested is None else write_score(subject.objective, tested)
+            test = f", {score} on the test split" if score else ""
             trained = (
                 f" ({_score(subject, final)} trained once more, for {final.epochs} epochs)"
                 if final is not None
@@ -151,7 +148,7 @@ def _link(text: str, page: str) -> str:
 
 
 def _score(subject: Subject, record: TrialRecord) -> str:
-    return "failed" if record.status == "failed" else percent(subject.objective, record.score)
+    return "failed" if record.status == "failed" else write_score(subject.objective, record.score)
 
 
 def _cell(value: object) -> str:

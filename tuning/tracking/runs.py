@@ -14,6 +14,7 @@ from typing import Any
 from reskeras.errors import RequestError
 from reskeras.spec import Recipe
 from reskeras.spec.text import load_recipe
+from reskeras.tasks import OBJECTIVES
 from tuning.settings import sign
 from tuning.tracking.champion import ALIAS, registered_name
 from tuning.tracking.store import check_exists, open_store, shown
@@ -342,7 +343,7 @@ class Runs:
 
 def _run(run: Any) -> Run:
     tags, metrics = run.data.tags, run.data.metrics
-    kind, objective = Kind(tags["reskeras.kind"]), tags.get("reskeras.objective", "val_accuracy")
+    kind, objective = Kind(tags["reskeras.kind"]), tags.get("reskeras.objective", OBJECTIVES[0])
     status = _STATUS.get(run.info.status, Status.RUNNING)
     if status is Status.FINISHED and "reskeras.stopped" in tags:
         status = Status.STOPPED

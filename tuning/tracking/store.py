@@ -10,7 +10,7 @@ from urllib.parse import quote
 import filelock
 
 from reskeras.errors import RequestError
-from tuning.settings import OBJECTIVES
+from tuning.settings import sign
 from tuning.tracking.saved_view import view_key
 
 _SETTINGS = {
@@ -117,7 +117,7 @@ def view_link(experiment: str, search_id: str, objective: str, *, views: bool) -
     if views:
         return f"{page}CHART&viewStateShareKey={view_key(search_id)}"
     query = f"tags.`reskeras.search_id` = '{search_id}' and tags.`reskeras.kind` = 'trial'"
-    ascending = "true" if OBJECTIVES[objective] == "min" else "false"
+    ascending = "true" if sign(objective) < 0 else "false"
     return f"{page}TABLE&searchFilter={quote(query)}&orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc={ascending}"
 
 

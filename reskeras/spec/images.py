@@ -1,0 +1,24 @@
+"""The images that a network takes."""
+
+import math
+
+from reskeras.errors import RequestError
+from reskeras.spec.families import AnySpec
+from reskeras.spec.scalars import ImageShape
+
+
+def image_shape(spec: AnySpec) -> ImageShape:
+    """Height, width and channels of the images that a network takes; a fully connected one takes square ones of one channel.
+
+    Raises:
+        RequestError: it does not take images.
+    """
+    match spec.input_shape:
+        case (height, width, channels):
+            return height, width, channels
+        case (size,) if math.isqrt(size) ** 2 == size:
+            return math.isqrt(size), math.isqrt(size), 1
+        case shape:
+            raise RequestError(
+                f"{spec.name} takes inputs of the shape {list(shape)}, which are no images"
+            )

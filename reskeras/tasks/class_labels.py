@@ -1,0 +1,49 @@
+"""Losses, targets and metrics of tasks whose labels are classes, of an image or of each pixel."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from reskeras.tasks.task import Output
+
+
+def cross_entropies(outputs: Mapping[str, Output]) -> dict[str, Any]:
+    """Cross-entropy of each output."""
+    import keras
+
+    losses = {}
+    for name, output in outputs.items():
+        kind = (
+            keras.losses.BinaryCrossentropy
+            if output.binary
+            else keras.losses.SparseCategoricalCrossentropy
+        )
+        losses[name] = kind(from_logits=output.activation == "linear", name="loss")
+    return losses
+
+
+def accuracy(output: Output) -> Any:
+    """The share of images, or of pixels, whose class is right."""
+    import keras
+
+    if output.shape[-1] == 1:
+        return keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold(output))
+    if output.binary:
+        return keras.metrics.CategoricalAccuracy(name="accuracy")
+    return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+
+
+def threshold(output: Output) -> float:
+    """From which value on a single channel means class 1."""
+    return 0.5 if output.activation == "sigmoid" else 0.0
+
+
+def encoded(label: Any, output: Output) -> Any:
+    """A class, or a map of classes, in the form that the loss of an output takes."""
+    import tensorflow as tf
+
+    if not output.binary:
+        return label
+    classes = output.shape[-1]
+    if classes > 1:
+        return tf.one_hot(label, classes)
+    return tf.cast(label, "float32")[..., None]
