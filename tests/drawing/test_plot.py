@@ -18,9 +18,10 @@ from matplotlib.text import Text
 
 import reskeras
 from reskeras.cli import main
-from reskeras.drawing.canvas import Shape, Words
+from reskeras.drawing.canvas import Box, Shape, Words
 from reskeras.drawing.canvas import figure as to_figure
 from reskeras.drawing.inset import inset
+from reskeras.drawing.palette import BLUE, GREEN, HIGHLIGHT, STEEL, VIOLET, Paint
 from reskeras.drawing.plot import draw, figure
 from reskeras.drawing.tracing import Trace
 from reskeras.spec import (
@@ -345,6 +346,106 @@ def outline(shape: Shape) -> np.ndarray:
         )
     steps = [np.linspace(a, b, 2 + int(np.hypot(*(b - a)))) for a, b in itertools.pairwise(points)]
     return np.concatenate(steps)
+
+
+def fronts(spec: Any, paint: Paint) -> list[Box]:
+    """The faces toward the reader of the solids of this color, from left to right."""
+    return sorted(
+        Box(*item.points[0], *item.points[2])
+        for item in draw(spec).items
+        if isinstance(item, Shape) and not item.smooth and item.fill == paint.front
+    )
+
+
+def steps(numbers: list[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(numbers)]
+
+
+SHRINKING = replace(
+    RESNET,
+    input_shape=(64, 64, 3),
+    stages=tuple(Stage(blocks=1, width=width, stride=2) for width in (32, 64, 128, 256)),
+)
+LEVELS = tuple(Level(width=width) for width in (16, 32, 64, 128))
+
+
+def test_stages_are_as_tall_as_their_resolution_and_as_thick_as_their_width() -> None:
+    boxes = fronts(SHRINKING, BLUE)
+    assert len(boxes) == 4
+    # 32, 16, 8, 4 pixels and 32, 64, 128, 256 channels: each doubling is one step, which can be seen.
+    tall, thick = (steps([getattr(box, side) for box in boxes]) for side in ("height", "width"))
+    assert tall == pytest.approx([tall[0]] * 3)
+    assert thick == pytest.approx([thick[0]] * 3)
+    assert tall[0] < -15
+    assert thick[0] > 1
+    # The image and the stem are at 64 pixels.
+    (image,) = fronts(SHRINKING, STEEL)
+    assert image.height - boxes[0].height == pytest.approx(-tall[0])
+
+
+@pytest.mark.parametrize("decoder", ["plain", "nested"])
+def test_levels_of_a_unet_are_as_tall_as_their_resolution(decoder: Any) -> None:
+    spec = UNet(input_shape=(64, 64, 1), stages=LEVELS, decoder=decoder, head=TWO_CLASSES)
+    down, bridge, up = (fronts(spec, paint) for paint in (BLUE, VIOLET, GREEN))
+    # 64, 32, 16 pixels, and 8 in the bridge.
+    tall = [box.height for box in [*down, *bridge]]
+    by_step = steps(tall)
+    assert len(tall) == 4
+    assert by_step == pytest.approx([by_step[0]] * 3)
+    assert by_step[0] < -8
+    assert steps([box.width for box in [*down, *bridge]])[0] > 1
+    # The decoder has the same resolutions: each of its boxes is as tall as the encoder's box in its row.
+    for box in up:
+        beside = min(down, key=lambda one: abs(one.top - box.top))
+        assert (box.top, box.bottom) == pytest.approx((beside.top, beside.bottom))
+    assert len(up) == (3 if decoder == "plain" else 3 + 2 + 1)
+
+
+def test_an_hourglass_is_as_tall_as_its_resolution() -> None:
+    # From 128 pixels in the stem to 4 in the waist the height falls from 96 to 26: by 14 with each halving. What stands before
+    # the waist is at 32, 16, 8 and 4.
+    waist, _ = fronts(HOURGLASS, VIOLET)
+    before = [box for box in fronts(HOURGLASS, BLUE) if box.right < waist.left][-4:]
+    assert steps([box.height for box in before]) == pytest.approx([-14] * 3)
+    assert waist.height == pytest.approx(26)
+
+
+@pytest.mark.parametrize(
+    ("spec", "title", "sizes", "place"),
+    [
+        # The first block whose shortcut is the identity, though not the first of a stage; boxes are counted from the left.
+        (replace(RESNET, stages=(Stage(blocks=2, width=16), Stage(blocks=2, width=32, stride=2))),
+         "stage 1, block 2", "32×32×16 → 32×32×16", 1),
+        (replace(RESNET, stages=(Stage(blocks=1, width=8), Stage(blocks=3, width=32, stride=2))),
+         "stage 2, block 2", "16×16×32 → 16×16×32", 2),
+        # None is the identity: the first of all.
+        (replace(RESNET, shortcut="project_always", stages=(Stage(blocks=2, width=8, stride=2),)),
+         "stage 1, block 1", "32×32×16 → 16×16×8", 0),
+        (UNet(input_shape=(32, 32, 1), block=BasicBlock(), stages=(Level(width=8), Level(width=16, blocks=2)), head=TWO_CLASSES),
+         "bridge, block 2", "16×16×16 → 16×16×16", 1),
+        # Behind three blocks of the stem.
+        (HOURGLASS, "stack 1, level 1, block 1", "32×32×256 → 32×32×256", 3),
+    ],
+)  # fmt: skip
+def test_the_block_shown_layer_by_layer_is_the_one_that_is_marked(
+    spec: Any, title: str, sizes: str, place: int
+) -> None:
+    canvas = draw(spec)
+    words = [item for item in canvas.items if isinstance(item, Words)]
+    (heading,) = [item for item in words if item.color == HIGHLIGHT]
+    assert heading.text == title
+    (said,) = [
+        item.text for item in words if "→" in item.text and item.point[1] == heading.point[1]
+    ]
+    assert said == sizes
+    # Its last convolution makes the channels that the heading says.
+    inside = [item for item in words if item.point[1] > heading.point[1]]
+    widths = [item for item in inside if item.text.partition(",")[0].isdecimal()]
+    assert max(widths, key=lambda item: item.point[0]).text == sizes.rpartition("×")[2]
+    (edge,) = [item for item in canvas.items if isinstance(item, Shape) and item.edge == HIGHLIGHT]
+    marked = Box(*edge.points[0], *edge.points[2])
+    boxes = fronts(spec, VIOLET if title.startswith("bridge") else BLUE)
+    assert boxes.index(marked) == place
 
 
 def test_the_words_are_as_wide_as_the_drawing_thinks() -> None:

@@ -17,9 +17,16 @@ from hypothesis import strategies as st
 from reskeras.errors import RequestError
 from reskeras.spec import BasicBlock, CifarStem, Classifier, Recipe, ResNet, Stage
 from reskeras.tasks import CLASSIFICATION
-from tuning.insight.importance import FEWEST, best_of_each, boundary, importances, what_mattered
+from tuning.insight.importance import (
+    FEWEST,
+    best_of_each,
+    boundary,
+    importances,
+    scored,
+    what_mattered,
+)
 from tuning.record.journal import TrialRecord
-from tuning.report.factors import factor_plot
+from tuning.report.factors import factor_figure, factor_plot
 from tuning.space import Range, Space, default_space
 
 NET = ResNet(
@@ -481,12 +488,98 @@ def test_the_picture_has_a_panel_for_each_factor_the_most_important_first(tmp_pa
 def test_any_scores_can_be_drawn(
     tmp_path: Path, objective: str, change: Callable[[float], float]
 ) -> None:
-    assert (
-        factor_plot(rescored(mixed(12), change), DEFAULT, objective, tmp_path / "p.svg")
-        .stat()
-        .st_size
-        > 1000
-    )
+    records = rescored(mixed(12), change)
+    factor_plot(records, DEFAULT, objective, tmp_path / "p.svg")
+    better = [r.score if objective == "val_accuracy" else -r.score for r in scored(records)]
+    page = factor_figure(records, DEFAULT, objective, {})
+    for panel in page.axes:
+        low, high = panel.get_ylim()
+        heights = sorted(y for _, y in points(panel))
+        assert len(heights) == len(better)
+        assert low < heights[0] <= heights[-1] < high
+    # A trial is at the same height in each panel, and no worse one is above a better one.
+    lr = next(panel for panel in page.axes if panel.get_title(loc="left") == "lr")
+    places = dict(points(lr))
+    by_age = [places[r.values[LR]] for r in scored(records)]
+    order = np.argsort(better, kind="stable")
+    assert (np.diff(np.array(by_age)[order]) >= 0).all()
+
+
+def points(panel: Any) -> list[tuple[float, float]]:
+    """Where the trials of a panel are; failed ones are not among them."""
+    lines = [line for line in panel.lines if line.get_marker() in ("o", "v", "*")]
+    return [(float(x), float(y)) for line in lines for x, y in line.get_xydata()]
+
+
+def nines(count: int) -> float:
+    """An accuracy whose error is this power of ten: at height `count`."""
+    return 1 - 10.0**-count
+
+
+def test_points_are_as_high_as_their_scores_on_the_axis_beside_them() -> None:
+    one = space(lr=Range(low=1e-3, high=1e-1, log=True))
+    rates = (0.002, 0.005, 0.02, 0.05)
+    records = [
+        TrialRecord(number=n, values={LR: rate}, status="completed", score=nines(n))
+        for n, rate in enumerate(rates, start=1)
+    ]
+    page = factor_figure(records, one, "val_accuracy", {})
+    (panel,) = page.axes
+
+    def pixels(x: float, y: float) -> tuple[float, float]:
+        return tuple(panel.transData.transform((x, y)))
+
+    found = sorted(pixels(x, y) for x, y in points(panel))
+    heights = [y for _, y in found]
+    # 90, 99, 99.9 and 99.99 %: one tenth of the error is as far each time, and more than a tenth of the panel.
+    steps = np.diff(heights)
+    assert steps == pytest.approx([steps[0]] * 3)
+    assert steps[0] > 0.1 * panel.bbox.height
+    ticks = zip(panel.get_yticks(), panel.get_yticklabels(), strict=True)
+    written = {label.get_text(): pixels(0.01, y)[1] for y, label in ticks}
+    assert written["90 %"] == pytest.approx(heights[0])
+    assert written["99.9 %"] == pytest.approx(heights[2])
+    # 0.002 to 0.005 and 0.02 to 0.05 are one factor.
+    across = [x for x, _ in found]
+    assert across[1] - across[0] == pytest.approx(across[3] - across[2])
+    (star,) = [line for line in panel.lines if line.get_marker() == "*"]
+    assert star.get_xydata().tolist() == [pytest.approx([0.05, 4.0])]
+
+
+def test_a_loss_is_the_higher_the_smaller() -> None:
+    one = space(lr=Range(low=1e-3, high=1e-1, log=True))
+    records = [
+        TrialRecord(number=n, values={LR: rate}, status="completed", score=loss)
+        for n, (rate, loss) in enumerate([(0.002, 1.0), (0.01, 0.1), (0.05, 0.01)], start=1)
+    ]
+    page = factor_figure(records, one, "val_loss", {})
+    assert [y for _, y in sorted(points(page.axes[0]))] == pytest.approx([0, 1, 2])
+
+
+@pytest.mark.parametrize("kind", ["words", "numbers"])
+def test_the_middle_half_is_from_the_first_quartile_to_the_third(kind: str) -> None:
+    if kind == "words":
+        one = space(block=("plain", "basic", "dense"))
+        values: list[Any] = ["plain", "basic", "dense"]
+    else:
+        one = space(lr=Range(low=1e-3, high=1e-1, log=True))
+        values = [2e-3, 1e-2, 5e-2]
+    (path,) = one.vary
+    # Heights 1 to 5 at each value: by hand the quartiles are 2 and 4, and the median is 3.
+    records = [
+        TrialRecord(number=5 * place + n, values={path: value}, status="completed", score=nines(n))
+        for place, value in enumerate(values)
+        for n in range(1, 6)
+    ]
+    (panel,) = factor_figure(records, one, "val_accuracy", {}).axes
+    bands = [path.vertices[:, 1] for area in panel.collections for path in area.get_paths()]
+    assert len(bands) == (3 if kind == "words" else 1)
+    for band in bands:
+        assert (band.min(), band.max()) == (pytest.approx(2), pytest.approx(4))
+    medians = [line.get_ydata() for line in panel.lines if line.get_marker() == "None"]
+    assert len(medians) == len(bands)
+    for line in medians:
+        assert line == pytest.approx([3] * len(line))
 
 
 def test_conditional_factors_lists_and_one_trial_can_be_drawn(tmp_path: Path) -> None:

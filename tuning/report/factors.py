@@ -90,12 +90,13 @@ def factor_plot(
         raise RequestError(f"{path}: nothing to draw: no trial has a score")
     if known is None:
         known = importances(records, space, objective)
-    return save(path, lambda: _figure(records, space, objective, known))
+    return save(path, lambda: factor_figure(records, space, objective, known))
 
 
-def _figure(
+def factor_figure(
     records: Sequence[TrialRecord], space: Space, objective: str, known: Mapping[str, float]
 ) -> Any:
+    """The picture of `factor_plot` as a `matplotlib.figure.Figure`."""
     from matplotlib.figure import Figure
 
     trials = scored(records)
