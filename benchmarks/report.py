@@ -1,0 +1,131 @@
+"""What the end of a search spends on its pictures: importances, factors.svg and report.html, by the number of trials.
+
+    python benchmarks/report.py [--trials 200 --trials 2000]
+
+Simulated trials: random points of the default space for digits, six epochs each, with a score
+that depends on the learning rate and the kind of block, plus noise. CPU seconds of a process of its own; imports are not counted.
+"""
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from children import in_child
+from rich.console import Console
+from rich.table import Table
+
+from reskeras.tasks import CLASSIFICATION
+from tuning.insight.importance import importances
+from tuning.record.journal import EpochRecord, Journal, Started, TrialRecord
+from tuning.report.factors import factor_plot
+from tuning.report.page import write_report
+from tuning.space import Range, Space, default_space
+
+EPOCHS = 6
+OBJECTIVE = "val_accuracy"
+
+
+@click.command()
+@click.option("--trials", "counts", multiple=True, type=int, default=(200, 2000), show_default=True)
+@click.option("--child", "words", multiple=True, hidden=True)
+def main(counts: tuple[int, ...], words: tuple[str, ...]) -> None:
+    """Measures and prints a table."""
+    if words:
+        print(json.dumps(_measured(int(words[0]))))  # noqa: T201
+        return
+    table = Table("trials", "importances, s", "factors.svg, s", "report.html, s", "report.html, MB")
+    for count in counts:
+        found = in_child(__file__, count)
+        seconds = (f"{found[name]:.1f}" for name in ("importances", "factors", "report"))
+        table.add_row(f"{count:,}", *seconds, f"{found['bytes'] / 1e6:.1f}")
+    Console().print(table)
+
+
+def _measured(count: int) -> dict[str, float]:
+    import matplotlib.figure  # noqa: F401
+    import plotly.offline  # noqa: F401
+    import sklearn.ensemble  # noqa: F401
+
+    space = default_space((8, 8, 1), 10, CLASSIFICATION)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        journal = _journal(folder / "journal.jsonl", space, count)
+        trials = journal.trials
+        known, first = _timed(lambda: importances(trials, space, OBJECTIVE))
+        picture = folder / "factors.svg"
+        _, second = _timed(lambda: factor_plot(trials, space, OBJECTIVE, picture, known))
+        page = folder / "report.html"
+        _, third = _timed(
+            lambda: write_report(page, journal, space, importances=known, factors=picture)
+        )
+        size = page.stat().st_size
+    return {"importances": first, "factors": second, "report": third, "bytes": size}
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.process_time()
+    return work(), time.process_time() - start
+
+
+def _drawn(path: str, space: Space, random: np.random.Generator) -> Any:
+    item = space.vary[path]
+    if not isinstance(item, Range):
+        return item[random.integers(len(item))]
+    if space.is_whole(path):
+        return int(random.integers(int(item.low), int(item.high) + 1))
+    if item.log:
+        return math.exp(random.uniform(math.log(item.low), math.log(item.high)))
+    return random.uniform(item.low, item.high)
+
+
+def _journal(path: Path, space: Space, count: int) -> Journal:
+    random = np.random.default_rng(0)
+    data = {"name": "digits", "source": "digits", "class_names": [], "classes": 10}
+    data |= {"image_shape": [8, 8, 1], "sizes": {"train": 1000, "val": 400, "test": 397}}
+    about = {"name": "simulated", "epochs": EPOCHS, "command": [], "data": data}
+    journal = Journal(path)
+    journal.begin(
+        {
+            "search_id": "simulated",
+            "oracle": "random",
+            "objective": OBJECTIVE,
+            "seed": 0,
+            "about": about,
+        }
+    )
+    for number in range(1, count + 1):
+        values, at = {path: _drawn(path, space, random) for path in space.vary}, 10.0 * number
+        journal.add(Started(number=number, values=values, time=at))
+        best = 1 - 10 ** (-1 - 0.5 * random.random() - 0.3 * (values["block.kind"] == "dense"))
+        best -= 0.05 * abs(math.log10(values["train.learning_rate"] / 0.01))
+        for epoch in range(1, EPOCHS + 1):
+            score = best * (1 - 0.5**epoch)
+            metrics = {OBJECTIVE: score, "val_loss": 1 - score, "loss": 1 - score}
+            journal.add(
+                EpochRecord(
+                    number=number, epoch=epoch, metrics=metrics, seconds=1.0, time=at + epoch
+                )
+            )
+        journal.add(
+            TrialRecord(
+                number=number,
+                values=values,
+                status="completed",
+                score=score,
+                metrics=metrics,
+                epochs=EPOCHS,
+                seconds=float(EPOCHS),
+                time=at + EPOCHS + 1,
+            )
+        )
+    return Journal(path)
+
+
+if __name__ == "__main__":
+    main()
