@@ -4,6 +4,7 @@ One unit is a hundredth of an inch, about a pixel of a README. x grows to the ri
 """
 
 import dataclasses
+import enum
 import math
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -37,9 +38,23 @@ class Box(NamedTuple):
         return self.bottom - self.top
 
 
+class Arc(enum.Enum):
+    """What a bow over a block stands for."""
+
+    IDENTITY = "identity"
+    """A shortcut without layers."""
+    CHANGED = "changed"
+    """A shortcut with layers on it; drawn dashed."""
+    DENSE = "dense"
+    """From a dense layer to a later one."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A line or an area; with `smooth` the points after the first are those of cubic Bezier curves, three for each."""
+    """A line or an area.
+
+    With `smooth`, the points after the first are those of cubic Bezier curves, three for each.
+    """
 
     points: tuple[Point, ...]
     fill: str | None = None
@@ -48,8 +63,7 @@ class Shape:
     dashed: bool = False
     closed: bool = False
     smooth: bool = False
-    name: str | None = None
-    """The element's id in an SVG; a page has it once."""
+    arc: Arc | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,14 +79,17 @@ class Words:
 
     @property
     def box(self) -> Box:
-        """The room that the line takes; its point is in the middle of its height."""
+        """The space that the line takes; its point is in the middle of its height."""
         wide, tall = text_width(self.text, self.size, self.bold), line_height(self.size)
         left = self.point[0] - {"left": 0.0, "center": wide / 2, "right": wide}[self.align]
         return Box(left, self.point[1] - tall / 2, left + wide, self.point[1] + tall / 2)
 
 
 class Canvas:
-    """Shapes and words in the order in which they are drawn."""
+    """Shapes and words in the order in which they are drawn.
+
+    `style` is what `Shape` and `Words` have of it: `thick`, `dashed`, `size`, `bold`, `align`, ...
+    """
 
     def __init__(self) -> None:
         self.items: list[Shape | Words] = []
@@ -84,66 +101,48 @@ class Canvas:
         edge: str | None = INK,
         *,
         thick: float = 0.7,
-        name: str | None = None,
+        **style: Any,
     ) -> None:
         """A polygon."""
-        self.items.append(
-            Shape(points=tuple(points), fill=fill, edge=edge, thick=thick, closed=True, name=name)
-        )
+        self._shape(points, fill=fill, edge=edge, thick=thick, closed=True, **style)
 
     def line(
-        self,
-        points: Iterable[Point],
-        color: str = INK,
-        *,
-        thick: float = 0.9,
-        dashed: bool = False,
-        name: str | None = None,
+        self, points: Iterable[Point], color: str = INK, *, thick: float = 0.9, **style: Any
     ) -> None:
         """A line through the points."""
-        self.items.append(
-            Shape(points=tuple(points), edge=color, thick=thick, dashed=dashed, name=name)
-        )
+        self._shape(points, edge=color, thick=thick, **style)
 
-    def arrow(
-        self,
-        points: Sequence[Point],
-        color: str = INK,
-        *,
-        thick: float = 0.9,
-        dashed: bool = False,
-        name: str | None = None,
-    ) -> None:
+    def arrow(self, points: Sequence[Point], color: str = INK, **style: Any) -> None:
         """A line through the points with a head at the last."""
         (x0, y0), (x1, y1) = points[-2:]
         angle, size = math.atan2(y1 - y0, x1 - x0), 5.5
         back = (x1 - size * math.cos(angle), y1 - size * math.sin(angle))
-        self.line([*points[:-1], back], color, thick=thick, dashed=dashed, name=name)
+        self.line([*points[:-1], back], color, **style)
         self._head((x1, y1), angle, size, color)
 
-    def arc(
+    def bow(
         self,
         start: Point,
         end: Point,
         rise: float,
         *,
         color: str = INK,
-        dashed: bool = False,
         thick: float = 0.9,
         head: bool = True,
-        name: str | None = None,
+        arc: Arc | None = None,
     ) -> None:
-        """A bow from one point over to another, its crown so far above the higher (with a negative rise below the lower)."""
+        """A curve from one point to another.
+
+        Its crown is `rise` above the higher point; with a negative rise, below the lower one.
+        """
         crown = (min if rise > 0 else max)(start[1], end[1]) - 4 / 3 * rise
         lean = 0.12 * (end[0] - start[0])
         handles = (start[0] + lean, crown), (end[0] - lean, crown)
         size = 3.6 if head else 0.0
         angle = math.atan2(end[1] - handles[1][1], end[0] - handles[1][0])
         stop = (end[0] - size * math.cos(angle), end[1] - size * math.sin(angle))
-        points = (start, *handles, stop)
-        self.items.append(
-            Shape(points=points, edge=color, thick=thick, dashed=dashed, smooth=True, name=name)
-        )
+        points, dashed = (start, *handles, stop), arc is Arc.CHANGED
+        self._shape(points, edge=color, thick=thick, dashed=dashed, smooth=True, arc=arc)
         if head:
             self._head(end, angle, size, color)
 
@@ -162,57 +161,31 @@ class Canvas:
             ((left, top + r), (left, top + k), (left + k, top), (left + r, top)),
         ):
             points += [points[-1], (x0, y0), (x0, y0), (hx0, hy0), (hx1, hy1), (x1, y1)]
-        self.items.append(
-            Shape(points=tuple(points), fill=fill, edge=edge, thick=thick, closed=True, smooth=True)
-        )
+        self._shape(points, fill=fill, edge=edge, thick=thick, closed=True, smooth=True)
 
     def dot(
-        self,
-        center: Point,
-        radius: float,
-        fill: str,
-        edge: str | None = None,
-        *,
-        thick: float = 0.9,
+        self, center: Point, radius: float, fill: str, edge: str | None = None, thick: float = 0.9
     ) -> None:
-        """A disc."""
+        """A disk."""
         x, y = center
-        self.pill(
-            Box(x - radius, y - radius, x + radius, y + radius),
-            fill,
-            edge,
-            radius=radius,
-            thick=thick,
-        )
+        box = Box(x - radius, y - radius, x + radius, y + radius)
+        self.pill(box, fill, edge, radius=radius, thick=thick)
 
-    def text(
-        self,
-        point: Point,
-        text: str,
-        *,
-        size: float = BODY,
-        bold: bool = False,
-        color: str = INK,
-        align: Literal["left", "center", "right"] = "center",
-    ) -> Box:
-        """A line of text; returns the room it takes."""
-        words = Words(point=point, text=text, size=size, bold=bold, color=color, align=align)
+    def text(self, point: Point, text: str, **style: Any) -> Box:
+        """A line of text; returns the space that it takes."""
+        words = Words(point=point, text=text, **style)
         self.items.append(words)
         return words.box
 
     def put(self, other: "Canvas", right: float, down: float) -> None:
-        """All that is on another canvas, moved."""
+        """Everything on another canvas, moved."""
         for item in other.items:
             if isinstance(item, Words):
-                self.items.append(
-                    dataclasses.replace(item, point=(item.point[0] + right, item.point[1] + down))
-                )
+                x, y = item.point
+                self.items.append(dataclasses.replace(item, point=(x + right, y + down)))
             else:
-                self.items.append(
-                    dataclasses.replace(
-                        item, points=tuple((x + right, y + down) for x, y in item.points)
-                    )
-                )
+                points = tuple((x + right, y + down) for x, y in item.points)
+                self.items.append(dataclasses.replace(item, points=points))
 
     @property
     def box(self) -> Box:
@@ -223,12 +196,13 @@ class Canvas:
         lefts, tops, rights, bottoms = zip(*boxes, strict=True) if boxes else ((0.0,),) * 4
         return Box(min(lefts), min(tops), max(rights), max(bottoms))
 
+    def _shape(self, points: Iterable[Point], **style: Any) -> None:
+        self.items.append(Shape(points=tuple(points), **style))
+
     def _head(self, tip: Point, angle: float, size: float, color: str) -> None:
+        size *= 1.15
         back = [
-            (
-                tip[0] - size * 1.15 * math.cos(angle + turn),
-                tip[1] - size * 1.15 * math.sin(angle + turn),
-            )
+            (tip[0] - size * math.cos(angle + turn), tip[1] - size * math.sin(angle + turn))
             for turn in (0.42, -0.42)
         ]
         self.area([tip, *back], color, None)
@@ -284,7 +258,6 @@ def figure(canvas: Canvas, margin: float = 18) -> Any:
             zorder=order,
             clip_on=False,
         )
-        patch.set_gid(item.name)
         axes.add_artist(patch)  # not add_patch, which would measure it
     return page
 

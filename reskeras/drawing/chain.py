@@ -1,7 +1,7 @@
 """Residual and dense networks: stem, stages with their arcs, transitions, head, from left to right."""
 
 from reskeras.drawing.canvas import Canvas
-from reskeras.drawing.inset import inset, pick
+from reskeras.drawing.inset import inset, pick, units_of
 from reskeras.drawing.page import Column, Line, draw_row
 from reskeras.drawing.palette import ROSE, SAND, STEEL
 from reskeras.drawing.solids import one, shown, stage_group
@@ -14,7 +14,7 @@ from reskeras.drawing.wording import (
     size_words,
     stem_lines,
 )
-from reskeras.spec import DenseBlock, DenseNet, DenseStage, Features, ResNet, Stage
+from reskeras.spec import DenseNet, DenseStage, Features, ResNet, Stage
 
 
 def draw_chain(trace: Trace, spec: ResNet | DenseNet, wide: float) -> tuple[Canvas, Canvas]:
@@ -22,10 +22,11 @@ def draw_chain(trace: Trace, spec: ResNet | DenseNet, wide: float) -> tuple[Canv
     dims = len(spec.input_shape) - 1
     stages: tuple[Stage | DenseStage, ...] = spec.stages
     units = [
-        f"stage{number}_block{block}"
+        unit
         for number, stage in enumerate(stages, start=1)
-        for block in shown(stage.blocks, _most(spec))
-        if block
+        for unit in units_of(
+            f"stage{number}", f"stage {number}", spec.block, shown(stage.blocks, _most(spec))
+        )
     ]
     unit = pick(trace, units)
     stem = tuple(
@@ -61,13 +62,8 @@ def draw_chain(trace: Trace, spec: ResNet | DenseNet, wide: float) -> tuple[Canv
             )
         )
     canvas = Canvas()
-    draw_row(canvas, columns, wide=wide, shown=unit)
-    place, _, block = unit.removeprefix("stage").partition("_block")
-    return canvas, inset(
-        trace,
-        unit,
-        f"stage {place}, {'layer' if isinstance(spec.block, DenseBlock) else 'block'} {block}",
-    )
+    draw_row(canvas, columns, wide=wide, marked=unit.name)
+    return canvas, inset(trace, unit)
 
 
 def _stage(trace: Trace, spec: ResNet | DenseNet, number: int, blocks: int) -> list[Column]:

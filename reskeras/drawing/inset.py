@@ -3,9 +3,10 @@
 The layers and lines are those of the network itself (`Trace`), so the picture cannot differ from what is built.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from reskeras.drawing.canvas import Box, Canvas, line_height, text_width
+from reskeras.drawing.canvas import Arc, Box, Canvas, line_height, text_width
 from reskeras.drawing.page import symbol
 from reskeras.drawing.palette import (
     BLUE,
@@ -22,6 +23,7 @@ from reskeras.drawing.palette import (
 from reskeras.drawing.solids import arc_of
 from reskeras.drawing.tracing import Note, Role, Trace, times
 from reskeras.nets.cost import Maps
+from reskeras.spec import Block, DenseBlock
 
 _PAINTS: dict[Role, Paint] = {
     "conv": BLUE,
@@ -35,17 +37,37 @@ _CIRCLES: tuple[Role, ...] = ("add", "concat", "multiply")
 GAP, RADIUS, PITCH = 16.0, 9.0, 46.0
 
 
-def pick(trace: Trace, units: Iterable[str]) -> str:
-    """The block to show: one whose shortcut is the identity, and not the first of a pre-activation stage, which forks later."""
-    units = list(units)
-    alike = [unit for unit in units if arc_of(trace, unit) == "identity"]
-    return next(
-        (unit for unit in alike if not unit.endswith("block1")), alike[0] if alike else units[0]
-    )
+class Unit(NamedTuple):
+    """A block that can be shown layer by layer."""
+
+    name: str
+    title: str
+    first: bool
+    """Whether it is the first of its stage."""
 
 
-def inset(trace: Trace, unit: str, title: str) -> Canvas:
-    """The layers of the block of this name."""
+def units_of(stage: str, title: str, block: Block, numbers: Iterable[int | None]) -> list[Unit]:
+    """The blocks of these numbers in the stage of this name."""
+    kind = "layer" if isinstance(block, DenseBlock) else "block"
+    return [
+        Unit(f"{stage}_block{number}", f"{title}, {kind} {number}", number == 1)
+        for number in numbers
+        if number
+    ]
+
+
+def pick(trace: Trace, units: Sequence[Unit]) -> Unit:
+    """The block to show: the first whose shortcut is the identity, preferably not the first of its stage.
+
+    The first block of a stage with pre-activation forks later than the others.
+    """
+    alike = [unit for unit in units if arc_of(trace, unit.name) is Arc.IDENTITY]
+    return min(alike, key=lambda unit: unit.first, default=units[0])
+
+
+def inset(trace: Trace, shown: Unit) -> Canvas:
+    """The layers of this block."""
+    unit, title = shown.name, shown.title
     nodes = {
         maps.name: trace.notes[maps.name] for maps in trace.within(unit) if maps.name in trace.notes
     }

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from reskeras.drawing.canvas import Canvas, Shape
+from reskeras.drawing.canvas import Arc, Canvas, Shape
 from reskeras.drawing.page import symbol
 from reskeras.drawing.palette import GRAY, SMALL
 from reskeras.drawing.tracing import times
@@ -33,13 +33,11 @@ def legend(spec: AnySpec, network: Canvas, wide: float) -> Canvas | None:
 
 
 def _arcs(spec: Any, network: Canvas) -> list[tuple[Sample, str]]:
-    kinds = {
-        (item.name or "").rpartition("-")[2] for item in network.items if isinstance(item, Shape)
-    }
+    arcs = {item.arc for item in network.items if isinstance(item, Shape)}
     entries: list[tuple[Sample, str]] = []
-    if "identity" in kinds:
+    if Arc.IDENTITY in arcs:
         entries.append((lambda canvas: canvas.line([(0, 0), (24, 0)]), "identity shortcut"))
-    if "changed" in kinds:
+    if Arc.CHANGED in arcs:
         parts = (getattr(spec, "encoder", None), spec)
         words = dict.fromkeys(
             arc_words(part.shortcut) for part in parts if part and is_residual(part)
@@ -50,10 +48,10 @@ def _arcs(spec: Any, network: Canvas) -> list[tuple[Sample, str]]:
                 f"shortcut: {' or '.join(words)}",
             )
         )
-    if "dense" in kinds:
+    if Arc.DENSE in arcs:
         entries.append(
             (
-                lambda canvas: canvas.arc((0, 4), (26, 4), 8, head=False, thick=0.7),
+                lambda canvas: canvas.bow((0, 4), (26, 4), 8, head=False, thick=0.7),
                 "each layer sees all before it",
             )
         )

@@ -110,12 +110,12 @@ def row_width(scale: SolidSizes, row: Row) -> float:
 
 
 def draw_solids(
-    canvas: Canvas, row: Row, scale: SolidSizes, left: float, middle: float, unit: str
+    canvas: Canvas, row: Row, scale: SolidSizes, left: float, middle: float
 ) -> list[Drawn]:
     """The row's solids from this left edge on."""
     drawn = []
     for group in row.groups:
-        drawn.append(draw_group(canvas, group, scale, left, middle, unit, below=True))
+        drawn.append(draw_group(canvas, group, scale, left, middle, below=True))
         left = drawn[-1].right + 5
     return drawn
 
@@ -129,12 +129,12 @@ def middles_of(heights: Sequence[float], between: Sequence[float]) -> list[float
     return middles
 
 
-def scale_of(rows: Sequence[Row], wide: float = math.inf) -> SolidSizes:
+def scale_of(rows: Sequence[Row], marked: str, wide: float = math.inf) -> SolidSizes:
     """Scales for these rows; thinner where they would be wider than this, one behind another."""
     slabs = slabs_of([group for row in rows for group in row.groups])
-    scale = SolidSizes(slabs, tall=(32, 84), thick=(15, 30))
+    scale = SolidSizes(slabs, tall=(32, 84), thick=(15, 30), marked=marked)
     if sum(row_width(scale, row) + 2 * FORK for row in rows) > wide:
-        return SolidSizes(slabs, tall=(32, 84), thick=(11, 17))
+        return SolidSizes(slabs, tall=(32, 84), thick=(11, 17), marked=marked)
     return scale
 
 

@@ -32,7 +32,7 @@ def draw_nested(
         for i, row in enumerate(rows)
     ]
     nodes.append([bridge])
-    scale = scale_of([row for rows in nodes for row in rows])
+    scale = scale_of([row for rows in nodes for row in rows], unit)
     depth = len(nodes) - 1
     heights = [max(row_height(scale, rows[0]), 45.0) for rows in nodes]
     middles = middles_of(
@@ -48,7 +48,7 @@ def draw_nested(
     for i, line in enumerate(nodes):
         for j, row in enumerate(line):
             left = (i + 2 * j) * step
-            drawn[i, j] = draw_solids(canvas, row, scale, left, middles[i], unit)
+            drawn[i, j] = draw_solids(canvas, row, scale, left, middles[i])
             if j == 0 and i < depth:
                 draw_beside(canvas, row.lines, (left - 9, middles[i]), "right")
             elif j == 0:
@@ -70,7 +70,7 @@ def draw_nested(
             start = (source.right - source.lean[0] / 2, source.front.top + source.lean[1] / 2)
             rise = 9 + 7 * (j - k - 2)
             # The farther the source, the higher the bow, and the further left its end.
-            canvas.arc(
+            canvas.bow(
                 (start[0], start[1]),
                 (center[0] - 4 + 3 * min(k, 2), y - RADIUS + 0.5),
                 rise + 4,

@@ -39,12 +39,12 @@ class Column:
         return max([text_width(self.title, SMALL), *(line.width for line in self.lines)])
 
 
-def draw_row(canvas: Canvas, columns: Sequence[Column], *, wide: float, shown: str) -> None:
+def draw_row(canvas: Canvas, columns: Sequence[Column], *, wide: float, marked: str) -> None:
     """Columns from left to right joined by arrows, about so wide if their text lets them; their middle is y = 0."""
     slabs = slabs_of([group for column in columns for group in column.groups])
-    scale, between = SolidSizes(slabs), 26.0
+    scale, between = SolidSizes(slabs, marked=marked), 26.0
     if sum(_rooms(columns, scale, between)) > wide:
-        scale, between = SolidSizes(slabs, thick=(10, 17)), 21.0
+        scale, between = SolidSizes(slabs, thick=(10, 17), marked=marked), 21.0
     rooms = _rooms(columns, scale, between)
     spare = min(max(wide - sum(rooms), 0) / len(columns), 44)
     down = max(map(scale.height, slabs)) / 2 + 16
@@ -53,7 +53,7 @@ def draw_row(canvas: Canvas, columns: Sequence[Column], *, wide: float, shown: s
         left = x + (room + spare - _solid_width(column, scale)) / 2
         drawn: list[Drawn] = []
         for group in column.groups:
-            drawn.append(draw_group(canvas, group, scale, left, 0, shown))
+            drawn.append(draw_group(canvas, group, scale, left, 0))
             left = drawn[-1].front.right + (0 if column.joined else drawn[-1].lean[0] + 5)
         if arrow_from is not None:
             canvas.arrow([(arrow_from, 0), (drawn[0].front.left - 2, 0)], GRAY)

@@ -4,16 +4,14 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
-from reskeras.drawing.canvas import Box, Canvas, Point
+from reskeras.drawing.canvas import Arc, Box, Canvas, Point
 from reskeras.drawing.palette import BLUE, GRAY, GREEN, HIGHLIGHT, STEEL, Paint
 from reskeras.drawing.tracing import Trace
+from reskeras.nets.cost import Maps
 from reskeras.spec import Block, DenseBlock, PlainBlock
 
 DOTS_WIDTH = 20.0
-
-Arc = Literal["identity", "changed"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ class Drawn:
 
 
 class SolidSizes:
-    """Logarithmic scales for all solids of a drawing."""
+    """Logarithmic sizes of all solids of a drawing, and the name of the block that is marked."""
 
     def __init__(
         self,
@@ -62,7 +60,9 @@ class SolidSizes:
         tall: tuple[float, float] = (46, 132),
         thick: tuple[float, float] = (15, 27),
         lean: float = 0.15,
+        marked: str,
     ) -> None:
+        self.marked = marked
         known = list(slabs)
         sides = [max(slab.sides) for slab in known if slab.sides]
         self._sides = (min(sides), max(sides)) if sides else (1, 1)
@@ -114,7 +114,6 @@ def draw_group(
     scale: SolidSizes,
     left: float,
     middle: float,
-    highlighted: str | None = None,
     *,
     below: bool = False,
 ) -> Drawn:
@@ -135,7 +134,7 @@ def draw_group(
         fronts.append(front)
         x += thickness
     for slab, front in zip(solids, fronts, strict=True):
-        if slab.name == highlighted:
+        if slab.name == scale.marked:
             canvas.area(_corners(front), None, HIGHLIGHT, thick=1.6)
     lean_right, lean_up = scale.lean(solids[-1])
     whole = Box(left, min(front.top for front in fronts), x, max(front.bottom for front in fronts))
@@ -144,27 +143,14 @@ def draw_group(
     for slab, front in zip(solids, fronts, strict=True):
         if slab.arc:
             y = level if below else front.top + scale.lean(slab)[1]
-            rise = way * (0.5 * front.width + 3)
-            canvas.arc(
-                (front.left + right, y),
-                (front.right + right, y),
-                rise,
-                dashed=slab.arc == "changed",
-                name=f"arc-{slab.name}-{slab.arc}",
-            )
+            ends = (front.left + right, y), (front.right + right, y)
+            canvas.bow(*ends, way * (0.5 * front.width + 3), arc=slab.arc)
     if group.dense:
-        edges = [front.left for front in fronts] + [fronts[-1].right]
+        edges = [*(front.left for front in fronts), fronts[-1].right]
         for (start, x0), (end, x1) in itertools.combinations(enumerate(edges), 2):
             if end - start > 1:
-                name = f"arc-{solids[0].name}-{start}-{end}-dense"
-                canvas.arc(
-                    (x0 + right, level),
-                    (x1 + right, level),
-                    way * 0.27 * (x1 - x0),
-                    head=False,
-                    thick=0.7,
-                    name=name,
-                )
+                rise, ends = way * 0.27 * (x1 - x0), ((x0 + right, level), (x1 + right, level))
+                canvas.bow(*ends, rise, head=False, thick=0.7, arc=Arc.DENSE)
     return Drawn(whole, (lean_right, lean_up))
 
 
@@ -223,14 +209,29 @@ def one(name: str, trace: Trace, paint: Paint) -> Group:
 
 
 def arc_of(trace: Trace, unit: str) -> Arc | None:
-    """The shortcut of a block, by its layers."""
-    if f"{unit}_add" not in trace.maps:
+    """The shortcut of a block; None where nothing is added.
+
+    Of the two things that a block adds, the shortcut is the one with fewer drawn layers before it. It is the identity when
+    the branch begins with all of these (first blocks with pre-activation share their first layers).
+    """
+    layers = trace.within(unit)
+    sums = [maps for maps in layers if (note := trace.notes.get(maps.name)) and note.role == "add"]
+    if not sums:
         return None
-    changed = any(
-        maps.name.startswith((f"{unit}_shortcut", f"{unit}_gated_shortcut"))
-        for maps in trace.within(unit)
-    )
-    return "changed" if changed else "identity"
+    names = {maps.name for maps in layers} & trace.notes.keys()
+    shortcut, branch = sorted((before(one) & names for one in sums[-1].inputs), key=len)
+    return Arc.IDENTITY if shortcut <= branch else Arc.CHANGED
+
+
+def before(maps: Maps) -> set[str]:
+    """The names of a layer and of all that its output depends on."""
+    found, waiting = set(), [maps]
+    while waiting:
+        one = waiting.pop()
+        if one.name not in found:
+            found.add(one.name)
+            waiting += one.inputs
+    return found
 
 
 def paint_of(block: Block) -> Paint:

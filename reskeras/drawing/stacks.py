@@ -1,7 +1,7 @@
 """Stacked hourglasses: each narrows to its waist and widens again, lines above pass the waist by, heads hang between."""
 
 from reskeras.drawing.canvas import Box, Canvas
-from reskeras.drawing.inset import inset, pick
+from reskeras.drawing.inset import inset, units_of
 from reskeras.drawing.page import Line, draw_lines, pill, symbol
 from reskeras.drawing.palette import BLUE, GRAY, INK, ROSE, SAND, SMALL, STEEL, VIOLET, Paint
 from reskeras.drawing.solids import Drawn, Group, Slab, SolidSizes, arc_of, draw_group
@@ -18,15 +18,15 @@ SKIP_PITCH = 17.0
 
 def draw_stacks(trace: Trace, spec: Hourglass) -> tuple[Canvas, Canvas]:
     """The network, and one of its blocks layer by layer."""
-    unit = pick(trace, ["stack1_level1_in_block1"])
-    return _Drawing(trace, spec, unit).canvas, inset(trace, unit, "stack 1, level 1, block 1")
+    unit, *_ = units_of("stack1_level1_in", "stack 1, level 1", spec.block, [1])
+    return _Drawing(trace, spec, unit.name).canvas, inset(trace, unit)
 
 
 class _Drawing:
     """The drawing from left to right; `x` is where the next thing begins, and the middle line is y = 0."""
 
-    def __init__(self, trace: Trace, spec: Hourglass, shown: str) -> None:
-        self.trace, self.spec, self.shown = trace, spec, shown
+    def __init__(self, trace: Trace, spec: Hourglass, marked: str) -> None:
+        self.trace, self.spec = trace, spec
         self.canvas = Canvas()
         self.x = 0.0
         places = [
@@ -37,7 +37,7 @@ class _Drawing:
         slabs = [self._slab(f"{place}_block1", BLUE) for place in places] + [
             self._slab("stem_conv", SAND)
         ]
-        self.scale = SolidSizes(slabs, tall=(26, 96), thick=(8, 11), lean=0.08)
+        self.scale = SolidSizes(slabs, tall=(26, 96), thick=(8, 11), lean=0.08, marked=marked)
         self.low = self.scale.height(self._slab("stem_conv", SAND)) / 2 + 16
         end = self._stem()
         for stack in range(1, spec.stacks + 1):
@@ -52,14 +52,10 @@ class _Drawing:
         return range(1, self.spec.depth + 1)
 
     def _slab(self, name: str, paint: Paint) -> Slab:
-        maps = self.trace.maps[name] if name in self.trace.maps else self.trace.within(name)[-1]
-        return Slab(
-            name=name,
-            sides=maps.sides,
-            channels=maps.channels,
-            paint=paint,
-            arc=arc_of(self.trace, name),
-        )
+        block = name not in self.trace.maps
+        maps = self.trace.within(name)[-1] if block else self.trace[name]
+        arc = arc_of(self.trace, name) if block else None
+        return Slab(name=name, sides=maps.sides, channels=maps.channels, paint=paint, arc=arc)
 
     def _solid(self, name: str, paint: Paint) -> Drawn:
         drawn = draw_group(
@@ -68,7 +64,6 @@ class _Drawing:
             self.scale,
             self.x,
             0,
-            self.shown,
             below=True,
         )
         self.x = drawn.right + GAP

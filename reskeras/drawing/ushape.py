@@ -1,7 +1,7 @@
 """U-Nets: the encoder's levels down on the left, the bridge, the decoder's levels up on the right, skips as arrows between."""
 
 from reskeras.drawing.canvas import Canvas, Point
-from reskeras.drawing.inset import inset, pick
+from reskeras.drawing.inset import Unit, inset, pick, units_of
 from reskeras.drawing.levels import (
     FORK,
     MOST_OF_ENCODER,
@@ -26,7 +26,7 @@ from reskeras.drawing.page import draw_beside, pill, symbol
 from reskeras.drawing.palette import GRAY, GREEN, INK, SMALL
 from reskeras.drawing.solids import shown, slabs_of
 from reskeras.drawing.tracing import Trace
-from reskeras.spec import DenseBlock, DenseNet, DenseStage, Features, ResNet, Stage, UNet
+from reskeras.spec import DenseNet, DenseStage, Features, ResNet, Stage, UNet
 
 
 def draw_ushape(trace: Trace, spec: UNet, wide: float) -> tuple[Canvas, Canvas]:
@@ -39,53 +39,39 @@ def draw_ushape(trace: Trace, spec: UNet, wide: float) -> tuple[Canvas, Canvas]:
     *rows, bridge = left
     names = [f"decoder{number}" for number in range(1, len(rows) + 1)]
     unit = pick(trace, _units(spec))
-    detail = inset(trace, unit, _where(spec, unit))
     canvas = Canvas()
     if spec.decoder == "nested":
-        draw_nested(canvas, trace, spec, rows, bridge, unit, wide)
+        draw_nested(canvas, trace, spec, rows, bridge, unit.name, wide)
     else:
         right = [
             row_of(trace, name, spec.block, level.blocks, GREEN, most=most_of(spec))
             for name, level in zip(names, spec.stages, strict=False)
         ]
-        _draw_plain(canvas, trace, spec, rows, bridge, right, unit, wide)
-    return canvas, detail
+        _draw_plain(canvas, trace, spec, rows, bridge, right, unit.name, wide)
+    return canvas, inset(trace, unit)
 
 
-def _units(spec: UNet) -> list[str]:
+def _units(spec: UNet) -> list[Unit]:
     if isinstance(spec.encoder, ResNet | DenseNet):
+        block, most = spec.encoder.block, MOST_OF_ENCODER
         parts: tuple[Stage | DenseStage, ...] = spec.encoder.stages
         stages = [
-            (f"encoder_stage{number}", stage.blocks) for number, stage in enumerate(parts, start=1)
+            (f"encoder_stage{number}", f"encoder, stage {number}", stage.blocks)
+            for number, stage in enumerate(parts, start=1)
         ]
     else:
+        block, most = spec.block, most_of(spec)
+        *levels, bridge = spec.stages
         stages = [
-            (f"encoder{number}", level.blocks)
-            for number, level in enumerate(spec.stages[:-1], start=1)
+            (f"encoder{number}", f"encoder, level {number}", level.blocks)
+            for number, level in enumerate(levels, start=1)
         ]
-        stages.append(("bridge", spec.stages[-1].blocks))
-    most = most_of(spec) if spec.encoder is None else MOST_OF_ENCODER
+        stages.append(("bridge", "bridge", bridge.blocks))
     return [
-        f"{name}_block{number}"
-        for name, blocks in stages
-        for number in shown(blocks, most)
-        if number
+        unit
+        for name, title, blocks in stages
+        for unit in units_of(name, title, block, shown(blocks, most))
     ]
-
-
-def _where(spec: UNet, unit: str) -> str:
-    """A block's place in words."""
-    place, _, number = unit.rpartition("_block")
-    block = spec.encoder.block if isinstance(spec.encoder, ResNet | DenseNet) else spec.block
-    level = place.lstrip("abcdefghijklmnopqrstuvwxyz_")
-    words = (
-        "bridge"
-        if place == "bridge"
-        else f"encoder, stage {level}"
-        if "stage" in place
-        else f"encoder, level {level}"
-    )
-    return f"{words}, {'layer' if isinstance(block, DenseBlock) else 'block'} {number}"
 
 
 def _draw_plain(
@@ -102,7 +88,7 @@ def _draw_plain(
         max((line.width for row in side for line in row.lines), default=0.0)
         for side in (rows, right)
     )
-    scale = scale_of([*rows, bridge, *right], wide - beside - 60)
+    scale = scale_of([*rows, bridge, *right], unit, wide - beside - 60)
     everything = list(zip([*rows, bridge], [*right, bridge], strict=True))
     heights = [max(row_height(scale, one_row) for one_row in pair) for pair in everything]
     # Text beside a row may be taller than the row.
@@ -120,13 +106,13 @@ def _draw_plain(
 
     x, forks = 0.0, []
     for row, middle in zip(rows, middles, strict=False):
-        drawn = draw_solids(canvas, row, scale, x, middle, unit)
+        drawn = draw_solids(canvas, row, scale, x, middle)
         draw_beside(canvas, row.lines, (x - 9, middle), "right")
         fork = drawn[-1].right + FORK
         forks.append((drawn[-1].right, fork, middle))
         x = fork - 8
     start = forks[-1][1] + 30 + spread / 2
-    parts = draw_solids(canvas, bridge, scale, start, middles[-1], unit)
+    parts = draw_solids(canvas, bridge, scale, start, middles[-1])
     bridge_words(canvas, scale, bridge, parts)
     for (_, fork, middle), row, below, next_x in zip(
         forks,
@@ -173,7 +159,7 @@ def _draw_plain(
         else:
             canvas.line([(edge, middle), (fork, middle)])
             canvas.arrow([*way, (meet_x, middle), (left - 2, middle)])
-        drawn = draw_solids(canvas, row, scale, left, middle, unit)
+        drawn = draw_solids(canvas, row, scale, left, middle)
         words_x = drawn[-1].right + 9
         if spec.deep_supervision and number > 1:
             box = pill(canvas, [f"head {number}"], left=drawn[-1].right + 18, at=middle)

@@ -18,9 +18,9 @@ from matplotlib.text import Text
 
 import reskeras
 from reskeras.cli import main
-from reskeras.drawing.canvas import Box, Shape, Words
+from reskeras.drawing.canvas import Arc, Box, Shape, Words
 from reskeras.drawing.canvas import figure as to_figure
-from reskeras.drawing.inset import inset
+from reskeras.drawing.inset import Unit, inset
 from reskeras.drawing.palette import BLUE, GREEN, HIGHLIGHT, STEEL, VIOLET, Paint
 from reskeras.drawing.plot import draw, figure
 from reskeras.drawing.tracing import Trace
@@ -163,13 +163,8 @@ def texts(path: Path) -> list[str]:
 
 def arcs(spec: Any) -> tuple[int, int, int]:
     """Identity shortcuts, other shortcuts, and arcs of dense stages."""
-    reskeras.plot(spec, "arcs.svg")
-    names = [element.get("id", "") for element in ElementTree.parse("arcs.svg").iter()]
-    assert len(set(filter(None, names))) == len(list(filter(None, names)))
-    return tuple(
-        sum(name.startswith("arc-") and name.endswith(kind) for name in names)
-        for kind in ("identity", "changed", "dense")
-    )
+    drawn = [item.arc for item in draw(spec).items if isinstance(item, Shape)]
+    return drawn.count(Arc.IDENTITY), drawn.count(Arc.CHANGED), drawn.count(Arc.DENSE)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +246,7 @@ def test_every_drawn_block_has_the_arc_of_its_shortcut(
     ],
 )
 def test_one_block_is_shown_in_the_order_of_the_paper(order: Any, layers: str) -> None:
-    canvas = inset(Trace(replace(RESNET, norm_order=order)), "stage1_block2", "")
+    canvas = inset(Trace(replace(RESNET, norm_order=order)), Unit("stage1_block2", "", first=False))
     words = [
         (item.point[0], item.text)
         for item in canvas.items
@@ -327,7 +322,7 @@ def test_no_text_lies_on_another_or_on_a_line_or_leaves_the_page(spec: Any) -> N
                 & (y < rooms[:, 3] - slack)
             )
             assert not inside.any(), (
-                f"{shape.name or 'a line'} runs through {words[int(inside.any(axis=0).argmax())].text!r}"
+                f"{shape.arc or 'a line'} runs through {words[int(inside.any(axis=0).argmax())].text!r}"
             )
 
 
