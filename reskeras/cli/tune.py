@@ -24,7 +24,7 @@ from reskeras.cli.values import COUNT
 from reskeras.spec import PRECISIONS, image_shape
 from reskeras.tasks import OBJECTIVES, objective_of, write_score
 from reskeras.words import compact
-from tuning.insight.importance import what_mattered
+from tuning.insight.summary import what_mattered
 from tuning.record.events import Listener, Result, Trial
 from tuning.record.journal import Journal, TrialRecord
 from tuning.record.kept import Keep

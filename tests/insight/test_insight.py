@@ -17,14 +17,9 @@ from hypothesis import strategies as st
 from reskeras.errors import RequestError
 from reskeras.spec import BasicBlock, CifarStem, Classifier, Recipe, ResNet, Stage
 from reskeras.tasks import CLASSIFICATION
-from tuning.insight.importance import (
-    FEWEST,
-    best_of_each,
-    boundary,
-    importances,
-    scored,
-    what_mattered,
-)
+from tuning.insight.boundary import boundary
+from tuning.insight.importance import FEWEST, importances, scored
+from tuning.insight.summary import best_of_each, what_mattered
 from tuning.record.journal import TrialRecord
 from tuning.report.factors import factor_figure, factor_plot
 from tuning.space import Range, Space, default_space
@@ -335,7 +330,7 @@ def test_a_warning_says_what_to_do() -> None:
     wide = TrialRecord(number=1, values={"stages.*.width": 32}, status="completed", score=1.0)
     assert (
         boundary(wide, space(width=(8, 16, 32)))[0].sentence
-        == "width 32 is the highest of its values (8, 16, 32): add higher ones"
+        == "width 32 is the highest of its values (8, 16, 32): add higher values"
     )
 
 
@@ -378,10 +373,10 @@ def test_the_best_of_each_takes_the_first_words_there_are() -> None:
     assert [best.value for best in best_of_each(records, bias, "val_accuracy")] == [False, True]
     with pytest.raises(
         RequestError,
-        match=r"stages\.\*\.width: no list of words in this space; those are: train.recompute",
+        match=r"stages\.\*\.width: not a list of words in this space; these are: train.recompute",
     ):
         best_of_each(records, bias, "val_accuracy", "stages.*.width")
-    with pytest.raises(RequestError, match="norm: no list of words"):
+    with pytest.raises(RequestError, match="norm: not a list of words"):
         best_of_each(records, bias, "val_accuracy", "norm")
 
 
@@ -400,7 +395,7 @@ def test_what_mattered_in_twelve_lines() -> None:
     shown = lines(records, DEFAULT)
     assert len(shown) <= 12
     assert max(map(len, shown)) <= 80
-    assert shown[0] == "what mattered for val_accuracy, by 40 trials"
+    assert shown[0] == "what mattered for val_accuracy (40 trials)"
     shares = importances(records, DEFAULT, "val_accuracy")
     assert shown[1].split()[0] == "lr"
     assert shown[1].endswith(f"{100 * shares[LR]:.0f} %")
@@ -409,7 +404,7 @@ def test_what_mattered_in_twelve_lines() -> None:
     assert shown[-1].startswith("! ")
     assert (
         lines(trials(DEFAULT, score, 19), DEFAULT)[0]
-        == "what mattered for val_accuracy, by 19 trials, few, so roughly"
+        == "what mattered for val_accuracy (19 trials, a rough estimate)"
     )
     assert shown[-1].endswith("widen it")
 
@@ -418,15 +413,15 @@ def test_what_mattered_where_little_is_known() -> None:
     assert lines([], DEFAULT) == []
     assert lines([record(1, "dense", None)], DEFAULT) == []
     shown = lines([record(1, "dense", 0.5), record(2, "plain", None)], DEFAULT)
-    assert shown[1] == f"  too few trials to tell what mattered; it takes {FEWEST}"
+    assert shown[1] == f"  too few trials to estimate importance; it takes at least {FEWEST}"
     assert shown[3] == "  dense        50.0 %  best of 1: "
     assert shown[4:] == [
-        "  plain       all 1 failed",
+        "  plain       1 failed, none has a score",
         "  basic       not tried",
         "  bottleneck  not tried",
     ]
     same = lines(rescored(trials(DEFAULT, score), lambda score: 0.5), DEFAULT)
-    assert same[1] == "  these trials do not tell the factors apart"
+    assert same[1] == "  the values of these trials do not predict their scores"
     many = space(
         blocks=(1, 2),
         lr=Range(low=1e-3, high=1e-1),
@@ -610,7 +605,7 @@ def test_what_cannot_be_drawn(tmp_path: Path) -> None:
 
 def test_what_mattered_needs_no_framework_and_loads_the_forest_only_when_asked() -> None:
     code = (
-        "import sys, tuning.insight.importance, tuning.report.factors; "
+        "import sys, tuning.insight.summary, tuning.report.factors; "
         "heavy = {'tensorflow', 'keras', 'keras_tuner', 'mlflow', 'optuna', 'sklearn', 'matplotlib', 'rich'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )

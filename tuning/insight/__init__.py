@@ -1,4 +1,4 @@
-"""What a search taught: which factor mattered, whether the space was large enough; trials in, values out.
+"""What a search found out: which factors mattered, whether the space was large enough. No pictures.
 
 No framework. Imports `tuning.record` and `tuning.space`; `tuning.report`, the search and the command line import it.
 """

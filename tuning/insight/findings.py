@@ -1,4 +1,4 @@
-"""What a search found, read off its journal once for all that tells of it."""
+"""What a search found, read from its journal once for every section of the report."""
 
 import bisect
 import functools
@@ -20,25 +20,25 @@ from tuning.space import Space
 from tuning.space.titles import title
 
 _PAUSE = 60.0
-"""Seconds in which nothing ran, from which on the search was not running."""
+"""Seconds without any work after which the search counts as paused."""
 
 
 class Findings:
-    """A search as its journal tells it.
+    """A search as recorded in its journal.
 
     Attributes:
-        objective: what was compared.
+        objective: what the search compares.
         metric: of the objective.
         ranked: the trials, best first; failed ones last.
-        scored: those of them that have a score.
-        winner: the trial that won; None where none has a score.
+        scored: the trials that have a score, best first.
+        winner: the trial that won; None if none has a score.
         finals: the final trainings that decided, in order.
-        test: the winner on the test split; None where it was not looked at.
+        test: metrics of the winner on the test split; None if it was not evaluated.
         values: the searched values of each trial, by its number.
         titles: each trial in a few words, by its number.
         importances: how much each factor mattered, largest first.
-        elapsed: from a time in seconds since 1970 to the seconds that the search had run by then, from its first entry on.
-        paused: the seconds between its first entry and its last in which it did not run.
+        elapsed: maps a time in seconds since 1970 to the seconds that the search had run by then.
+        paused: seconds between the first entry and the last in which the search did not run.
     """
 
     def __init__(self, journal: Journal, space: Space, known: Mapping[str, float] | None) -> None:
@@ -66,7 +66,7 @@ class Findings:
 
     @functools.cached_property
     def costs(self) -> dict[int, tuple[int, int]]:
-        """Depth and MACs of each trial's network, by its number; without those that make none."""
+        """Depth and MACs of each trial's network by number; without trials whose values are invalid."""
         known: dict[tuple[tuple[str, str], ...], tuple[int, int] | None] = {}
         found = {}
         for number, point in self.values.items():
@@ -82,7 +82,7 @@ class Findings:
 
     @functools.cached_property
     def scale(self) -> ScoreScale:
-        """How the scores of the trials become heights."""
+        """How scores of trials become heights."""
         return scale_of(self.objective, np.array([record.score for record in self.scored]))
 
 

@@ -1,4 +1,4 @@
-"""How scores become heights in a picture: up is better, and the good end has the room."""
+"""How scores become heights in a picture: better is higher, and good scores get most of the space."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -6,25 +6,26 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from reskeras.tasks import Unit, metric_of
 from tuning.settings import sign
 
 Array = npt.NDArray[np.float64]
 
 
 class ScoreScale(NamedTuple):
-    """Accuracies stand at the logarithm of their error and losses at their logarithm, better ones higher."""
+    """Accuracies are at the logarithm of their error, losses at their logarithm; better is higher."""
 
     height: Callable[[Array], Array]
     marks: Sequence[float]
-    """Scores that can be written at the axis."""
+    """Scores that can be labels of the axis."""
     write: Callable[[float], str]
 
 
 def scale_of(objective: str, scores: Array) -> ScoreScale:
-    """The scale for the scores of a search; a linear one where there are accuracies beyond 0 and 1 or losses of 0 and less."""
-    if sign(objective) > 0 and ((scores >= 0) & (scores <= 1)).all():
+    """The scale for the scores of a search: linear if accuracies leave 0 to 1, or losses are not positive."""
+    if metric_of(objective).unit is Unit.SHARE and ((scores >= 0) & (scores <= 1)).all():
         errors = 1 - scores
-        # One that makes no error at all stands as far above the next as halving the error takes it.
+        # No error at all is as far above the next best as half of that one's error.
         least = float(errors[errors > 1e-9].min(initial=1.0)) / 2
         tenths = [1 - digit * 10.0**-power for power in range(1, 7) for digit in (5, 3, 2, 1)]
         few = [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, *tenths, *([1.0] if (errors <= 1e-9).any() else [])]
@@ -47,7 +48,7 @@ def scale_of(objective: str, scores: Array) -> ScoreScale:
 
 
 def limits(heights: Array) -> tuple[float, float]:
-    """From the least to the best; without what is more than three times as far below the best as the median."""
+    """From the lowest height to the best, ignoring what is over three times as far below it as the median."""
     high, middle = float(heights.max()), float(np.median(heights))
     low = float(heights.min())
     if high > middle:
@@ -56,7 +57,7 @@ def limits(heights: Array) -> tuple[float, float]:
 
 
 def marks(scale: ScoreScale, low: float, high: float) -> list[tuple[float, str]]:
-    """As many round scores as have room at an axis between two heights, the best ones first: heights, and what is written there."""
+    """As many round scores as fit at an axis between two heights, best first: heights and labels."""
     kept: list[tuple[float, str]] = []
     for mark in (
         scale.marks

@@ -18,8 +18,10 @@ from typing import Any
 
 from reskeras.errors import last_line
 from reskeras.tasks import Unit, write_score
+from tuning.insight.boundary import boundary
 from tuning.insight.findings import Findings, when
-from tuning.insight.importance import FEWEST, best_of_each, boundary, first_choice
+from tuning.insight.importance import FEWEST
+from tuning.insight.summary import best_of_each, first_choice
 from tuning.record.journal import Dropped, Final, Journal, TrialRecord
 from tuning.report.figures import Told, curves, lineage, over_time, parallel
 from tuning.settings import sign
