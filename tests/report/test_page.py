@@ -265,7 +265,7 @@ def test_final_trainings_decide_and_are_shown_with_their_spread(page: Any) -> No
     found = page([*THREE, *finals, ended])
     # Standard deviations of 90, 92 and of 96, 98: the square root of 2.
     assert (
-        "97.0 % ± 1.4 % val_accuracy (mean of 2 final trainings of 2 epochs); as a trial it had 90.0 %"
+        "97.0 % ± 1.4 % val_accuracy (mean of 2 final trainings of 2 epochs); its trial scored 90.0 %"
         in found.texts["answer"]
     )
     assert (
@@ -293,14 +293,14 @@ def test_the_best_so_far_rises_when_a_better_trial_ends_and_pauses_are_taken_out
         for n, score, at in [(1, 0.5, 10), (2, 0.9, 20), (3, 0.7, 5030), (4, 0.99, 5040)]
     ]
     found = page(story(*records))
-    best = found.traces("over-time")["the best so far"]
+    best = found.traces("over-time")["best so far"]
     # The search begins at second 9, with the first entry. From 20 to 5029, when trial 3 begins, it does not run.
     assert best["x"] == [1, 11, 22, 22]
     assert best["y"] == pytest.approx(
         [-math.log10(error) for error in (0.5, 0.1, 0.01, 0.01)], abs=1e-3
     )
-    assert found.traces("over-time")["the winner"]["x"] == [22]
-    assert "1 h 23 min in all" in found.texts["over-time"]  # 5009 seconds
+    assert found.traces("over-time")["winner"]["x"] == [22]
+    assert "1 h 23 min in total" in found.texts["over-time"]  # 5009 seconds
 
 
 def test_a_long_epoch_is_no_pause(page: Any) -> None:
@@ -335,7 +335,7 @@ def test_the_lineage_leads_from_each_parent_to_its_children(page: Any) -> None:
         }
     assert edges == {(1, 3), (2, 4), (3, 5), (3, 6)}
     assert sorted(nodes["customdata"]) == [1, 2, 3, 4, 5, 6]  # nobody grew out of 7
-    assert "Left out: 1 that nobody grew out of." in found.texts["lineage"]
+    assert "Not shown: trials outside these families (1)." in found.texts["lineage"]
     marked = {
         places[point] for point in zip(lines[1]["x"], lines[1]["y"], strict=True) if point in places
     }
@@ -352,7 +352,7 @@ def test_the_lineage_leads_from_each_parent_to_its_children(page: Any) -> None:
 
 
 def test_the_curve_of_a_grown_network_goes_on_from_its_parents(page: Any) -> None:
-    trace = page(GROWN).traces("curves")["a trial"]
+    trace = page(GROWN).traces("curves")["trial"]
     assert sorted(trace["x"], key=str) == [1, 1, 2, 3, None, None]
     assert "trial 3<br>basic · lr 0.003<br>epoch 3: 70.0 %" in trace["text"]
 
@@ -405,7 +405,7 @@ def test_hostile_names_stay_words(page: Any) -> None:
     assert found.texts["header"].startswith(HOSTILE)
     assert f"{HOSTILE}: 90 train" in found.texts["header"]
     assert f"--data '{HOSTILE}'" in found.texts["answer"]
-    assert f"Not run: 1 {HOSTILE}." in found.texts["leaderboard"]
+    assert f"Points not run: 1 {HOSTILE}." in found.texts["leaderboard"]
     assert found.rows[1]["status"] == f"failed: {HOSTILE.splitlines()[0]}"
     # Plotly makes elements of what it is given.
     assert "<script" not in json.dumps(found.data["figures"])
@@ -414,7 +414,7 @@ def test_hostile_names_stay_words(page: Any) -> None:
 
 def test_all_that_failed_is_told_without_a_figure(page: Any) -> None:
     found = page(story(trial(1, None, 10, error="one"), trial(2, None, 20, error="two")))
-    assert "No network won" in found.texts["answer"]
+    assert "No winner" in found.texts["answer"]
     assert [row["status"] for row in found.rows] == ["failed: one", "failed: two"]
     assert (
         set(found.texts) & {"over-time", "importance", "parallel", "factors", "lineage", "curves"}
@@ -431,7 +431,7 @@ def test_a_kind_of_which_all_failed_is_no_rival(page: Any) -> None:
     ]
     found = page(story(*records))
     assert (
-        "50.0 % val_accuracy; 10 points better than the next (trial 3, 40.0 %)."
+        "50.0 % val_accuracy; 10 points better than the runner-up (trial 3, 40.0 %)."
         in found.texts["answer"]
     )
 
@@ -439,14 +439,14 @@ def test_a_kind_of_which_all_failed_is_no_rival(page: Any) -> None:
 def test_one_trial_alone(page: Any) -> None:
     found = page(story(trial(1, 0.5, 10), curves={1: [(1, 0.4), (2, 0.5)]}))
     assert (
-        "Trial 1 won, basic · lr 0.003: 50.0 % val_accuracy; it is the only one with a score."
+        "Trial 1 won, basic · lr 0.003: 50.0 % val_accuracy; no other trial has a score."
         in found.texts["answer"]
     )
     assert (
-        "Too few trials have a score to tell what mattered: 1; it takes 8."
+        "Too few trials have a score to estimate importance: 1. It takes at least 8."
         in found.texts["importance"]
     )
-    assert set(found.traces("curves")) == {"the winner"}
+    assert set(found.traces("curves")) == {"winner"}
 
 
 def test_all_trials_equal(page: Any) -> None:
@@ -455,8 +455,8 @@ def test_all_trials_equal(page: Any) -> None:
     ]
     found = page(story(*records))
     assert "as good as the best with block basic (trial 2, 100.0 %)" in found.texts["answer"]
-    assert "do not tell the factors apart" in found.texts["importance"]
-    assert found.traces("over-time")["the best so far"]["x"] == [1, 91]
+    assert "do not predict their scores" in found.texts["importance"]
+    assert found.traces("over-time")["best so far"]["x"] == [1, 91]
 
 
 def test_scores_that_are_no_numbers(page: Any) -> None:
@@ -479,7 +479,9 @@ def test_importance_says_how_far_to_trust_it(page: Any) -> None:
         trial(n, 0.3 + rate, 10 * n, values={LR: rate}) for n, rate in enumerate(rates, start=1)
     ]
     text = page(story(*records), oracle="tpe").texts["importance"]
-    assert "With 24 trials a large share moves by about a quarter from search to search" in text
+    assert (
+        "With 24 trials, a large importance varies by about a quarter from search to search" in text
+    )
     assert "This oracle learns" in text
     assert "lr100 %" in text
     assert "This oracle learns" not in page(story(*records)).texts["importance"]
@@ -493,7 +495,7 @@ def test_of_many_trials_some_are_drawn_and_the_page_says_so(page: Any) -> None:
     assert len(lines) == 500
     assert {600, 599, 598, 1} <= {line[0] for line in lines}
     assert (
-        "Of 600 trials 500 are drawn: the best 250, and an even choice of the others."
+        "500 of 600 trials are drawn: the best 250 and an even selection of the others."
         in found.texts["parallel"]
     )
 

@@ -1,4 +1,4 @@
-"""What each factor did, as a picture: the isolation plots of the tuning playbook, with their spread."""
+"""factors.svg: the score by each factor, as in the tuning playbook's isolation plots, with the spread."""
 
 import math
 import os
@@ -36,13 +36,13 @@ from tuning.space import Range, Space
 Array = npt.NDArray[np.float64]
 
 _WIDE, _TALL = 8.64, 2.5
-"""Of the page and of a row of panels, in inches: the width of a README."""
+"""Width of the picture (that of a README) and height of a row of panels, in inches."""
 
 _CROWD = 1000
-"""More trials than these are drawn as an image of their points, also in an SVG, which would be of many megabytes."""
+"""More trials than this are embedded as an image, also in an SVG, which would have many megabytes."""
 
 _FEW = 4
-"""Fewer trials than these have no middle half."""
+"""Fewer trials than this have no middle half."""
 
 _WHOLE: dict[str, Any] = {
     "linestyle": "none",
@@ -71,16 +71,17 @@ def factor_plot(
 ) -> Path:
     """Draws each searched factor against the score into an .svg or .png file, whose path it returns.
 
-    One panel per factor, the most important first: every trial as a point (lighter where it was stopped early), the medians with
-    the middle half of the trials around them, failed trials as ticks below, the best as a star. Accuracies stand at the logarithm
-    of their error and losses at their logarithm, better ones higher; trials far below the rest lie at the lower edge, as triangles.
-    The same trials give the same bytes, given the same matplotlib.
+    One panel per factor, the most important first: every trial as a point (hollow if it was stopped
+    early), medians with the middle half of the trials, failed trials as ticks at the bottom, the
+    best as a star. Accuracies are at the logarithm of their error, losses at their logarithm; better
+    is higher. Trials far below the rest are triangles at the lower edge. The same trials give the
+    same bytes with the same matplotlib.
 
     Args:
         records: trials of one search.
-        space: what was searched.
+        space: the space that was searched.
         objective: one of `reskeras.tasks.OBJECTIVES`.
-        path: of the picture.
+        path: where to write it.
         known: the importances of these trials; None computes them.
 
     Raises:
@@ -110,16 +111,16 @@ def factor_figure(
         left=0.085, right=0.985, top=1 - 0.9 / tall, bottom=0.62 / tall, wspace=0.06, hspace=0.4
     )
     page.text(
-        0.014, 1 - 0.2 / tall, "what each factor did", **_font(TITLE, INK, bold=True), va="center"
+        0.014, 1 - 0.2 / tall, "What each factor did", **_font(TITLE, INK, bold=True), va="center"
     )
     facts = [
-        f"{objective}, better ones higher up" if sign(objective) < 0 else objective,
+        f"{objective} (better is higher)" if sign(objective) < 0 else objective,
         f"{len(trials)} trials",
     ]
     if failed := len(records) - len(trials):
         facts.append(f"{failed} failed")
     if not known:
-        facts.append("too few, or too alike, to tell how much each factor matters")
+        facts.append("importance of factors unknown")
     page.text(0.014, 1 - 0.43 / tall, "  ·  ".join(facts), **_font(BODY, GRAY), va="center")
     scale = scale_of(objective, np.array([record.score for record in trials]))
     heights = scale.height(np.array([record.score for record in trials]))
@@ -148,7 +149,7 @@ def _panel(
     scale: ScoreScale,
     low: float,
 ) -> None:
-    """One factor; `every` has the searched values of each record."""
+    """Draws one factor; `every` has the searched values of each record."""
     points = [
         (record, found[path]) for record, found in zip(records, every, strict=True) if path in found
     ]
@@ -164,7 +165,7 @@ def _panel(
         order = {str(value): place for place, value in enumerate(places)}
         x = np.array([order[str(value)] for value in values], dtype=float)
         _bars(axes, x, heights, low)
-        # Beside each other in the order of their age, so that no two hide each other and the picture is always the same.
+        # Side by side in the order of their age, so that none hides another and the picture is reproducible.
         x = x + np.array([_aside(place, x) for place in range(len(x))])
         axes.set_xlim(-0.6, len(places) - 0.4)
         axes.set_xticks(range(len(places)), [_wrapped(value) for value in places])
@@ -196,7 +197,7 @@ def _panel(
 def _dots(
     axes: Any, x: Array, heights: Array, records: Sequence[TrialRecord], best: int, low: float
 ) -> None:
-    """The trials; `best` is the number of the best one."""
+    """Draws the trials; `best` is the number of the best one."""
     crowd = len(records) > _CROWD
     small = {"markersize": 2.4, "alpha": 0.4} if crowd else {}
     star = np.array([record.number == best for record in records], dtype=bool)
@@ -243,7 +244,7 @@ def _bars(axes: Any, x: Array, heights: Array, low: float) -> None:
 
 
 def _band(axes: Any, x: Array, heights: Array, *, log: bool, low: float) -> None:
-    """Bins of as many trials each."""
+    """Draws medians and middle halves of bins with equally many trials."""
     bins = min(6, len(x) // 5)
     if bins < 3:
         return
@@ -259,7 +260,7 @@ def _band(axes: Any, x: Array, heights: Array, *, log: bool, low: float) -> None
 
 
 def _line_order(x: Array) -> int:
-    """Medians lie below the trials, unless these are a crowd that would hide them."""
+    """Medians are behind the trials, unless a crowd of trials would hide them."""
     return 4 if len(x) > _CROWD else 2
 
 
@@ -269,9 +270,7 @@ def _title(axes: Any, space: Space, path: str, importance: float | None) -> None
         []
         if importance is None
         else [
-            f"{100 * importance:.0f} % of what mattered"
-            if importance >= 0.005
-            else "hardly mattered"
+            f"{100 * importance:.0f} % of importance" if importance >= 0.005 else "hardly matters"
         ]
     )
     if (condition := space.condition(path)) is not None:
@@ -288,7 +287,7 @@ def _legend(page: Any, trials: Sequence[TrialRecord], *, failed: bool, below: bo
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Line2D([], [], marker="o", label="a trial", **_WHOLE)]
+    handles: list[Any] = [Line2D([], [], marker="o", label="trial", **_WHOLE)]
     if any(record.status != "completed" for record in trials):
         handles.append(Line2D([], [], marker="o", label="stopped early", **_STOPPED))
     if below:
@@ -296,7 +295,7 @@ def _legend(page: Any, trials: Sequence[TrialRecord], *, failed: bool, below: bo
     if failed:
         handles.append(Line2D([], [], label="failed", **_FAILED))
     handles += [
-        Line2D([], [], markersize=9, markeredgewidth=0, label="the best", **_STAR),
+        Line2D([], [], markersize=9, markeredgewidth=0, label="best", **_STAR),
         Line2D([], [], color=INK, linewidth=1.4, label="median"),
         Patch(facecolor=BLUE.front, label="middle half"),
     ]
@@ -329,7 +328,7 @@ def _room(item: Range) -> tuple[float, float]:
 
 
 def _aside(place: int, x: Array) -> float:
-    """How far from the middle of its strip a point stands: the golden ratio spreads any number of them evenly."""
+    """How far a point is from the middle of its strip: the golden ratio spreads any number of points evenly."""
     earlier = int((x[:place] == x[place]).sum())
     return 0.56 * (((earlier + 1) * 0.6180339887) % 1 - 0.5)
 

@@ -1,4 +1,4 @@
-"""The figures of a search's page, as data: plotly's for time, lineage and curves, the page's own for all values at once."""
+"""The figures of report.html as data: plotly's for time, lineage and curves, the page's own for parallel coordinates."""
 
 import collections
 import html
@@ -31,15 +31,15 @@ from tuning.record.ranking import leaderboard
 from tuning.space import Range, Space
 
 _POINTS, _LINES, _CURVES, _ROWS = 2000, 500, 200, 40
-"""The most that are drawn: trials over time, in parallel coordinates, as learning curves, and rows of the lineage."""
+"""At most this many are drawn: trials over time, in parallel coordinates, learning curves, rows of the lineage."""
 
 Figure = dict[str, Any]
-Told = tuple[Figure, str]
-"""A figure, and what must be said of it."""
+Noted = tuple[Figure, str]
+"""A figure, and a note about it."""
 
 
-def over_time(found: Findings) -> Told:
-    """Each trial at the time at which it ended, and the best so far as a line."""
+def over_time(found: Findings) -> Noted:
+    """Each trial at the time it ended, and the best score so far as a line."""
     low, high = limits(_heights(found, found.scored))
     known = {record.number for record in found.scored}
     last = max(found.elapsed(record.time) for record in found.journal.trials)
@@ -51,7 +51,7 @@ def over_time(found: Findings) -> Told:
         name: str, records: Sequence[TrialRecord], ys: Iterable[float], symbol: str, **look: Any
     ) -> Figure:
         xs, heights = [found.elapsed(record.time) / length for record in records], list(ys)
-        # A row of its own for those that are far below.
+        # Trials far below the rest are in a row of their own.
         symbols = [symbol if y >= low or symbol == "x-thin" else "triangle-down" for y in heights]
         shown = heights if symbol == "x-thin" else [max(low, y) for y in heights]
         texts = [_hover(found, record) for record in records]
@@ -77,7 +77,7 @@ def over_time(found: Findings) -> Told:
     traces = [
         _trace(
             "lines",
-            "the best so far",
+            "best so far",
             ends,
             heights,
             None,
@@ -93,7 +93,7 @@ def over_time(found: Findings) -> Told:
     ]
     failed = [record for record in found.ranked if record.number not in known][:_POINTS]
     if whole:
-        traces.append(points("a trial", whole, _heights(found, whole), "circle"))
+        traces.append(points("trial", whole, _heights(found, whole), "circle"))
     if early:
         outline = {"color": SKY, "width": 1.2}
         traces.append(
@@ -109,7 +109,7 @@ def over_time(found: Findings) -> Told:
     if found.winner is not None:
         star = {"size": 14, "color": HIGHLIGHT, "line": {"color": PAPER, "width": 1}}
         traces.append(
-            points("the winner", [found.winner], _heights(found, [found.winner]), "star", **star)
+            points("winner", [found.winner], _heights(found, [found.winner]), "star", **star)
         )
     return _figure(
         traces,
@@ -118,8 +118,8 @@ def over_time(found: Findings) -> Told:
     ), note
 
 
-def curves(found: Findings) -> Told | None:
-    """The objective after each epoch of every trial and of the final trainings; None where none has two epochs."""
+def curves(found: Findings) -> Noted | None:
+    """The objective after each epoch of trials and final trainings; None if none has two epochs."""
     points: dict[int, list[tuple[int, float]]] = {}
     finals: dict[tuple[int, int, int], list[tuple[int, float]]] = {
         (final.record.number, final.epochs, final.repeat): [] for final in found.finals
@@ -140,7 +140,7 @@ def curves(found: Findings) -> Told | None:
     for record in found.journal.trials:
         before, own = points.get(record.parent or 0), points.get(record.number)
         if before and own and before[-1][0] < own[0][0]:
-            own.insert(0, before[-1])  # it went on from there
+            own.insert(0, before[-1])  # it continued from there
     shown, note = _thinned(
         [record for record in found.ranked if record.number in points], _CURVES, "curves"
     )
@@ -153,21 +153,21 @@ def curves(found: Findings) -> Told | None:
 
     def lines(
         name: str,
-        told: Sequence[tuple[str, list[tuple[int, float]]]],
+        named: Sequence[tuple[str, list[tuple[int, float]]]],
         color: str,
         wide: float,
         **more: Any,
     ) -> Figure:
-        # One line for all of them, in whose gaps the pen is lifted.
-        xs = [x for _, curve in told for x in (*(epoch for epoch, _ in curve), None)]
+        # One trace for all of them; None lifts the pen.
+        xs = [x for _, curve in named for x in (*(epoch for epoch, _ in curve), None)]
         ys = [
             y
-            for _, curve in told
+            for _, curve in named
             for y in (*found.scale.height(np.array([score for _, score in curve])), None)
         ]
         texts = [
             text
-            for who, curve in told
+            for who, curve in named
             for text in (
                 *(
                     f"{who}<br>epoch {epoch}: {write_score(found.objective, score)}"
@@ -194,33 +194,31 @@ def curves(found: Findings) -> Told | None:
         for record in shown
         if record is not found.winner
     ]
-    traces = (
-        [lines("a trial", rest, SKY, 1, opacity=0.8 if len(rest) < 60 else 0.4)] if rest else []
-    )
+    traces = [lines("trial", rest, SKY, 1, opacity=0.8 if len(rest) < 60 else 0.4)] if rest else []
     winner = found.winner.number if found.winner else 0
     for name, color, its in (
         ("final trainings of others", GRAY, False),
         ("final trainings of the winner", HIGHLIGHT, True),
     ):
-        told = [
+        named = [
             (f"trial {key[0]}, final training {key[2] + 1}", curve)
             for key, curve in finals.items()
             if (key[0] == winner) == its
         ]
-        if told:
-            traces.append(lines(name, told, color, 1.5, dash="dash"))
+        if named:
+            traces.append(lines(name, named, color, 1.5, dash="dash"))
     if found.winner is not None and winner in points:
         traces.append(
-            lines("the winner", [(_name(found, found.winner), points[winner])], HIGHLIGHT, 2.4)
+            lines("winner", [(_name(found, found.winner), points[winner])], HIGHLIGHT, 2.4)
         )
-    across: Figure = {"title": {"text": "epochs trained in all", "font": {"size": 12}}}
+    across: Figure = {"title": {"text": "epochs trained in total", "font": {"size": 12}}}
     if max(epoch for curve in every for epoch, _ in curve) <= 15:
         across["dtick"] = 1
     return _figure(traces, across, _score_axis(found, low, high)), note
 
 
-def lineage(found: Findings) -> Told | None:
-    """Who started from whose weights, as trees from left to right; None where nobody did."""
+def lineage(found: Findings) -> Noted | None:
+    """Which trial started from whose weights, as trees from left to right; None if none did."""
     records = {record.number: record for record in found.ranked}
     children: dict[int, list[int]] = {}
     for record in found.ranked:
@@ -329,14 +327,16 @@ def lineage(found: Findings) -> Told | None:
         "minWidth": 190 * generations,
     }
     alone = sum(record.parent is None and record.number not in children for record in found.ranked)
-    note = f"Left out: {alone:,} that nobody grew out of." if alone else ""
+    note = f"Not shown: trials outside these families ({alone:,})." if alone else ""
     return figure, note + (
-        f" The best {drawn} of {len(families)} families are shown." if drawn < len(families) else ""
+        f" Only the best {drawn} of {len(families)} families are shown."
+        if drawn < len(families)
+        else ""
     )
 
 
-def parallel(found: Findings) -> Told:
-    """Axes with places from 0 to 1 for all values and the objective, and a line for each trial: number, color, places."""
+def parallel(found: Findings) -> Noted:
+    """Axes for all factors and the objective with places from 0 to 1, and a line for each trial: number, color, places."""
     shown, note = _thinned(found.ranked, _LINES, "trials")
     short, places, axes = found.space.short_names(), [], []
     for path in found.space.vary:
@@ -363,7 +363,7 @@ def parallel(found: Findings) -> Told:
     return {"axes": axes, "lines": lines}, note
 
 
-# Where things stand
+# Places
 
 
 def _heights(found: Findings, records: Sequence[TrialRecord]) -> Any:
@@ -371,7 +371,7 @@ def _heights(found: Findings, records: Sequence[TrialRecord]) -> Any:
 
 
 def _share(found: Findings, record: TrialRecord, low: float, high: float) -> float | None:
-    """How high a score stands between two heights, from 0 to 1; None where there is none."""
+    """Where a score is between two heights, from 0 to 1; None without a score."""
     if record.status == "failed" or record.score is None or not math.isfinite(record.score):
         return None
     return _brief((max(low, float(_heights(found, [record])[0])) - low) / (high - low))
@@ -380,16 +380,14 @@ def _share(found: Findings, record: TrialRecord, low: float, high: float) -> flo
 def _axis(
     path: str, values: Sequence[Any], space: Space
 ) -> tuple[list[float | None], list[tuple[float, str]]]:
-    """Places of the values at a path, and of what is written beside the axis."""
+    """Places of the values at a path, and places and texts of the labels."""
     if (places := strip(space, path)) is not None:
         order = {str(value): place for place, value in enumerate(places)}
         seen: collections.Counter[str] = collections.Counter()
         found: list[float | None] = []
         for value in values:
             seen[str(value)] += 1
-            aside = 0.5 * (
-                (seen[str(value)] * 0.6180339887) % 1 - 0.5
-            )  # as in the pictures of one factor
+            aside = 0.5 * ((seen[str(value)] * 0.6180339887) % 1 - 0.5)  # as in factors.svg
             found.append(
                 None if value is None else _brief((order[str(value)] + 0.5 + aside) / len(places))
             )
@@ -430,7 +428,7 @@ def _family(root: int, children: Mapping[int, Sequence[int]]) -> list[int]:
 def _lay_out(
     root: int, children: Mapping[int, Sequence[int]], place: dict[int, tuple[int, int]], row: int
 ) -> int:
-    """Gives each of a family its generation and its row, and returns the next row; a parent stands beside its best child."""
+    """Gives each member of a family its generation and row; returns the next row. A parent is beside its best child."""
     waiting = [(root, 0)]
     while waiting:
         number, generation = waiting.pop()
@@ -442,7 +440,7 @@ def _lay_out(
 
 
 def _thinned(ranked: Sequence[TrialRecord], most: int, what: str) -> tuple[list[TrialRecord], str]:
-    """The best half of those that are drawn and an even choice of the rest, and what the page says of it."""
+    """The best ones and an even selection of the others, and the note about it."""
     if len(ranked) <= most:
         return list(ranked), ""
     best, rest = ranked[: most // 2], ranked[most // 2 :]
@@ -452,11 +450,11 @@ def _thinned(ranked: Sequence[TrialRecord], most: int, what: str) -> tuple[list[
             *best,
             *chosen,
         ],
-        f"Of {len(ranked):,} {what} {most:,} are drawn: the best {len(best):,}, and an even choice of the others.",
+        f"{most:,} of {len(ranked):,} {what} are drawn: the best {len(best):,} and an even selection of the others.",
     )
 
 
-# How things look
+# Style
 
 
 def _trace(
@@ -467,13 +465,13 @@ def _trace(
     texts: Sequence[Any] | None,
     **look: Any,
 ) -> Figure:
-    told = (
+    hover = (
         {"hoverinfo": "skip"}
         if texts is None
         else {"text": list(texts), "hovertemplate": "%{text}<extra></extra>"}
     )
     x, y = ([None if value is None else _brief(value) for value in values] for values in (xs, ys))
-    return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, **told, **look}
+    return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, **hover, **look}
 
 
 def _score_axis(found: Findings, low: float, high: float) -> Figure:
@@ -527,7 +525,7 @@ def _shade(share: float | None) -> str:
 
 
 def _hover(found: Findings, record: TrialRecord) -> str:
-    """A trial in two lines, in plotly's own HTML."""
+    """A trial in two lines, in plotly's HTML."""
     fate = (
         f"failed: {last_line(record.error)[:80]}"
         if record.status == "failed"
@@ -556,5 +554,5 @@ def _epochs_of(records: Sequence[TrialRecord], generation: int) -> str:
 
 
 def _brief(number: float) -> float:
-    """Without digits that nobody sees."""
+    """A number without digits that nobody sees."""
     return float(f"{number:.5g}")

@@ -1,7 +1,8 @@
-"""The page that a search leaves: one HTML file with all that can be looked at, which needs nothing else.
+"""report.html: one HTML file with the tables and figures of a search, which needs nothing else.
 
-Words, tables and figures are made here; `page.html` has the look, the leaderboard and the parallel coordinates. These are
-drawn by the page itself because those of plotly need WebGL, name no trial and stay empty on paper.
+Words, tables and figures are made here. `page.html` has the style, the leaderboard and the parallel
+coordinates, which the page draws itself because plotly's need WebGL, leave out trials that lack a
+conditional value, and do not name the trial under the pointer (docs/decisions/0012).
 """
 
 import collections
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reskeras.drawing.palette import BLUE, FAINT, GRAY, HAIR, HIGHLIGHT, INK, ROSE
 from reskeras.errors import last_line
 from reskeras.tasks import Unit, write_score
 from tuning.insight.boundary import boundary
@@ -23,12 +25,23 @@ from tuning.insight.findings import Findings, when
 from tuning.insight.importance import FEWEST
 from tuning.insight.summary import best_of_each, first_choice
 from tuning.record.journal import Dropped, Final, Journal, TrialRecord
-from tuning.report.figures import Told, curves, lineage, over_time, parallel
+from tuning.report.figures import Noted, curves, lineage, over_time, parallel
 from tuning.settings import sign
 from tuning.space import Space
 
+_COLORS = {
+    "ink": INK,
+    "gray": GRAY,
+    "faint": FAINT,
+    "hair": HAIR,
+    "blue": BLUE.edge,
+    "pale": BLUE.front,
+    "star": HIGHLIGHT,
+    "rose": ROSE.edge,
+}
+
 _UNBIASED = ("random", "grid")
-"""Oracles that try what is bad as often as what is good."""
+"""Oracles that try bad points as often as good ones."""
 
 
 def write_report(
@@ -39,12 +52,12 @@ def write_report(
     importances: Mapping[str, float] | None = None,
     factors: Path | None = None,
 ) -> None:
-    """Writes the page; the same journal gives the same bytes, given the same matplotlib and plotly.
+    """Writes the page; the same journal gives the same bytes with the same matplotlib and plotly.
 
     Args:
-        path: of the page.
-        journal: of the search, freshly read: a search's own has no history. It need not be concluded.
-        space: what was searched.
+        path: where to write it.
+        journal: of the search, newly read (a running search's own has no history); it may be unfinished.
+        space: the space that was searched.
         importances: of the trials' factors; None computes them.
         factors: the .svg of `factor_plot`, which becomes a section of the page; None leaves the section out.
     """
@@ -58,7 +71,7 @@ def write_report(
     )
     lines = parallel(found) if found.scored else None
     data = {
-        "figures": {name: told[0] for name, told in figures.items() if told is not None},
+        "figures": {name: drawn[0] for name, drawn in figures.items() if drawn is not None},
         "leaderboard": _leaderboard(found),
         "parallel": lines and lines[0],
         "winner": found.winner and found.winner.number,
@@ -69,11 +82,12 @@ def write_report(
         "sections": "\n".join(_sections(found, figures, lines, factors)),
         "data": _in_script(data),
         "plotly": get_plotlyjs() if figures else "",
+        "colors": "; ".join(f"--{name}: {color}" for name, color in _COLORS.items()),
     }
     template = (
         importlib.resources.files("tuning.report").joinpath("page.html").read_text(encoding="utf-8")
     )
-    # In one go: what is filled in is not looked at again, whatever it says.
+    # In one pass, so that text that is filled in is not itself filled in.
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: fills[match[1]], template)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
@@ -82,27 +96,25 @@ def write_report(
 
 def _sections(
     found: Findings,
-    figures: Mapping[str, Told | None],
-    lines: Told | None,
+    figures: Mapping[str, Noted | None],
+    lines: Noted | None,
     factors: Path | None,
 ) -> Iterator[str]:
     def figure(
         name: str, heading: str, note: str, box: str = '<div class="plot"></div>'
     ) -> Iterator[str]:
-        if (told := figures.get(name)) is not None:
-            yield _section(name, heading, f"{note} {told[1]}", box)
+        if (drawn := figures.get(name)) is not None:
+            yield _section(name, heading, f"{note} {drawn[1]}", box)
 
     yield _answer(found)
     dropped = collections.Counter(
         entry.reason for entry in found.journal.history if isinstance(entry, Dropped)
     )
-    note = "A click on a heading sorts."
+    note = "Click a heading to sort."
     if found.finals and found.winner is not found.ranked[0]:
-        note += " ★ won by its final trainings, below."
+        note += " ★ won in the final trainings below."
     if dropped:
-        note += (
-            f" Not run: {', '.join(f'{count:,} {reason}' for reason, count in dropped.items())}."
-        )
+        note += f" Points not run: {', '.join(f'{count:,} {reason}' for reason, count in dropped.items())}."
     yield _section(
         "leaderboard",
         "Leaderboard",
@@ -111,27 +123,24 @@ def _sections(
     )
     if lines is None:
         return
-    pauses = (
-        f" Pauses in which nothing ran, {_duration(found.paused)} in all, are left out."
-        if found.paused
-        else ""
-    )
+    pauses = f" Pauses ({_duration(found.paused)} in total) are left out." if found.paused else ""
     yield from figure(
         "over-time",
         f"{found.metric.label} over time",
-        f"Each trial when it ended.{pauses}",
+        f"Each trial at the time it ended.{pauses}",
     )
     yield _importance(found)
-    note = f"One line for each trial, darker the better it is. Drag along an axis to select, click it to let go. {lines[1]}"
+    note = (
+        "One line per trial; the darker, the better. Drag along an axis to select trials, click it "
+        f"to clear the selection. {lines[1]}"
+    )
     box = '<div class="wide"><div class="parallel"></div></div><p class="chosen"></p>'
-    yield _section("parallel", "All values at once", note, box)
+    yield _section("parallel", "All factors at once", note, box)
     if factors is not None:
         yield _factors(factors.read_text(encoding="utf-8"))
-    note = (
-        "Who started from whose weights: trial, score and depth; the way to the winner is marked."
-    )
+    note = "Which trial started from whose weights, with score and depth. The path to the winner is marked."
     yield from figure(
-        "lineage", "Who grew out of whom", note, '<div class="wide"><div class="plot"></div></div>'
+        "lineage", "How networks grew", note, '<div class="wide"><div class="plot"></div></div>'
     )
     yield from figure("curves", "Learning curves", "The score after each epoch.")
     if found.finals:
@@ -147,7 +156,7 @@ def _header(found: Findings) -> str:
         "oracle": found.journal.header["oracle"],
         "objective": found.objective,
         "trials": f"{len(found.ranked):,}" + (f" ({failed:,} failed)" if failed else ""),
-        "time taken": _duration(found.elapsed(last)),
+        "running time": _duration(found.elapsed(last)),
     }
     listed = "".join(
         f"<div><dt>{name}</dt><dd>{_safe(fact)}</dd></div>" for name, fact in facts.items()
@@ -161,7 +170,10 @@ def _header(found: Findings) -> str:
 def _answer(found: Findings) -> str:
     if found.winner is None:
         return _section(
-            "answer", "No network won", "", "<p>No trial has a score; the leaderboard says why.</p>"
+            "answer",
+            "No winner",
+            "",
+            "<p>No trial has a score. The leaderboard gives the reasons.</p>",
         )
     where, source = found.journal.path.parent, str(found.about["data"]["source"])
     ends = "".join(f"<li>{_safe(end.sentence)}</li>" for end in boundary(found.winner, found.space))
@@ -169,21 +181,21 @@ def _answer(found: Findings) -> str:
     train = shlex.join(["reskeras", "train", str(where / "best.yaml"), "--data", source])
     use = f"keras.models.load_model({str(where / 'best.keras')!r})"
     commands = {
-        "Search again": f"<code>{_safe(again)}</code>"
+        "Repeat the search": f"<code>{_safe(again)}</code>"
         if again
-        else "as it was begun from Python, on the space in space.yaml",
+        else "from Python, as before, with the space in space.yaml",
         "Train the winner": f"<code>{_safe(train)}</code>",
         "Use it in Python": f"<code>{_safe(use)}</code>",
     }
     body = f'<p class="sentence">{_sentence(found, found.winner)}</p>'
     if ends:
-        body += f"<p>Better ones may lie beyond what was searched:</p><ul>{ends}</ul>"
+        body += f"<p>Better networks may lie outside the space:</p><ul>{ends}</ul>"
     listed = "".join(f"<dt>{what}</dt><dd>{how}</dd>" for what, how in commands.items())
     return _section("answer", "The answer", "", f'{body}<dl class="commands">{listed}</dl>')
 
 
 def _sentence(found: Findings, winner: TrialRecord) -> str:
-    """Which network won, how good it is, and by how much better than the best of another kind and than the base."""
+    """Which network won, its score, and its lead over the best of another kind and over the base."""
     own = _score(found, winner.score)
     scores = [
         s
@@ -200,12 +212,12 @@ def _sentence(found: Findings, winner: TrialRecord) -> str:
         reached += f", {_score(found, found.test[name])} on the {f'{count:,} ' if count else ''}test images"
     margins = (
         " and ".join(_margin(found, winner, *rival) for rival in _rivals(found, winner))
-        or "it is the only one with a score"
+        or "no other trial has a score"
     )
-    told = f"Trial {winner.number} won, {{}}: {reached}; {f'as a trial it had {own}, ' if scores else ''}{margins}."
-    # A number stays with its unit.
-    told = re.sub(r"(?<=\d) (?=%|points)|(?<=±) | (?=±)", "\N{NO-BREAK SPACE}", told)
-    return _safe(told).replace(
+    text = f"Trial {winner.number} won, {{}}: {reached}; {f'its trial scored {own}, ' if scores else ''}{margins}."
+    # No line break between a number and its unit.
+    text = re.sub(r"(?<=\d) (?=%|points)|(?<=±) | (?=±)", "\N{NO-BREAK SPACE}", text)
+    return _safe(text).replace(
         "{}", f"<strong>{_safe(found.titles[winner.number]) or 'the base'}</strong>", 1
     )
 
@@ -226,7 +238,7 @@ def _rivals(found: Findings, winner: TrialRecord) -> Iterator[tuple[str, TrialRe
     elif (
         other := next((record for record in found.scored if record is not winner), None)
     ) is not None:
-        yield "the next", other
+        yield "the runner-up", other
     by_age = sorted(found.scored, key=lambda record: record.number)
     base = next(
         (
@@ -253,7 +265,7 @@ def _margin(found: Findings, winner: TrialRecord, name: str, other: TrialRecord)
 
 
 def _leaderboard(found: Findings) -> dict[str, Any]:
-    """Columns, each its name, its kind and whether it is searched, without those that say nothing; and rows, the best first."""
+    """Columns that are not empty (name, kind, whether it is searched), and rows, the best first."""
     searched = found.space.short_names()
     columns = [
         ("rank", "whole"),
@@ -331,7 +343,7 @@ def _final_trainings(found: Findings) -> str:
     head = "".join(
         f"<th>{name}</th>" for name in ("trial", "network", "mean ± standard deviation", "each")
     )
-    note = f"From scratch, for {found.finals[0].epochs} epochs, each with a seed of its own; the best mean wins."
+    note = f"From scratch for {found.finals[0].epochs} epochs, each with its own seed. The best mean wins."
     table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     return _section("finals", "Final trainings", note, table)
 
@@ -342,10 +354,8 @@ def _final_trainings(found: Findings) -> str:
 def _importance(found: Findings) -> str:
     heading, count = "What mattered", len(found.scored)
     if not found.importances:
-        few = f"Too few trials have a score to tell what mattered: {count}; it takes {FEWEST}."
-        alike = (
-            "These trials do not tell the factors apart: their values do not foretell their scores."
-        )
+        few = f"Too few trials have a score to estimate importance: {count}. It takes at least {FEWEST}."
+        alike = "The values of these trials do not predict their scores, so no factor can be said to matter."
         return _section("importance", heading, few if count < FEWEST else alike, "")
     short, most = found.space.short_names(), max(found.importances.values())
     bars = "".join(
@@ -355,11 +365,11 @@ def _importance(found: Findings) -> str:
     )
     doubt = "a third" if count < 20 else "a quarter" if count < 40 else "a tenth"
     note = (
-        "Each factor's share in what makes one trial rank before another (permutation importance in a forest of trees). "
-        f"With {count:,} trials a large share moves by about {doubt} from search to search."
+        "How much each factor matters for the rank of a trial (permutation importance in a forest of trees). "
+        f"With {count:,} trials, a large importance varies by about {doubt} from search to search."
     )
     if found.journal.header["oracle"] not in _UNBIASED:
-        note += " This oracle learns and tries little of what is bad: what it settled early looks smaller than it is."
+        note += " This oracle learns and avoids bad values, so a factor that it settled early looks less important than it is."
     return _section("importance", heading, note, f"<table>{bars}</table>")
 
 
@@ -376,8 +386,8 @@ def _factors(picture: str) -> str:
 
 
 def _section(name: str, heading: str, note: str, body: str) -> str:
-    told = f'<p class="note">{_safe(note.strip())}</p>' if note.strip() else ""
-    return f'<section id="{name}"><h2>{_safe(heading)}</h2>{told}{body}</section>'
+    about = f'<p class="note">{_safe(note.strip())}</p>' if note.strip() else ""
+    return f'<section id="{name}"><h2>{_safe(heading)}</h2>{about}{body}</section>'
 
 
 def _score(found: Findings, score: float | None) -> str:
@@ -401,7 +411,7 @@ def _safe(text: str) -> str:
 
 
 def _in_script(value: Any) -> str:
-    """JSON that may stand in a script element."""
+    """JSON that is safe inside a script element."""
     return (
         json.dumps(value, allow_nan=False, separators=(",", ":"))
         .replace("<", "\\u003c")
