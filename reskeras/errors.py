@@ -1,13 +1,26 @@
-"""The one exception that means "the request was wrong", and how near misses are named."""
+"""The exception for a wrong request, and what errors look like in one line."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_TRACEBACK = "Traceback (most recent call last):"
+_FRAME = r"\s*File \".*\", line \d+"
+_NOISE = re.compile(
+    r"\x1b\[[\d;]*m"  # colors
+    r"|\{\{function_node [^}]*\}\} ?|\s*\[\[\{\{node [^}]*\}\}\]\]|\s*\[Op:[^]]*\](?: name:)?"
+)
+_PREAMBLE = re.compile(
+    r"\s*$|Graph execution error:|Detected at node |Exception encountered when calling "
+    r"|\d+ root error\(s\) found|" + _FRAME
+)
 
 
 class RequestError(ValueError):
-    """What was asked for cannot be done as asked; the message says where, what was found and what would be right.
+    """The request was wrong; the message says where, what was found and what would be right.
 
-    The command line prints it without a traceback and exits with status 2. One line of the message is one mistake.
+    The command line prints it without a traceback and exits with status 2. Each line of the message
+    is one mistake.
     """
 
 
@@ -17,9 +30,43 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def last_line(error: str | None) -> str:
-    """What went wrong, in a line: the last of a traceback, or the first of several mistakes."""
-    lines = (error or "").strip().splitlines()
-    if not lines:
-        return ""
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+def in_a_line(error: BaseException | str | None) -> str:
+    """The reason for a failure in one line.
+
+    Of a traceback it is the error at its end with its type, of several mistakes the first one. What
+    TensorFlow and Keras put around the reason (the node, the graph, their stack) is left out.
+
+    Args:
+        error: an exception, or the text of one as a record keeps it: a message or a traceback.
+    """
+    if isinstance(error, BaseException):
+        return _of_exception(error)
+    text = (error or "").strip()
+    kind = ""
+    start = text.rfind(_TRACEBACK)
+    if text.startswith(_TRACEBACK) or f"\n{_TRACEBACK}" in text:
+        end = re.search(r"^(?=\S)", text[start + len(_TRACEBACK) + 1 :], re.MULTILINE)
+        text = text[start + len(_TRACEBACK) + 1 + end.start() :] if end else text[start:]
+        if named := re.match(r"(?:\w+\.)*(\w+): ?", text):
+            kind, text = f"{named[1]}: ", text[named.end() :]
+        else:  # an exception without text
+            return text.splitlines()[0].rpartition(".")[2]
+    return kind + _reason(text) if text else kind.removesuffix(": ")
+
+
+def _of_exception(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    reason = _reason(str(error).strip())
+    if isinstance(error, KeyError) or not reason:
+        return ": ".join(filter(None, [type(error).__name__, reason]))
+    return reason
+
+
+def _reason(text: str) -> str:
+    """The first line of a message that says what happened."""
+    lines = _NOISE.sub("", text).splitlines()
+    if text.startswith("in user code:"):  # frames of two lines each, then the error
+        frames = [number for number, line in enumerate(lines) if re.match(_FRAME, line)]
+        lines = [re.sub(r"^\s*(?:\w+\.)*\w+: ", "", line) for line in lines[frames[-1] + 2 :]]
+    return next((line.strip() for line in lines if not _PREAMBLE.match(line)), "")

@@ -6,9 +6,43 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def compact(count: int) -> str:
-    """A count to three digits: 812, 77.6k, 25.6M."""
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= unit:
-            return f"{count / unit:.3g}{name}"
-    return str(count)
+def compact(count: float) -> str:
+    """A count with three digits: 812, 77.6k, 25.6M, 1.00G. `--max-params` reads it back."""
+    return _scaled(count, 1000, ("", "k", "M", "G", "T"))
+
+
+def in_bytes(size: float) -> str:
+    """A size in memory or on disk, with three digits: 812 B, 4.00 KiB, 97.7 MiB."""
+    return _scaled(size, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+def three_digits(value: object) -> str:
+    """A value with three digits if it is a fraction, in full otherwise: 0.00459, 1e-05, 128, basic."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value.is_integer() else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """How long something took: 45 s, 2 min 5 s, 1 h 23 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60:,} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in its largest whole unit: 45 s, 2 min, 1 h, 3 d."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def _scaled(size: float, step: int, units: tuple[str, ...]) -> str:
+    for power, unit in enumerate(units):
+        scaled = size / step**power
+        if scaled < step - 0.5 or unit == units[-1]:
+            break
+    decimals = 0 if power == 0 or scaled >= 99.95 else 1 if scaled >= 9.995 else 2
+    return f"{scaled:,.{decimals}f}{unit}"

@@ -13,6 +13,7 @@ import reskeras
 from reskeras.cli.loading import quiet_tensorflow
 from reskeras.cli.models import Found, find_model, load_model
 from reskeras.files import check_free, written_aside
+from reskeras.words import in_bytes
 
 
 class Format(enum.Enum):
@@ -113,4 +114,4 @@ def _shape(tensor: Any) -> str:
 def _size(path: Path) -> str:
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+    return in_bytes(size)

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from reskeras.errors import last_line
+from reskeras.errors import in_a_line
 from reskeras.tasks import write_score
 from reskeras.words import compact
 from tuning.record.events import Ending, Listener, Result, Search, Trial
@@ -89,7 +89,7 @@ class Progress(Listener):
             if leads:
                 self._best = record
         if record.status == "failed":
-            line = Text(f"{number:>5}    failed  {what}  {last_line(record.error)}", style="red")
+            line = Text(f"{number:>5}    failed  {what}  {in_a_line(record.error)}", style="red")
         else:
             line = Text.assemble(
                 f"{number:>5}  ",

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 import reskeras
-from reskeras.errors import did_you_mean, last_line
+from reskeras.errors import did_you_mean, in_a_line
 from reskeras.tasks import OBJECTIVES, find_metric, write_score
-from reskeras.words import compact
+from reskeras.words import age, compact, three_digits
 from tuning.tracking import tracking_uri
 from tuning.tracking.runs import Kind, Run, Runs, Status, is_run_id, ranked
 
@@ -121,7 +121,7 @@ def _search_row(search: Run, children: Sequence[Run]) -> dict[str, Text | str]:
         "best": f"{write_score(search.objective, _best(search, trials))}{by}",
         "test": "" if test is None else write_score(search.objective, test),
         "status": "" if search.status is Status.FINISHED else search.status.value,
-        "age": _age(search.start),
+        "age": age(time.time() - search.start),
         "run": search.short,
     }
 
@@ -153,7 +153,10 @@ def _show_search(
     parts += [f"{name} {_number(name, value)}" for name, value in sorted(test.items())]
     parts += [] if search.status is Status.FINISHED else [search.status.value]
     output.print(
-        Text(" · ".join([*parts, f"{_age(search.start)} ago", f"run {search.short}"]), style="bold")
+        Text(
+            " · ".join([*parts, f"{age(time.time() - search.start)} ago", f"run {search.short}"]),
+            style="bold",
+        )
     )
     if not trials:
         output.print("no trials yet")
@@ -223,7 +226,7 @@ def _failures(trials: Sequence[Run]) -> dict[str, list[int]]:
     for run in sorted(trials, key=lambda run: run.number or 0):
         if run.status is Status.FAILED:
             reasons.setdefault(
-                last_line(run.tags.get("reskeras.error")) or "without a reason", []
+                in_a_line(run.tags.get("reskeras.error")) or "without a reason", []
             ).append(run.number or 0)
     return reasons
 
@@ -325,7 +328,9 @@ def _number(name: str, value: float) -> str:
 def _value(text: str) -> str:
     """A parameter as people read it: floats with three digits, as a search shows them."""
     number = _as_number(text)
-    return f"{number:.3g}" if number is not None and any(mark in text for mark in ".e") else text
+    return (
+        three_digits(number) if number is not None and any(mark in text for mark in ".e") else text
+    )
 
 
 def _as_number(text: str) -> float | None:
@@ -333,14 +338,6 @@ def _as_number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _age(start: float) -> str:
-    seconds = max(0.0, time.time() - start)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _search_document(

@@ -10,6 +10,7 @@ import click
 import reskeras
 from reskeras.spec.presets import source
 from reskeras.spec.text import schema as spec_schema
+from reskeras.words import compact, in_bytes
 
 
 @click.command()
@@ -40,7 +41,7 @@ def presets(pattern: str, as_json: bool) -> None:
         (
             name,
             f"{costs[name].trainable_params:,}",
-            _count(costs[name].macs),
+            compact(costs[name].macs),
             _sides(name),
             source(name),
         )
@@ -69,11 +70,15 @@ def cost(network: str, as_json: bool) -> None:
         ),
         (
             "MACs",
-            _count(found.macs),
+            compact(found.macs),
             f"multiply-adds of convolutions and dense layers, one image {image}",
         ),
-        ("memory", _bytes(found.activation_bytes), "activations of one image in training, float32"),
-        ("", _bytes(found.inference_bytes), "activations of one image in inference, float32"),
+        (
+            "memory",
+            in_bytes(found.activation_bytes),
+            "activations of one image in training, float32",
+        ),
+        ("", in_bytes(found.inference_bytes), "activations of one image in inference, float32"),
         ("receptive field", str(found.receptive_field), "pixels, before global pooling"),
         ("depth", str(found.depth), "convolutions and dense layers on the longest way"),
         ("layers", str(found.layers), "Keras layers"),
@@ -100,25 +105,6 @@ def is_file(network: str) -> bool:
 
 def _sides(name: str) -> str:
     return "x".join(map(str, reskeras.preset(name).input_shape))
-
-
-def _count(number: float) -> str:
-    for power, unit in ((9, "G"), (6, "M"), (3, "k")):
-        if number >= 10**power:
-            return f"{number / 10**power:,.{_decimals(number / 10**power)}f} {unit}"
-    return str(number)
-
-
-def _decimals(number: float) -> int:
-    """Decimals for three digits in all."""
-    return 2 if number < 10 else 1 if number < 100 else 0
-
-
-def _bytes(number: float) -> str:
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if number >= 2**power:
-            return f"{number / 2**power:,.{_decimals(number / 2**power)}f} {unit}"
-    return f"{number} B"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:

@@ -23,7 +23,7 @@ from reskeras.cli.progress import Progress
 from reskeras.cli.values import COUNT
 from reskeras.spec import PRECISIONS, image_shape
 from reskeras.tasks import OBJECTIVES, objective_of, write_score
-from reskeras.words import compact
+from reskeras.words import compact, three_digits
 from tuning.insight.summary import what_mattered
 from tuning.record.events import Listener, Result, Trial
 from tuning.record.journal import Journal, TrialRecord
@@ -422,7 +422,7 @@ def _leaderboard(
     table.add_column("seconds", justify="right")
     for record in trials[:10]:
         searched = [record.values.get(path, "") for path in short]
-        cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in searched]
+        cells = [three_digits(value) for value in searched]
         score = "failed" if record.status == "failed" else write_score(objective, record.score)
         table.add_row(
             str(record.number), score, *cells, compact(record.params), f"{record.seconds:.1f}"

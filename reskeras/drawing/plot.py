@@ -19,11 +19,12 @@ from reskeras.drawing.palette import GRAY, TITLE
 from reskeras.drawing.stacks import draw_stacks
 from reskeras.drawing.tracing import Trace, times
 from reskeras.drawing.ushape import draw_ushape
-from reskeras.drawing.wording import compact, options
+from reskeras.drawing.wording import options
 from reskeras.errors import RequestError
 from reskeras.nets.assemble import as_spec
 from reskeras.nets.cost import cost
 from reskeras.spec import AnySpec, DenseNet, ResNet, UNet
+from reskeras.words import compact
 
 FORMATS = (".svg", ".png")
 WIDE = 864.0

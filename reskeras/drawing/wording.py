@@ -140,15 +140,6 @@ def size_words(shape: tuple[int, ...]) -> str:
     return times(shape)
 
 
-def compact(number: float) -> str:
-    """A count in three digits: 25.6 M."""
-    for power, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= 0.9995 * power:
-            digits = number / power
-            return f"{digits:.{2 if digits < 9.995 else 1 if digits < 99.95 else 0}f} {letter}"
-    return f"{number:.0f}"
-
-
 def is_residual(spec: Any) -> bool:
     """Whether a network's blocks have shortcuts."""
     return isinstance(spec.block, BasicBlock | BottleneckBlock) and spec.shortcut != "none"

@@ -194,10 +194,10 @@ def test_a_picture_says_every_stage_and_what_the_network_costs(name: str, sides:
     said = texts(reskeras.plot(name, "net.svg"))
     assert said[0] == name
     counted = {
-        "resnet50": "25.6 M",
-        "preact1001": "10.3 M",
-        "densenet121": "7.98 M",
-        "unet": "31.0 M",
+        "resnet50": "25.6M",
+        "preact1001": "10.3M",
+        "densenet121": "7.98M",
+        "unet": "31.0M",
     }[name]
     assert f"{counted} parameters" in said[1]
     assert f"{reskeras.cost(spec).macs / 1e9:.3g}"[:4] in said[1]

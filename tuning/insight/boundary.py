@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from reskeras.errors import RequestError
+from reskeras.words import three_digits
 from tuning.insight.importance import categories, searched
 from tuning.record.journal import TrialRecord
 from tuning.space import Range, Space
@@ -45,9 +46,9 @@ def boundary(best: TrialRecord, space: Space) -> list[AtEnd]:
             if not there or not _valid(space, {**values, path: beyond}):
                 continue
             if isinstance(item, Range):
-                where = f"at the {end} end of its range ({_number(item.low)} to {_number(item.high)}): widen it"
+                where = f"at the {end} end of its range ({three_digits(item.low)} to {three_digits(item.high)}): widen it"
             else:
-                known = ", ".join(_number(_as_number(number)) for number in item)
+                known = ", ".join(three_digits(number) for number in item)
                 extreme, more = ("lowest", "lower") if end == "lower" else ("highest", "higher")
                 where = f"the {extreme} of its values ({known}): add {more} values"
             found.append(
@@ -55,7 +56,7 @@ def boundary(best: TrialRecord, space: Space) -> list[AtEnd]:
                     path=path,
                     end=end,
                     value=value,
-                    sentence=f"{short[path]} {_number(value)} is {where}",
+                    sentence=f"{short[path]} {three_digits(value)} is {where}",
                 )
             )
     return found
@@ -113,7 +114,3 @@ def _valid(space: Space, values: Mapping[str, Any]) -> bool:
 def _as_number(value: Any) -> float:
     assert isinstance(value, int | float)
     return value
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if isinstance(value, float) and not value.is_integer() else f"{value:.0f}"

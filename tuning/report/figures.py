@@ -21,7 +21,7 @@ from reskeras.drawing.palette import (
     ROSE,
     SKY,
 )
-from reskeras.errors import last_line
+from reskeras.errors import in_a_line
 from reskeras.tasks import write_score
 from tuning.insight.findings import Findings
 from tuning.insight.importance import strip
@@ -527,7 +527,7 @@ def _shade(share: float | None) -> str:
 def _hover(found: Findings, record: TrialRecord) -> str:
     """A trial in two lines, in plotly's HTML."""
     fate = (
-        f"failed: {last_line(record.error)[:80]}"
+        f"failed: {in_a_line(record.error)[:80]}"
         if record.status == "failed"
         else write_score(found.objective, record.score)
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reskeras.errors import last_line
+from reskeras.errors import in_a_line
 from tuning.record.journal import TrialRecord
 from tuning.space import Space
 
@@ -40,6 +40,6 @@ def write_leaderboard(path: Path, ranked: Sequence[TrialRecord], space: Space) -
                     record.epochs,
                     record.params,
                     round(record.seconds, 3),
-                    last_line(record.error),
+                    in_a_line(record.error),
                 ]
             )

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from reskeras.drawing.palette import BLUE, FAINT, GRAY, HAIR, HIGHLIGHT, INK, ROSE
-from reskeras.errors import last_line
+from reskeras.errors import in_a_line
 from reskeras.tasks import Unit, write_score
+from reskeras.words import duration
 from tuning.insight.boundary import boundary
 from tuning.insight.findings import Findings, when
 from tuning.insight.importance import FEWEST
@@ -123,7 +124,7 @@ def _sections(
     )
     if lines is None:
         return
-    pauses = f" Pauses ({_duration(found.paused)} in total) are left out." if found.paused else ""
+    pauses = f" Pauses ({duration(found.paused)} in total) are left out." if found.paused else ""
     yield from figure(
         "over-time",
         f"{found.metric.label} over time",
@@ -156,7 +157,7 @@ def _header(found: Findings) -> str:
         "oracle": found.journal.header["oracle"],
         "objective": found.objective,
         "trials": f"{len(found.ranked):,}" + (f" ({failed:,} failed)" if failed else ""),
-        "running time": _duration(found.elapsed(last)),
+        "running time": duration(found.elapsed(last)),
     }
     listed = "".join(
         f"<div><dt>{name}</dt><dd>{_safe(fact)}</dd></div>" for name, fact in facts.items()
@@ -294,7 +295,7 @@ def _leaderboard(found: Findings) -> dict[str, Any]:
             if record.status == "failed" or not math.isfinite(record.score or 0.0)
             else record.score
         )
-        error = last_line(record.error)
+        error = in_a_line(record.error)
         status = {
             "completed": "",
             "stopped": "stopped early",
@@ -330,7 +331,7 @@ def _final_trainings(found: Findings) -> str:
     for number, finals in by_trial.items():
         scores = [final.record.score for final in finals if final.record.score is not None]
         each = [
-            last_line(f.record.error) if f.record.score is None else _score(found, f.record.score)
+            in_a_line(f.record.error) if f.record.score is None else _score(found, f.record.score)
             for f in finals
         ]
         cells = [
@@ -397,13 +398,6 @@ def _score(found: Findings, score: float | None) -> str:
 def _mean(found: Findings, scores: Sequence[float]) -> str:
     spread = f" ± {_score(found, statistics.stdev(scores))}" if len(scores) > 1 else ""
     return _score(found, statistics.mean(scores)) + spread
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60:,} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _safe(text: str) -> str:

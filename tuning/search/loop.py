@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reskeras.errors import RequestError, last_line
+from reskeras.errors import RequestError, in_a_line
 from reskeras.spec import Recipe
 from reskeras.spec.text import dump_recipe
 from reskeras.training.train import Epoch
@@ -145,7 +145,7 @@ class Loop:
         ranked = leaderboard(self.journal.trials, self.search.objective)
         write_leaderboard(self.search.directory / "leaderboard.csv", ranked, self.search.space)
         if not ranked or ranked[0].score is None:
-            reasons = sorted({last_line(record.error) for record in ranked})
+            reasons = sorted({in_a_line(record.error) for record in ranked})
             reasons += [f"not run: {count} {reason}" for reason, count in self._dropped.items()]
             raise RuntimeError(
                 "no trial completed" + "".join(f"\n  {reason}" for reason in reasons)
@@ -622,7 +622,7 @@ class Loop:
                 event.key, Verdict.KEEP if event.epoch.number >= epochs else Verdict.GO_ON
             )
         if not isinstance(event, Ended) or event.outcome is None:
-            reason = last_line(event.error) if isinstance(event, Ended) else event.reason
+            reason = in_a_line(event.error) if isinstance(event, Ended) else event.reason
             raise RuntimeError(
                 f"{running.trial.key} could not be trained again, which won: {reason}"
             )
@@ -637,7 +637,7 @@ class Loop:
                 case Ended(outcome=Outcome() as outcome):
                     return outcome.metrics
                 case Ended() as ended:
-                    raise RuntimeError(f"the test failed: {last_line(ended.error)}")
+                    raise RuntimeError(f"the test failed: {in_a_line(ended.error)}")
                 case Lost() as lost:
                     reason = lost.reason
                 case DiskFull() as full:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from reskeras.words import three_digits
 from tuning.space.space import Space
 
 _STAGE_BLOCKS = re.compile(r"stages\.(\*|\d+)\.blocks")
@@ -19,9 +20,7 @@ def title(values: Any, space: Space) -> str:
         if isinstance(value, str):
             words.append(value)
         elif value is not None and not (depths and _STAGE_BLOCKS.fullmatch(path)):
-            numbers.append(
-                f"{short} {value:.3g}" if isinstance(value, float) else f"{short} {value}"
-            )
+            numbers.append(f"{short} {three_digits(value)}")
     return " · ".join([*words, *numbers])
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reskeras.drawing.plot import plot
-from reskeras.errors import RequestError, last_line
+from reskeras.errors import RequestError, in_a_line
 from reskeras.nets.cost import cost
 from reskeras.spec import Recipe
 from reskeras.spec.text import dump_recipe, load_recipe
@@ -295,7 +295,7 @@ class Mirror:
             run.tags["reskeras.parent_trial"] = str(record.parent)
         match record.status:
             case "failed":
-                run.tags["reskeras.error"] = last_line(record.error)
+                run.tags["reskeras.error"] = in_a_line(record.error)
                 run.tags["mlflow.note.content"] = trial_note(run.run_id, record.error)
             case "stopped":
                 run.tags["reskeras.stopped"] = f"after epoch {record.epochs}: others were better"

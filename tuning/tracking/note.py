@@ -4,9 +4,10 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 
-from reskeras.errors import RequestError, last_line
+from reskeras.errors import RequestError, in_a_line
 from reskeras.nets.cost import cost
 from reskeras.tasks import write_score
+from reskeras.words import three_digits
 from tuning.record.events import Ending
 from tuning.record.journal import Conclusion, TrialRecord
 from tuning.space.titles import title
@@ -37,7 +38,7 @@ def trial_note(run_id: str, error: str | None = None) -> str:
     again = f"`reskeras train {run_id}` trains this network again; `reskeras show {run_id}` prints its spec."
     if error is None:
         return again
-    return f"**Failed**: {last_line(error)}\n\n```\n{error.strip()[-_MOST:]}\n```\n\n{again}"
+    return f"**Failed**: {in_a_line(error)}\n\n```\n{error.strip()[-_MOST:]}\n```\n\n{again}"
 
 
 def search_note(
@@ -100,7 +101,7 @@ def _answer(
     failed = f", {len(ranked) - len(scored)} failed" if len(scored) < len(ranked) else ""
     so_far = f"{len(ranked)} trials on {subject.data['name']}{failed}"
     if not scored:
-        reasons = sorted({last_line(record.error) for record in ranked})
+        reasons = sorted({in_a_line(record.error) for record in ranked})
         return f"**No result yet** ({so_far})." + "".join(f" {reason}." for reason in reasons)
     number = conclusion.winner if conclusion is not None else scored[0].number
     best = next(record for record in scored if record.number == number)
@@ -127,7 +128,7 @@ def _answer(
 
 def _row(rank: int, record: TrialRecord, pages: Pages, subject: Subject) -> str:
     values = subject.space.point(record.values)
-    searched = [_cell(values.get(path, "")) for path in subject.short]
+    searched = [three_digits(values.get(path, "")) for path in subject.short]
     try:
         depth = str(cost(subject.space.recipe(values).model).depth)
     except RequestError:
@@ -149,7 +150,3 @@ def _link(text: str, page: str) -> str:
 
 def _score(subject: Subject, record: TrialRecord) -> str:
     return "failed" if record.status == "failed" else write_score(subject.objective, record.score)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
