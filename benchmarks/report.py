@@ -1,9 +1,10 @@
-"""What the end of a search spends on its pictures: importances, factors.svg and report.html, by the number of trials.
+"""What the end of a search spends on importances, factors.svg and report.html.
 
     python benchmarks/report.py [--trials 200 --trials 2000]
 
 Simulated trials: random points of the default space for digits, six epochs each, with a score
-that depends on the learning rate and the kind of block, plus noise. CPU seconds of a process of its own; imports are not counted.
+that depends on the learning rate and the kind of block, plus noise. CPU seconds of a process of its
+own; imports are not counted.
 """
 
 import json

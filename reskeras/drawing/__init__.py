@@ -1,5 +1,5 @@
-"""Pictures of architectures, as plain data until matplotlib draws them; no framework.
+"""Pictures of networks; plain data until matplotlib draws them, without a framework.
 
-`reskeras.drawing.plot` is the door. Imports `reskeras.nets` and `reskeras.spec`; the command line, the report and MLflow's
-pages import its colors and `save`.
+Start at `reskeras.drawing.plot`. Imports `reskeras.nets` and `reskeras.spec`; the command line, the
+report and MLflow's pages import its colors and `save`.
 """

@@ -1,4 +1,4 @@
-"""Shapes and words on a page, as data; `figure` hands them to matplotlib, of which nothing else here knows.
+"""Shapes and words on a page as data. Only `figure` knows matplotlib.
 
 One unit is a hundredth of an inch, about a pixel of a README. x grows to the right and y downwards.
 """
@@ -16,7 +16,7 @@ Point = tuple[float, float]
 
 UNITS_PER_INCH = 100
 POINT = UNITS_PER_INCH / 72
-"""Units in a typographer's point."""
+"""Units in a point of type."""
 
 
 class Box(NamedTuple):
@@ -86,10 +86,7 @@ class Words:
 
 
 class Canvas:
-    """Shapes and words in the order in which they are drawn.
-
-    `style` is what `Shape` and `Words` have of it: `thick`, `dashed`, `size`, `bold`, `align`, ...
-    """
+    """Shapes and words in drawing order; `style` is any other field of `Shape` or `Words`."""
 
     def __init__(self) -> None:
         self.items: list[Shape | Words] = []
@@ -113,7 +110,7 @@ class Canvas:
         self._shape(points, edge=color, thick=thick, **style)
 
     def arrow(self, points: Sequence[Point], color: str = INK, **style: Any) -> None:
-        """A line through the points with a head at the last."""
+        """A line through the points with an arrowhead at the last."""
         (x0, y0), (x1, y1) = points[-2:]
         angle, size = math.atan2(y1 - y0, x1 - x0), 5.5
         back = (x1 - size * math.cos(angle), y1 - size * math.sin(angle))
@@ -149,10 +146,10 @@ class Canvas:
     def pill(
         self, box: Box, fill: str, edge: str | None, *, radius: float = 4, thick: float = 0.7
     ) -> None:
-        """A rectangle with round corners; as round as can be, a circle."""
+        """A rectangle with round corners; a circle if the radius is large enough."""
         left, top, right, bottom = box
         r = min(radius, box.width / 2, box.height / 2)
-        k = 0.4477 * r  # what is left of the radius behind a Bezier handle of a quarter circle
+        k = 0.4477 * r  # distance from a corner to the Bezier handle of a quarter circle
         points: list[Point] = [(left + r, top)]
         for (x0, y0), (hx0, hy0), (hx1, hy1), (x1, y1) in (
             ((right - r, top), (right - k, top), (right, top + k), (right, top + r)),
@@ -189,7 +186,7 @@ class Canvas:
 
     @property
     def box(self) -> Box:
-        """The least rectangle around everything."""
+        """The bounding box."""
         boxes = [
             item.box if isinstance(item, Words) else _around(item.points) for item in self.items
         ]
@@ -209,7 +206,7 @@ class Canvas:
 
 
 def figure(canvas: Canvas, margin: float = 18) -> Any:
-    """The canvas as a matplotlib figure, with a margin all around."""
+    """The canvas as a matplotlib figure with a margin."""
     from matplotlib.figure import Figure
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Outline
@@ -264,7 +261,7 @@ def figure(canvas: Canvas, margin: float = 18) -> Any:
 
 @cache
 def text_width(text: str, size: float = BODY, bold: bool = False) -> float:
-    """How wide a line of text is."""
+    """Width of a line of text."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextToPath
 
@@ -274,11 +271,11 @@ def text_width(text: str, size: float = BODY, bold: bool = False) -> float:
 
 
 def line_height(size: float = BODY) -> float:
-    """From one line of text to the next."""
+    """Distance between lines of text."""
     return 1.32 * size * POINT
 
 
 def _around(points: Sequence[Point]) -> Box:
-    # Of a curve's handles too: they lie outside of it, which is safe.
+    # Includes the handles of curves, which are outside the curve: an upper bound.
     xs, ys = zip(*points, strict=True)
     return Box(min(xs), min(ys), max(xs), max(ys))

@@ -1,4 +1,4 @@
-"""Residual and dense networks: stem, stages with their arcs, transitions, head, from left to right."""
+"""Residual and dense networks: stem, stages with arcs, transitions, head, from left to right."""
 
 from reskeras.drawing.canvas import Canvas
 from reskeras.drawing.inset import inset, pick, units_of
@@ -75,7 +75,7 @@ def _stage(trace: Trace, spec: ResNet | DenseNet, number: int, blocks: int) -> l
     )
     conv, pool = f"{name}_transition_conv1", f"{name}_transition_pool"
     if isinstance(spec, ResNet) and conv in trace.maps:
-        # A stage of a given width: its dense layers and the 1x1 convolution are one thing.
+        # In a stage with a given width, dense layers and the 1x1 convolution belong together.
         groups.append(one(conv, trace, SAND))
     columns = [Column(title=f"stage {number}", groups=tuple(groups), lines=lines)]
     if isinstance(spec, DenseNet) and conv in trace.maps:
@@ -96,7 +96,7 @@ def _stage(trace: Trace, spec: ResNet | DenseNet, number: int, blocks: int) -> l
 
 
 def _most(spec: ResNet | DenseNet) -> int:
-    """How many blocks of a stage are drawn; four stages with transitions between them leave room for fewer."""
+    """How many blocks of a stage are drawn; four stages with transitions leave less space."""
     return 4 if isinstance(spec, DenseNet) and len(spec.stages) > 3 else 5
 
 

@@ -1,6 +1,7 @@
-"""One block, layer by layer: the branch in a row, what is beside it above, squeeze-and-excitation below.
+"""One block layer by layer: the branch in a row, the shortcut above, squeeze-and-excitation below.
 
-The layers and lines are those of the network itself (`Trace`), so the picture cannot differ from what is built.
+Layers and lines come from the network itself (`Trace`), so the picture cannot differ from what is
+built. Only the lane of a layer depends on its name within the block.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,7 +58,7 @@ def units_of(stage: str, title: str, block: Block, numbers: Iterable[int | None]
 
 
 def pick(trace: Trace, units: Sequence[Unit]) -> Unit:
-    """The block to show: the first whose shortcut is the identity, preferably not the first of its stage.
+    """The block to show: the first with an identity shortcut, preferably not first in its stage.
 
     The first block of a stage with pre-activation forks later than the others.
     """
@@ -108,7 +109,7 @@ def inset(trace: Trace, shown: Unit) -> Canvas:
 
 
 def _lane(suffix: str, gated: bool) -> int:
-    """0 is the branch; above it what stands on the shortcut, and between them its gate; below it squeeze-and-excitation."""
+    """0 is the branch, 3 or 1 the shortcut, 1 and 2 its gate, -1 squeeze-and-excitation."""
     if suffix.startswith("shortcut_gate"):
         return 2 if suffix.startswith("shortcut_gate_rest") else 1
     if suffix.startswith(("shortcut", "gated_shortcut")):
@@ -117,7 +118,7 @@ def _lane(suffix: str, gated: bool) -> int:
 
 
 def _visible(maps: Maps, nodes: dict[str, Note]) -> str | None:
-    """The nearest layer before this one that is drawn; None is the block's input."""
+    """The nearest earlier layer that is drawn; None is the block's input."""
     while maps.name not in nodes:
         if not maps.inputs:
             return None
@@ -169,7 +170,7 @@ def _places(
         if not row:
             continue
         wide = sum(_size(nodes[name])[0] for name in row) + GAP * (len(row) - 1)
-        # Below the shortcut itself a gate is asked early and the rest of it taken late, so that no lines cross.
+        # The gate is computed early and its complement is used late, so that no lines cross.
         first = sources[row[0]][0]
         fork = places[first].right if first and lanes[first] == 0 else 0.0
         at = {1: fork + 0.5 * (total - fork - wide), 2: total - wide - 70, 3: total - wide - 70}[
@@ -180,7 +181,7 @@ def _places(
         for name in row:
             at = put(name, at) + GAP
     if any(value == 3 for value in lanes.values()):
-        # The shortcut and the rest of its gate meet one above the other.
+        # Center the shortcut's product above the complement of the gate.
         rest = next(name for name in nodes if lanes[name] == 2)
         meet = next(name for name in reversed(nodes) if lanes[name] == 3)
         move = (places[rest].left + places[rest].right - places[meet].left - places[meet].right) / 2
@@ -191,7 +192,7 @@ def _places(
 
 
 def _detour(source: str | None, name: str, nodes: dict[str, Note], lanes: dict[str, int]) -> bool:
-    """Whether a line between two layers of the branch, or from the input, has to go around what lies between them."""
+    """Whether a line within the branch, or from the input, has to go around other layers."""
     if lanes[name] != 0 or (source is not None and lanes[source] != 0):
         return False
     row = [other for other in nodes if lanes[other] == 0]

@@ -16,7 +16,7 @@ Sample = Callable[[Canvas], None]
 
 
 def legend(spec: AnySpec, network: Canvas, wide: float) -> Canvas | None:
-    """What each kind of line and sign in the network's drawing means, in lines no longer than this; None where there is none."""
+    """The legend of a network's drawing in lines no wider than this; None if it is empty."""
     lines: list[Canvas] = []
     for sample, words in [*_arcs(spec, network), *_signs(spec)]:
         entry = Canvas()
@@ -52,7 +52,7 @@ def _arcs(spec: Any, network: Canvas) -> list[tuple[Sample, str]]:
         entries.append(
             (
                 lambda canvas: canvas.bow((0, 4), (26, 4), 8, head=False, thick=0.7),
-                "each layer sees all before it",
+                "each layer receives all earlier ones",
             )
         )
     return entries
@@ -65,7 +65,7 @@ def _signs(spec: AnySpec) -> list[tuple[Sample, str]]:
         entries.append(
             (
                 lambda canvas: canvas.arrow([(0, 0), (22, 0)]),
-                f"{side}max pooling before the waist, doubling behind it",
+                f"{side}max pooling before the waist, upsampling after it",
             )
         )
         entries.append((lambda canvas: symbol(canvas, (0, 0), "add", radius=6.5), "sum"))
@@ -90,7 +90,7 @@ def _signs(spec: AnySpec) -> list[tuple[Sample, str]]:
             words = (
                 "attention gate"
                 if spec.decoder == "plain"
-                else "attention gate, as on each skip above it"
+                else "attention gate, also on each skip above"
             )
             entries.append((lambda canvas: symbol(canvas, (0, 0), "gate", radius=7), words))
     return entries

@@ -1,4 +1,4 @@
-"""Levels of a U-Net: what stands at each resolution, how large it is drawn, and what is said about it."""
+"""Levels of a U-Net: the solids at each resolution, their size, and the text beside them."""
 
 import dataclasses
 import math
@@ -21,12 +21,12 @@ from reskeras.spec import Block, DenseNet, DenseStage, ResNet, Stage, UNet
 
 RADIUS = 8.0
 FORK = 13.0
-"""From a solid to where its maps part, and from where maps meet to the solid."""
+"""From a solid to the fork behind it, and from where maps meet to the next solid."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """What is at one resolution on one side."""
+    """The solids at one resolution on one side, and the text beside them."""
 
     groups: tuple[Group, ...]
     lines: tuple[Line, ...]
@@ -41,7 +41,7 @@ def most_of(spec: UNet) -> int:
 
 
 def row_of(trace: Trace, name: str, block: Block, blocks: int, paint: Paint, *, most: int) -> Row:
-    """A stage, and the 1x1 convolution that ends one of dense layers."""
+    """The blocks of a level, and the 1x1 convolution after dense layers."""
     groups = [stage_group(trace, name, block, blocks, most=most, paint=paint)]
     if f"{name}_transition_conv1" in trace.maps:
         groups.append(one(f"{name}_transition_conv1", trace, SAND))
@@ -55,7 +55,7 @@ def row_of(trace: Trace, name: str, block: Block, blocks: int, paint: Paint, *, 
 
 
 def own_encoder(trace: Trace, spec: UNet) -> list[Row]:
-    """The levels of an encoder of the decoder's blocks, the bridge last."""
+    """The levels of an encoder with the decoder's blocks, the bridge last."""
     most = most_of(spec)
     rows = [
         row_of(trace, f"encoder{number}", spec.block, level.blocks, BLUE, most=most)
@@ -65,7 +65,7 @@ def own_encoder(trace: Trace, spec: UNet) -> list[Row]:
 
 
 def other_encoder(trace: Trace, spec: UNet, encoder: ResNet | DenseNet) -> list[Row]:
-    """The resolutions of an encoder of its own kind, the bridge last."""
+    """The levels of an encoder that is a network of its own, the bridge last."""
     full = max(trace["image_pad" if "image_pad" in trace.maps else "image"].sides)
     rows: list[tuple[list[Group], list[Line]]] = [([], []) for _ in range(len(spec.stages) + 1)]
 
@@ -93,7 +93,7 @@ def other_encoder(trace: Trace, spec: UNet, encoder: ResNet | DenseNet) -> list[
             *words,
         )
     if not rows[0][0]:
-        # A stem that halves at once leaves nothing at the image's own resolution but the image.
+        # If the stem halves at once, only the image itself has the full resolution.
         rows[0][0].append(one("image", trace, STEEL))
         rows[0][1].append(Line("input"))
     return [
@@ -104,7 +104,7 @@ def other_encoder(trace: Trace, spec: UNet, encoder: ResNet | DenseNet) -> list[
 
 
 def row_width(scale: SolidSizes, row: Row) -> float:
-    """How wide its solids are."""
+    """Width of its solids."""
     leans = [scale.lean(slabs_of([group])[-1])[0] for group in row.groups]
     return sum(scale.width(group) for group in row.groups) + sum(leans) + 5 * (len(row.groups) - 1)
 
@@ -112,7 +112,7 @@ def row_width(scale: SolidSizes, row: Row) -> float:
 def draw_solids(
     canvas: Canvas, row: Row, scale: SolidSizes, left: float, middle: float
 ) -> list[Drawn]:
-    """The row's solids from this left edge on."""
+    """Draws the row's solids from this left edge."""
     drawn = []
     for group in row.groups:
         drawn.append(draw_group(canvas, group, scale, left, middle, below=True))
@@ -121,7 +121,7 @@ def draw_solids(
 
 
 def middles_of(heights: Sequence[float], between: Sequence[float]) -> list[float]:
-    """The middle lines of rows of these heights, with so much between each and the next."""
+    """The middle of each row, from the heights of rows and the gaps between them."""
     middles, y = [], 0.0
     for height, gap in zip(heights, [*between, 0.0], strict=True):
         middles.append(y + height / 2)
@@ -130,7 +130,7 @@ def middles_of(heights: Sequence[float], between: Sequence[float]) -> list[float
 
 
 def scale_of(rows: Sequence[Row], marked: str, wide: float = math.inf) -> SolidSizes:
-    """Scales for these rows; thinner where they would be wider than this, one behind another."""
+    """Sizes of these rows' solids; thinner if all of them in a row would be wider than this."""
     slabs = slabs_of([group for row in rows for group in row.groups])
     scale = SolidSizes(slabs, tall=(32, 84), thick=(15, 30), marked=marked)
     if sum(row_width(scale, row) + 2 * FORK for row in rows) > wide:
@@ -139,12 +139,12 @@ def scale_of(rows: Sequence[Row], marked: str, wide: float = math.inf) -> SolidS
 
 
 def row_height(scale: SolidSizes, row: Row) -> float:
-    """How tall it is."""
+    """Height of its tallest solid."""
     return max(scale.height(slab) for slab in slabs_of(row.groups))
 
 
 def tail(scale: SolidSizes, row: Row) -> float:
-    """Room for the arcs below a row."""
+    """Space for the arcs below a row."""
     bows = [
         0.27 * scale.width(group) + 6
         for group in row.groups
@@ -155,7 +155,7 @@ def tail(scale: SolidSizes, row: Row) -> float:
 
 
 def bridge_words(canvas: Canvas, scale: SolidSizes, bridge: Row, parts: list[Drawn]) -> None:
-    """What is said below the bridge."""
+    """Draws the text below the bridge."""
     middle = (parts[0].front.left + parts[-1].front.right) / 2
     y = (
         max(part.front.bottom for part in parts)
@@ -175,7 +175,7 @@ def draw_input(
     middle: float,
     left: float,
 ) -> None:
-    """What comes to the first level, from above."""
+    """Draws the input above the first level."""
     first = slabs_of(row.groups)[0]
     if first.name == "image":
         return
@@ -193,7 +193,7 @@ def draw_input(
 
 
 def draw_head(canvas: Canvas, trace: Trace, spec: UNet, start: Point, name: str) -> None:
-    """The head above the first level, with the size of what it gives."""
+    """Draws the head above the first level, with its output shape."""
     maps = trace[name]
     lines = [
         *final_lines(trace),

@@ -26,7 +26,7 @@ from reskeras.spec import Features, UNet
 def draw_nested(
     canvas: Canvas, trace: Trace, spec: UNet, rows: list[Row], bridge: Row, unit: str, wide: float
 ) -> None:
-    """Rows of nodes, the encoder's first, from each to all after it in its row and to the row above."""
+    """Draws rows of nodes; each leads to all later ones in its row and to one in the row above."""
     nodes = [
         [row, *(_node(trace, spec, i, j, len(rows)) for j in range(1, len(rows) + 1 - i))]
         for i, row in enumerate(rows)
@@ -69,7 +69,7 @@ def draw_nested(
             source = drawn[i, k][-1]
             start = (source.right - source.lean[0] / 2, source.front.top + source.lean[1] / 2)
             rise = 9 + 7 * (j - k - 2)
-            # The farther the source, the higher the bow, and the further left its end.
+            # The farther the source, the higher the bow and the farther left its end.
             canvas.bow(
                 (start[0], start[1]),
                 (center[0] - 4 + 3 * min(k, 2), y - RADIUS + 0.5),

@@ -1,4 +1,4 @@
-"""Parts of a page that several drawings have: lines of text, text in boxes, sums and concatenations, a row of columns."""
+"""Parts that several drawings share: lines of text, text in boxes, signs, a row of columns."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ class Line(NamedTuple):
 
     @property
     def width(self) -> float:
-        """How wide it is."""
+        """Its width."""
         return text_width(self.text, BODY, self.bold)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Column:
-    """One part of a network, between arrows."""
+    """One part of a network, between two arrows."""
 
     title: str
     groups: tuple[Group, ...]
@@ -35,12 +35,15 @@ class Column:
 
     @property
     def text_width(self) -> float:
-        """How wide its text is."""
+        """Width of its text."""
         return max([text_width(self.title, SMALL), *(line.width for line in self.lines)])
 
 
 def draw_row(canvas: Canvas, columns: Sequence[Column], *, wide: float, marked: str) -> None:
-    """Columns from left to right joined by arrows, about so wide if their text lets them; their middle is y = 0."""
+    """Draws columns from left to right with arrows between them, centered on y = 0.
+
+    The row is at most `wide` unless its text needs more.
+    """
     slabs = slabs_of([group for column in columns for group in column.groups])
     scale, between = SolidSizes(slabs, marked=marked), 26.0
     if sum(_rooms(columns, scale, between)) > wide:
@@ -65,7 +68,7 @@ def draw_row(canvas: Canvas, columns: Sequence[Column], *, wide: float, marked: 
 
 
 def draw_lines(canvas: Canvas, title: str, lines: Sequence[Line], point: Point) -> None:
-    """A gray title at this point, and lines below it."""
+    """Draws a gray title at this point, and lines below it."""
     x, y = point
     canvas.text((x, y), title, size=SMALL, color=GRAY)
     for line in lines:
@@ -74,7 +77,7 @@ def draw_lines(canvas: Canvas, title: str, lines: Sequence[Line], point: Point) 
 
 
 def draw_beside(canvas: Canvas, lines: Sequence[Line], point: Point, align: Align) -> Box:
-    """Lines of text around this height; returns the room they take."""
+    """Draws lines of text centered on this height; returns the space they take."""
     pitch = line_height(BODY)
     boxes = [
         canvas.text(
@@ -102,7 +105,7 @@ def pill(
     left: float | None = None,
     paint: Paint = SAND,
 ) -> Box:
-    """Small text in a box: it ends at the height `bottom` with its middle at x = `at`, or begins at `left` around y = `at`."""
+    """Draws small text in a box: above `bottom` around x = `at`, or from `left` around y = `at`."""
     pitch = line_height(SMALL) * 0.95
     wide, tall = max(text_width(line, SMALL) for line in lines) + 14, pitch * len(lines) + 8
     if left is None:
@@ -125,7 +128,7 @@ def symbol(
     *,
     radius: float = 9,
 ) -> None:
-    """A circle where maps meet: added, concatenated, multiplied; a gate is a colored multiplication."""
+    """Draws a circle where maps meet; a gate is a colored multiplication."""
     x, y = center
     canvas.dot(
         center,

@@ -5,8 +5,8 @@ from typing import NamedTuple
 BODY, SMALL, TITLE = 8.0, 7.0, 12.0
 """Sizes of type, in points."""
 
-# matplotlib ships this font, so text has the same width on every machine. Where the reader of an SVG lacks it, the fallbacks in
-# matplotlib's list of sans-serif fonts are no wider.
+# matplotlib ships this font, so text has the same width on every machine. If the reader of an SVG
+# lacks it, the fallbacks in matplotlib's list of sans-serif fonts are no wider.
 FONT = ("DejaVu Sans", "sans-serif")
 
 INK, GRAY, FAINT, HAIR, PAPER = "#1f2933", "#66717d", "#c3cad1", "#e8ebee", "#ffffff"
@@ -15,7 +15,7 @@ HIGHLIGHT = "#b4430f"
 SKY = "#6d93bd"
 """Trials that are not the center of attention: stopped early, or one of many."""
 RAMP = ("#b1cbe8", "#3a6796", "#14283d")
-"""Colors of scores, the best the darkest. One hue, so that colorblind readers can tell them apart."""
+"""Colors of scores, the best the darkest; one hue, so that colorblind readers can read them."""
 
 
 class Paint(NamedTuple):

@@ -1,6 +1,6 @@
-"""A network as a picture, as a person would draw it in a paper: stages, shortcuts, and one block layer by layer.
+"""A network as a picture in the style of a paper: stages, shortcuts, and one block layer by layer.
 
-Not called `plot`: importing a module of that name would put it in the place of the function `reskeras.plot`.
+`reskeras.plot` is the function, not this module.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from reskeras.words import compact
 
 FORMATS = (".svg", ".png")
 WIDE = 864.0
-"""Of a picture in hundredths of an inch, without its margins, unless the network needs more: the width of a README."""
+"""Width without margins (that of a README) in hundredths of an inch; some networks need more."""
 
 _PNG_DPI = 200
 _STYLE = threading.RLock()
@@ -37,34 +37,35 @@ _STYLE = threading.RLock()
 def plot(spec: AnySpec | str, path: str | os.PathLike[str]) -> Path:
     """Draws a spec (or a preset's name) into an .svg or .png file, whose path it returns.
 
-    Boxes are as tall as their resolution and as deep as their width is large (both logarithmic); every arc is a shortcut, solid
-    where it is the identity and dashed where something stands on it. Long stages show their first blocks and the last. The same
-    spec gives the same bytes, given the same matplotlib.
+    The height of a box is its resolution and its thickness its width, both on a logarithmic scale.
+    An arc is a shortcut: solid for the identity, dashed if it has layers. Long stages show the
+    first blocks and the last. The same spec gives the same bytes with the same matplotlib.
 
     Raises:
-        RequestError: another suffix, a folder that does not exist, a file that cannot be written, no preset of this name, or
-            parts of the spec that do not fit each other.
+        RequestError: another suffix, a missing folder, a file that cannot be written, an unknown
+            preset, or parts of the spec that do not fit together.
         TypeError: not a spec.
     """
     return save(path, lambda: figure(spec))
 
 
 def save(path: str | os.PathLike[str], make: Callable[[], Any]) -> Path:
-    """Writes the figure that `make` makes, as the same bytes each time, into an .svg or .png file, whose path it returns.
+    """Writes the figure that `make` returns into an .svg or .png file, whose path it returns.
+
+    The same figure gives the same bytes.
 
     Raises:
-        RequestError: another suffix, a folder that does not exist, or a file that cannot be written.
+        RequestError: another suffix, a missing folder, or a file that cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise RequestError(
-            f"{path}: a picture is an .svg or a .png file, not {path.suffix or 'one without a suffix'}"
-        )
+        found = f"unknown suffix {path.suffix}" if path.suffix else "no suffix"
+        raise RequestError(f"{path}: {found}; use .svg or .png")
     if not path.parent.is_dir():
         raise RequestError(f"{path}: no such folder: {path.parent}")
     with _style():
         page = make()
-    # Not there yet, or there as it was: a reader never sees half a picture.
+    # Replaced in one step, so that nobody reads half a picture.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         _save(page, part, path.suffix.lower().removeprefix("."))
@@ -80,7 +81,7 @@ def figure(spec: AnySpec | str) -> Any:
     """The picture as a `matplotlib.figure.Figure`.
 
     Raises:
-        RequestError: no preset has this name, or the parts of the spec do not fit each other.
+        RequestError: unknown preset, or parts of the spec that do not fit together.
         TypeError: not a spec.
     """
     page = draw(spec)
@@ -123,7 +124,7 @@ def draw(spec: AnySpec | str) -> Canvas:
 def _style() -> Iterator[None]:
     from matplotlib import style
 
-    # Not what a person's matplotlibrc says: the same picture for everyone. These are one set of values for all threads.
+    # Ignore the user's matplotlibrc. Its values are global, hence the lock.
     with (
         _STYLE,
         style.context(

@@ -1,4 +1,4 @@
-"""Stages as solids: as tall as their resolution and as deep as their width is large, both on a logarithmic scale."""
+"""Blocks as solids: height is resolution, thickness is width, both on a logarithmic scale."""
 
 import dataclasses
 import itertools
@@ -16,19 +16,19 @@ DOTS_WIDTH = 20.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slab:
-    """One block, or one layer that stands by itself."""
+    """One block, or a single layer."""
 
     name: str
     sides: tuple[int, ...]
     channels: int
     paint: Paint
     arc: Arc | None = None
-    """Its shortcut: the bare identity, one with layers on it, or none."""
+    """Its shortcut, if it has one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
-    """What stands side by side: the blocks of a stage; None is where some of them are left out."""
+    """Solids side by side: the blocks of a stage. None is where some are left out."""
 
     slabs: tuple[Slab | None, ...]
     dense: bool = False
@@ -37,21 +37,21 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """Where a group came to lie."""
+    """Where a group was drawn."""
 
     front: Box
-    """All faces to the reader."""
+    """The faces toward the reader."""
     lean: Point
-    """From the last front's edges to the back's."""
+    """From the edges of the last front to those of its back."""
 
     @property
     def right(self) -> float:
-        """The right edge of the last side."""
+        """The right edge of the last solid."""
         return self.front.right + self.lean[0]
 
 
 class SolidSizes:
-    """Logarithmic sizes of all solids of a drawing, and the name of the block that is marked."""
+    """Logarithmic sizes of the solids of a drawing, and the name of the block that is marked."""
 
     def __init__(
         self,
@@ -67,18 +67,18 @@ class SolidSizes:
         sides = [max(slab.sides) for slab in known if slab.sides]
         self._sides = (min(sides), max(sides)) if sides else (1, 1)
         self._widths = min(slab.channels for slab in known), max(slab.channels for slab in known)
-        # Vectors, which have no resolution, are as tall as they are long; beside maps they must not look like large ones.
+        # Vectors have no resolution: their height is their length. Beside maps they stay small.
         self._vectors = (26, 0.55 * tall[1]) if sides else tall
         self._tall, self._thick, self._lean = tall, thick, lean
 
     def height(self, slab: Slab) -> float:
-        """From top to bottom of the front."""
+        """Height of the front."""
         if not slab.sides:
             return _between(self._vectors, slab.channels, self._widths)
         return _between(self._tall, max(slab.sides), self._sides)
 
     def thickness(self, slab: Slab) -> float:
-        """From left to right."""
+        """Thickness of the front, from left to right."""
         return (
             _between(self._thick, slab.channels, self._widths)
             if slab.sides
@@ -86,7 +86,7 @@ class SolidSizes:
         )
 
     def lean(self, slab: Slab) -> Point:
-        """From the front to the back: nothing for sequences and vectors, which are flat."""
+        """Offset from front to back; zero for sequences and vectors, which are flat."""
         height = self.height(slab)
         return (
             (self._lean * height, -self._lean * height * 2 / 3)
@@ -95,7 +95,7 @@ class SolidSizes:
         )
 
     def width(self, group: Group) -> float:
-        """Of a group's fronts."""
+        """Width of a group's fronts."""
         gap = DOTS_WIDTH + self.lean(slabs_of([group])[0])[0]
         return sum(self.thickness(slab) if slab else gap for slab in group.slabs)
 
@@ -117,12 +117,12 @@ def draw_group(
     *,
     below: bool = False,
 ) -> Drawn:
-    """Draws a group from this left edge on, around this middle line, its arcs above or below."""
+    """Draws a group from this left edge, centered on `middle`, with arcs above or below."""
     x, fronts = left, []
     solids = slabs_of([group])
     for slab in group.slabs:
         if slab is None:
-            # Between the side of the solid before and the front of the next.
+            # Between the side of the previous solid and the front of the next.
             lean = scale.lean(solids[0])[0]
             for place in (-5.5, 0.0, 5.5):
                 canvas.dot((x + lean + DOTS_WIDTH / 2 + place, middle), 1.5, GRAY)
@@ -138,7 +138,7 @@ def draw_group(
             canvas.area(_corners(front), None, HIGHLIGHT, thick=1.6)
     lean_right, lean_up = scale.lean(solids[-1])
     whole = Box(left, min(front.top for front in fronts), x, max(front.bottom for front in fronts))
-    # Arcs stand on the back edge of the top, or hang from the front edge of the bottom.
+    # Arcs start at the back edge of the top, or at the front edge of the bottom.
     right, level, way = (0.0, whole.bottom, -1) if below else (lean_right, whole.top + lean_up, 1)
     for slab, front in zip(solids, fronts, strict=True):
         if slab.arc:
@@ -155,7 +155,7 @@ def draw_group(
 
 
 def solid(canvas: Canvas, front: Box, lean: Point, paint: Paint) -> None:
-    """A box seen from the front, from above and from the right."""
+    """Draws a box: front, top and right side."""
     left, top, right, bottom = front
     dx, dy = lean
     if dx:
@@ -173,7 +173,7 @@ def solid(canvas: Canvas, front: Box, lean: Point, paint: Paint) -> None:
 
 
 def shown(blocks: int, most: int) -> list[int | None]:
-    """The blocks of a stage that are drawn, by number; where there are too many, the first ones and the last."""
+    """The numbers of the blocks that are drawn: all, or the first ones and the last."""
     if blocks <= most:
         return list(range(1, blocks + 1))
     return [*range(1, most - 1), None, blocks]
@@ -209,10 +209,11 @@ def one(name: str, trace: Trace, paint: Paint) -> Group:
 
 
 def arc_of(trace: Trace, unit: str) -> Arc | None:
-    """The shortcut of a block; None where nothing is added.
+    """The shortcut of a block; None if the block adds nothing.
 
-    Of the two things that a block adds, the shortcut is the one with fewer drawn layers before it. It is the identity when
-    the branch begins with all of these (first blocks with pre-activation share their first layers).
+    Of the two summands, the shortcut is the one with fewer drawn layers before it. It is the
+    identity if the branch has all of these too: a first block with pre-activation shares its first
+    layers.
     """
     layers = trace.within(unit)
     sums = [maps for maps in layers if (note := trace.notes.get(maps.name)) and note.role == "add"]
@@ -224,7 +225,7 @@ def arc_of(trace: Trace, unit: str) -> Arc | None:
 
 
 def before(maps: Maps) -> set[str]:
-    """The names of a layer and of all that its output depends on."""
+    """The names of a layer and of all layers that it depends on."""
     found, waiting = set(), [maps]
     while waiting:
         one = waiting.pop()

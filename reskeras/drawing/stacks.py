@@ -1,4 +1,4 @@
-"""Stacked hourglasses: each narrows to its waist and widens again, lines above pass the waist by, heads hang between."""
+"""Stacked hourglasses: each narrows to a waist and widens again; skips run above, heads between."""
 
 from reskeras.drawing.canvas import Box, Canvas
 from reskeras.drawing.inset import inset, units_of
@@ -11,7 +11,7 @@ from reskeras.spec import Features, Hourglass
 
 RADIUS = 5.5
 GAP = 14.0
-"""Between a solid and the next: room for a fork or a sum."""
+"""Between two solids: space for a fork or a sum."""
 
 SKIP_PITCH = 17.0
 
@@ -23,7 +23,7 @@ def draw_stacks(trace: Trace, spec: Hourglass) -> tuple[Canvas, Canvas]:
 
 
 class _Drawing:
-    """The drawing from left to right; `x` is where the next thing begins, and the middle line is y = 0."""
+    """The drawing from left to right, centered on y = 0; `x` is where the next part begins."""
 
     def __init__(self, trace: Trace, spec: Hourglass, marked: str) -> None:
         self.trace, self.spec = trace, spec
@@ -70,7 +70,7 @@ class _Drawing:
         return drawn
 
     def _reach(self, end: float, drawn: Drawn) -> float:
-        """The arrow from where the last thing ended; returns where this one does."""
+        """Draws the arrow from where the last part ended; returns where this one ends."""
         self.canvas.arrow([(end, 0), (drawn.front.left - 1, 0)])
         return drawn.right
 
@@ -125,7 +125,7 @@ class _Drawing:
 
     def _stack(self, stack: int, end: float) -> float:
         spec, name, canvas = self.spec, f"stack{stack}", self.canvas
-        # An hourglass of few levels is narrower than what is said below it.
+        # An hourglass with few levels is narrower than the text below it.
         self.x += 34 * max(0, 3 - spec.depth)
         start = self.x - GAP / 2
         begin = self.x
@@ -193,7 +193,7 @@ class _Drawing:
         return self.scale.height(slab) / 2 - self.scale.lean(slab)[1]
 
     def _skip(self, fork: float, at: float, y: float, waist: float, slab: Slab) -> None:
-        """Past the waist: up from a fork, through blocks, down to the sum."""
+        """Draws a skip: up from a fork, through blocks, down to the sum."""
         canvas = self.canvas
         canvas.dot((fork, 0), 1.7, INK)
         canvas.arrow([(fork, 0), (fork, y), (at, y), (at, -RADIUS)], thick=0.8)
@@ -201,7 +201,7 @@ class _Drawing:
         canvas.pill(box, slab.paint.front, slab.paint.edge, radius=2)
 
     def _between(self, stack: int, start: float, end: float, y: float) -> float:
-        """The sum that the next hourglass sees: what this one saw, its features, and its guess."""
+        """Draws the next hourglass's input: the sum of this one's input, features and heatmaps."""
         canvas = self.canvas
         fork = end + 7
         at = fork + 14

@@ -1,4 +1,4 @@
-"""U-Nets: the encoder's levels down on the left, the bridge, the decoder's levels up on the right, skips as arrows between."""
+"""U-Nets: encoder levels on the left, bridge, decoder levels on the right, skips between them."""
 
 from reskeras.drawing.canvas import Canvas, Point
 from reskeras.drawing.inset import Unit, inset, pick, units_of
@@ -98,7 +98,7 @@ def _draw_plain(
     ]
     between = [max(tail(scale, one_row) for one_row in pair) + 30 for pair in everything[:-1]]
     middles = middles_of(heights, between)
-    # How much each step to the side may grow, so that the U is about as wide as the page.
+    # How far the two sides move apart, so that the U is about as wide as the page.
     solids = sum(row_width(scale, row) + 2 * FORK for row in [*rows, *right]) + row_width(
         scale, bridge
     )

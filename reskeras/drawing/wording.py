@@ -1,4 +1,4 @@
-"""What a drawing says about blocks, heads, stems and sizes."""
+"""Texts of a drawing: blocks, heads, stems and sizes."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ from reskeras.spec import (
 
 
 def block_words(block: Block) -> str:
-    """A kind of block, as short as can be."""
+    """A kind of block in one word."""
     match block:
         case BottleneckBlock(cardinality=groups) if groups > 1:
             return "ResNeXt"
@@ -35,7 +35,7 @@ def block_words(block: Block) -> str:
 
 
 def stem_lines(stem: Stem, dims: int) -> list[str]:
-    """The stem's layers."""
+    """The layers of a stem."""
     match stem:
         case ImagenetStem():
             return [f"{conv_words(7, dims)} /2", "max pool /2"]
@@ -48,7 +48,7 @@ def stem_lines(stem: Stem, dims: int) -> list[str]:
 
 
 def head_lines(head: Any, dims: int) -> list[str]:
-    """The head's layers, in two or three lines."""
+    """The layers of a head in two or three lines."""
     conv = conv_words(1, dims)
     match head:
         case Classifier():
@@ -73,7 +73,7 @@ def head_lines(head: Any, dims: int) -> list[str]:
 
 
 def final_lines(trace: Trace) -> list[str]:
-    """The norm and activation that a pre-activation net has between its last block and its head."""
+    """Norm and activation between the last block of a pre-activation net and its head."""
     words = [
         " ".join(trace.notes[maps.name].lines)
         for maps in trace.within("final")
@@ -98,11 +98,11 @@ def arc_words(shortcut: Any) -> str:
         case str():
             return "projection"
         case _:
-            return "dropout on it" if shortcut.kind == "dropout" else shortcut.kind
+            return "with dropout" if shortcut.kind == "dropout" else shortcut.kind
 
 
 def options(spec: Any) -> list[str]:
-    """What all blocks of a net share: the place of the norm and what else there is."""
+    """The options that all blocks of a network share."""
     block = spec.block
     norm = "no norm" if isinstance(spec.norm, NoNorm) else NORMS[spec.norm.kind]
     words = [f"{norm}, {spec.norm_order.replace('_', ' ')} order"]
@@ -141,5 +141,5 @@ def size_words(shape: tuple[int, ...]) -> str:
 
 
 def is_residual(spec: Any) -> bool:
-    """Whether a network's blocks have shortcuts."""
+    """Whether the blocks of a network have shortcuts."""
     return isinstance(spec.block, BasicBlock | BottleneckBlock) and spec.shortcut != "none"

@@ -505,11 +505,11 @@ def test_the_command_writes_both_formats() -> None:
     [
         (
             ["resnet20", "-o", "net.jpg"],
-            "error: net.jpg: a picture is an .svg or a .png file, not .jpg",
+            "error: net.jpg: unknown suffix .jpg; use .svg or .png",
         ),
         (
             ["resnet20", "-o", "net"],
-            "error: net: a picture is an .svg or a .png file, not one without a suffix",
+            "error: net: no suffix; use .svg or .png",
         ),
         (["resnet20", "-o", "none/net.svg"], "error: none/net.svg: no such folder: none"),
         (["resnet20", "-o", "folder.svg"], "error: folder.svg: Is a directory"),

@@ -598,7 +598,7 @@ def test_conditional_factors_lists_and_one_trial_can_be_drawn(tmp_path: Path) ->
 def test_what_cannot_be_drawn(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no trial has a score"):
         factor_plot([record(1, "dense", None)], DEFAULT, "val_accuracy", tmp_path / "a.svg")
-    with pytest.raises(RequestError, match=r"a picture is an \.svg or a \.png file"):
+    with pytest.raises(RequestError, match=r"unknown suffix \.pdf; use \.svg or \.png"):
         factor_plot(mixed(), DEFAULT, "val_accuracy", tmp_path / "a.pdf")
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""Whether the best trial is at an end of the space, so that a larger space may hold a better one."""
+"""Whether the best trial is at an end of the space, so that a larger space may be better."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ class AtEnd:
 
 
 def boundary(best: TrialRecord, space: Space) -> list[AtEnd]:
-    """Which values of the best trial are at an end of what was searched, so that better ones may be beyond.
+    """Which values of the best trial are at an end of what was searched.
 
     After the tuning playbook (Godbole et al. 2023, github.com/google-research/tuning_playbook: "was
     the search space large enough?"). A number is at an end if it is within 5 % of the range (of its
@@ -46,7 +46,8 @@ def boundary(best: TrialRecord, space: Space) -> list[AtEnd]:
             if not there or not _valid(space, {**values, path: beyond}):
                 continue
             if isinstance(item, Range):
-                where = f"at the {end} end of its range ({three_digits(item.low)} to {three_digits(item.high)}): widen it"
+                ends_of = f"{three_digits(item.low)} to {three_digits(item.high)}"
+                where = f"at the {end} end of its range ({ends_of}): widen it"
             else:
                 known = ", ".join(three_digits(number) for number in item)
                 extreme, more = ("lowest", "lower") if end == "lower" else ("highest", "higher")
@@ -96,7 +97,7 @@ def _ends(space: Space, path: str, value: float) -> tuple[tuple[bool, float], tu
 
 
 def _next(before: float, last: float) -> float:
-    """The next number of a list: by ratio if positive, else by difference; a small step unless it is an integer."""
+    """The next number of a list, by ratio if positive; a small step unless it is an integer."""
     if isinstance(last, int):
         beyond = round(last * last / before) if min(before, last) > 0 else 2 * last - before
         return beyond if beyond != last else last + (1 if last > before else -1)

@@ -28,7 +28,7 @@ class Findings:
 
     Attributes:
         objective: what the search compares.
-        metric: of the objective.
+        metric: what the objective measures.
         ranked: the trials, best first; failed ones last.
         scored: the trials that have a score, best first.
         winner: the trial that won; None if none has a score.
@@ -54,19 +54,23 @@ class Findings:
             importances(journal.trials, space, self.objective) if known is None else known
         )
         self.elapsed, self.paused = _clock(journal.history)
-        told = journal.conclusions[-1] if journal.conclusions else None
+        conclusion = journal.conclusions[-1] if journal.conclusions else None
         # As in "FinalPlan(epochs=20, top=1, seeds=2)".
-        epochs, _, seeds = map(int, re.findall(r"=(\d+)", told.plan)) if told else (0, 0, 0)
+        epochs, _, seeds = (
+            map(int, re.findall(r"=(\d+)", conclusion.plan)) if conclusion else (0, 0, 0)
+        )
         self.finals = [
             final for final in journal.finals if final.epochs == epochs and final.repeat < seeds
         ]
-        self.test = told.test if told else None
-        won = [record for record in self.scored if told and record.number == told.winner]
+        self.test = conclusion.test if conclusion else None
+        won = [
+            record for record in self.scored if conclusion and record.number == conclusion.winner
+        ]
         self.winner = next(iter(won or self.scored), None)
 
     @functools.cached_property
     def costs(self) -> dict[int, tuple[int, int]]:
-        """Depth and MACs of each trial's network by number; without trials whose values are invalid."""
+        """Depth and MACs of each trial's network by number, without invalid networks."""
         known: dict[tuple[tuple[str, str], ...], tuple[int, int] | None] = {}
         found = {}
         for number, point in self.values.items():
@@ -107,7 +111,7 @@ def _clock(history: Sequence[Entry]) -> tuple[Callable[[float], float], float]:
 
 def _cost(values: Mapping[str, Any], space: Space) -> tuple[int, int] | None:
     try:
-        told = cost(space.recipe(values).model)
+        costs = cost(space.recipe(values).model)
     except RequestError:  # values that make no network together; the trial failed
         return None
-    return told.depth, told.macs
+    return costs.depth, costs.macs

@@ -1,4 +1,4 @@
-"""How much each factor of a space matters for the score: a permutation importance by a small forest."""
+"""How much each factor of a space matters: permutation importance in a small forest."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ from tuning.space import Range, Space
 Array = npt.NDArray[np.float64]
 
 FEWEST = 8
-"""With fewer scores nothing is said about importance: in five trials of pure noise a forest finds as much."""
+"""Fewer scores say nothing: a forest finds as much in five trials of pure noise."""
 
 _TREES, _FOLDS, _REPEATS, _DRAWS = 60, 5, 2, 10
 _MOST = 1000
-"""Trials that a forest learns from; more change an importance by a tenth at most, and take their time."""
+"""At most this many trials are used; more change an importance by a tenth at most."""
 _STRIP = 8
 """Ranges of at most this many integers are shown as separate values, like words."""
 
 
 def scored(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that have a score, oldest first. A trial that was stopped early has the score of fewer epochs."""
+    """The trials that have a score, oldest first; those stopped early have one of fewer epochs."""
     with_score = (
         record for record in records if record.status != "failed" and record.score is not None
     )
@@ -59,7 +59,7 @@ def strip(space: Space, path: str) -> list[Any] | None:
 
 
 def importances(records: Sequence[TrialRecord], space: Space, objective: str) -> dict[str, float]:
-    """How much each factor matters for the rank of a trial in this search, largest first; the sum is 1.
+    """How much each factor matters for the rank of a trial, largest first; the sum is 1.
 
     A forest (extremely randomized trees) learns the rank of a trial from its values. The importance
     of a factor is how much larger the forest's error on held-out trials becomes when the factor's
@@ -71,13 +71,13 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
 
     Few trials give a rough answer: the standard deviation of a large importance from search to
     search is about a third with 10 trials, a quarter with 20 and a tenth with 40. It says nothing
-    beyond the ranges searched: a learning rate that matters little from 1e-3 to 3e-3 may matter most
-    from 1e-5 to 1. An oracle that learns tries few bad values, so a factor that it settled early
-    looks less important than it is; use random search to measure importance.
+    beyond the ranges searched: a learning rate that matters little from 1e-3 to 3e-3 may matter
+    most from 1e-5 to 1. An oracle that learns tries few bad values, so a factor that it settled
+    early looks less important than it is; use random search to measure importance.
 
     Args:
-        records: trials of one search. Those without a score are ignored; of more than 1,000, an even
-            selection is used.
+        records: trials of one search. Those without a score are ignored; of more than 1,000, an
+            even selection is used.
         space: the space that was searched.
         objective: one of `reskeras.tasks.OBJECTIVES`.
 
@@ -103,7 +103,7 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
 
 
 class _Table:
-    """Trials as numbers: the columns of each path (one for a number, one per word), and which trials have it."""
+    """Trials as numbers: the columns of each path (one per number or word), and who has it."""
 
     def __init__(self, points: Sequence[Mapping[str, Any]], space: Space) -> None:
         self.present = {path: np.array([path in point for point in points]) for path in space.vary}
@@ -130,7 +130,7 @@ class _Table:
 
 
 def _losses(table: _Table, ranks: Array) -> tuple[dict[str, float], float]:
-    """How much the squared error on held-out trials grows when each path is swapped, and the forest's R2."""
+    """By how much swapping each path raises the held-out squared error; the forest's R2."""
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.model_selection import RepeatedKFold
 

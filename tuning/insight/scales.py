@@ -1,4 +1,4 @@
-"""How scores become heights in a picture: better is higher, and good scores get most of the space."""
+"""How scores become heights in a picture: better is higher, good scores get most space."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ Array = npt.NDArray[np.float64]
 
 
 class ScoreScale(NamedTuple):
-    """Accuracies are at the logarithm of their error, losses at their logarithm; better is higher."""
+    """Accuracies by the logarithm of their error, losses by their logarithm; better is higher."""
 
     height: Callable[[Array], Array]
     marks: Sequence[float]
@@ -22,7 +22,7 @@ class ScoreScale(NamedTuple):
 
 
 def scale_of(objective: str, scores: Array) -> ScoreScale:
-    """The scale for the scores of a search: linear if accuracies leave 0 to 1, or losses are not positive."""
+    """The scale of a search: linear if accuracies leave 0 to 1 or losses are not positive."""
     if metric_of(objective).unit is Unit.SHARE and ((scores >= 0) & (scores <= 1)).all():
         errors = 1 - scores
         # No error at all is as far above the next best as half of that one's error.
@@ -48,7 +48,10 @@ def scale_of(objective: str, scores: Array) -> ScoreScale:
 
 
 def limits(heights: Array) -> tuple[float, float]:
-    """From the lowest height to the best, ignoring what is over three times as far below it as the median."""
+    """From the lowest height to the best, without outliers.
+
+    An outlier is over three times as far below the best as the median is.
+    """
     high, middle = float(heights.max()), float(np.median(heights))
     low = float(heights.min())
     if high > middle:
@@ -57,7 +60,7 @@ def limits(heights: Array) -> tuple[float, float]:
 
 
 def marks(scale: ScoreScale, low: float, high: float) -> list[tuple[float, str]]:
-    """As many round scores as fit at an axis between two heights, best first: heights and labels."""
+    """As many round scores as fit on an axis, best first: heights and labels."""
     kept: list[tuple[float, str]] = []
     for mark in (
         scale.marks

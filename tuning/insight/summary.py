@@ -44,7 +44,7 @@ def best_of_each(
         records: trials of one search.
         space: the space that was searched.
         objective: one of `reskeras.tasks.OBJECTIVES`.
-        path: of words or booleans. None means that of `first_choice`; the list is empty without one.
+        path: of words or booleans; None is that of `first_choice` (no path, no list).
 
     Raises:
         RequestError: the path is not in the space, or its values are numbers.

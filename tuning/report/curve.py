@@ -11,7 +11,7 @@ from tuning.record.journal import EpochRecord
 
 
 def curve_plot(epochs: Sequence[EpochRecord], objective: str, path: Path) -> Path:
-    """Draws the losses, and the objective if it is not a loss, over epochs into an .svg or .png file.
+    """Draws loss and objective over epochs into an .svg or .png file.
 
     Raises:
         RequestError: another suffix, or a file that cannot be written.

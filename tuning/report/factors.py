@@ -1,4 +1,4 @@
-"""factors.svg: the score by each factor, as in the tuning playbook's isolation plots, with the spread."""
+"""factors.svg: the score by each factor, after the tuning playbook's isolation plots."""
 
 import math
 import os
@@ -39,7 +39,7 @@ _WIDE, _TALL = 8.64, 2.5
 """Width of the picture (that of a README) and height of a row of panels, in inches."""
 
 _CROWD = 1000
-"""More trials than this are embedded as an image, also in an SVG, which would have many megabytes."""
+"""More trials than this are an image inside the SVG, which would have many megabytes."""
 
 _FEW = 4
 """Fewer trials than this have no middle half."""
@@ -69,13 +69,13 @@ def factor_plot(
     path: str | os.PathLike[str],
     known: Mapping[str, float] | None = None,
 ) -> Path:
-    """Draws each searched factor against the score into an .svg or .png file, whose path it returns.
+    """Draws the score by each factor into an .svg or .png file, whose path it returns.
 
     One panel per factor, the most important first: every trial as a point (hollow if it was stopped
     early), medians with the middle half of the trials, failed trials as ticks at the bottom, the
-    best as a star. Accuracies are at the logarithm of their error, losses at their logarithm; better
-    is higher. Trials far below the rest are triangles at the lower edge. The same trials give the
-    same bytes with the same matplotlib.
+    best as a star. Accuracies are at the logarithm of their error, losses at their logarithm;
+    better is higher. Trials far below the rest are triangles at the lower edge. The same trials
+    give the same bytes with the same matplotlib.
 
     Args:
         records: trials of one search.
@@ -85,7 +85,8 @@ def factor_plot(
         known: the importances of these trials; None computes them.
 
     Raises:
-        RequestError: another suffix, a folder that does not exist, a file that cannot be written, or no trial has a score.
+        RequestError: another suffix, a missing folder, a file that cannot be written, or no trial
+            has a score.
     """
     if not scored(records):
         raise RequestError(f"{path}: nothing to draw: no trial has a score")
@@ -165,7 +166,7 @@ def _panel(
         order = {str(value): place for place, value in enumerate(places)}
         x = np.array([order[str(value)] for value in values], dtype=float)
         _bars(axes, x, heights, low)
-        # Side by side in the order of their age, so that none hides another and the picture is reproducible.
+        # Side by side by age, so that none hides another and the picture is reproducible.
         x = x + np.array([_aside(place, x) for place in range(len(x))])
         axes.set_xlim(-0.6, len(places) - 0.4)
         axes.set_xticks(range(len(places)), [_wrapped(value) for value in places])
@@ -301,9 +302,15 @@ def _legend(page: Any, trials: Sequence[TrialRecord], *, failed: bool, below: bo
     ]
     font = {"family": list(FONT), "size": SMALL}
     page.legend(
-        handles=handles, loc="lower center", ncols=len(handles), frameon=False, prop=font, labelcolor=GRAY, handletextpad=0.4,
+        handles=handles,
+        loc="lower center",
+        ncols=len(handles),
+        frameon=False,
+        prop=font,
+        labelcolor=GRAY,
+        handletextpad=0.4,
         bbox_to_anchor=(0.53, 0.0),
-    )  # fmt: skip
+    )
 
 
 def _numbers_below(axes: Any, item: Range, *, whole: bool) -> None:
@@ -328,7 +335,7 @@ def _room(item: Range) -> tuple[float, float]:
 
 
 def _aside(place: int, x: Array) -> float:
-    """How far a point is from the middle of its strip: the golden ratio spreads any number of points evenly."""
+    """Offset of a point in its strip: the golden ratio spreads any number of points evenly."""
     earlier = int((x[:place] == x[place]).sum())
     return 0.56 * (((earlier + 1) * 0.6180339887) % 1 - 0.5)
 

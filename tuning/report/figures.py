@@ -1,4 +1,4 @@
-"""The figures of report.html as data: plotly's for time, lineage and curves, the page's own for parallel coordinates."""
+"""The figures of report.html as data, for plotly and for the page's parallel coordinates."""
 
 import collections
 import html
@@ -31,7 +31,7 @@ from tuning.record.ranking import leaderboard
 from tuning.space import Range, Space
 
 _POINTS, _LINES, _CURVES, _ROWS = 2000, 500, 200, 40
-"""At most this many are drawn: trials over time, in parallel coordinates, learning curves, rows of the lineage."""
+"""Most trials over time, parallel coordinates, learning curves, rows of the lineage."""
 
 Figure = dict[str, Any]
 Noted = tuple[Figure, str]
@@ -336,7 +336,7 @@ def lineage(found: Findings) -> Noted | None:
 
 
 def parallel(found: Findings) -> Noted:
-    """Axes for all factors and the objective with places from 0 to 1, and a line for each trial: number, color, places."""
+    """Axes of factors and objective, and a line per trial: number, color, places from 0 to 1."""
     shown, note = _thinned(found.ranked, _LINES, "trials")
     short, places, axes = found.space.short_names(), [], []
     for path in found.space.vary:
@@ -428,7 +428,7 @@ def _family(root: int, children: Mapping[int, Sequence[int]]) -> list[int]:
 def _lay_out(
     root: int, children: Mapping[int, Sequence[int]], place: dict[int, tuple[int, int]], row: int
 ) -> int:
-    """Gives each member of a family its generation and row; returns the next row. A parent is beside its best child."""
+    """Places each member of a family by generation and row; returns the next row."""
     waiting = [(root, 0)]
     while waiting:
         number, generation = waiting.pop()
@@ -450,7 +450,8 @@ def _thinned(ranked: Sequence[TrialRecord], most: int, what: str) -> tuple[list[
             *best,
             *chosen,
         ],
-        f"{most:,} of {len(ranked):,} {what} are drawn: the best {len(best):,} and an even selection of the others.",
+        f"{most:,} of {len(ranked):,} {what} are drawn: "
+        f"the best {len(best):,} and an even selection of the others.",
     )
 
 

@@ -57,10 +57,11 @@ def write_report(
 
     Args:
         path: where to write it.
-        journal: of the search, newly read (a running search's own has no history); it may be unfinished.
+        journal: of the search, newly read (a running search's own has no history). The search may
+            be unfinished.
         space: the space that was searched.
         importances: of the trials' factors; None computes them.
-        factors: the .svg of `factor_plot`, which becomes a section of the page; None leaves the section out.
+        factors: the .svg of `factor_plot`, a section of the page; None leaves the section out.
     """
     from plotly.offline import get_plotlyjs
 
@@ -115,7 +116,8 @@ def _sections(
     if found.finals and found.winner is not found.ranked[0]:
         note += " ★ won in the final trainings below."
     if dropped:
-        note += f" Points not run: {', '.join(f'{count:,} {reason}' for reason, count in dropped.items())}."
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+        note += f" Points not run: {reasons}."
     yield _section(
         "leaderboard",
         "Leaderboard",
@@ -139,7 +141,7 @@ def _sections(
     yield _section("parallel", "All factors at once", note, box)
     if factors is not None:
         yield _factors(factors.read_text(encoding="utf-8"))
-    note = "Which trial started from whose weights, with score and depth. The path to the winner is marked."
+    note = "Which trial started from whose weights. The path to the winner is marked."
     yield from figure(
         "lineage", "How networks grew", note, '<div class="wide"><div class="plot"></div></div>'
     )
@@ -151,9 +153,10 @@ def _sections(
 def _header(found: Findings) -> str:
     data, failed = found.about["data"], sum(record.status == "failed" for record in found.ranked)
     sizes = ", ".join(f"{count:,} {split}" for split, count in data["sizes"].items())
+    shape = " × ".join(map(str, data["image_shape"]))
     last = max(map(when, found.journal.history), default=0.0)
     facts = {
-        "data": f"{data['name']}: {sizes} images of {' × '.join(map(str, data['image_shape']))}, {data['classes']} classes",
+        "data": f"{data['name']}: {sizes} images of {shape}, {data['classes']} classes",
         "oracle": found.journal.header["oracle"],
         "objective": found.objective,
         "trials": f"{len(found.ranked):,}" + (f" ({failed:,} failed)" if failed else ""),
@@ -196,7 +199,7 @@ def _answer(found: Findings) -> str:
 
 
 def _sentence(found: Findings, winner: TrialRecord) -> str:
-    """Which network won, its score, and its lead over the best of another kind and over the base."""
+    """Which network won, its score, and its lead over the best of another kind and the base."""
     own = _score(found, winner.score)
     scores = [
         s
@@ -210,12 +213,14 @@ def _sentence(found: Findings, winner: TrialRecord) -> str:
     name = found.objective.removeprefix("val_")
     if found.test is not None and name in found.test:
         count = found.about["data"]["sizes"].get("test")
-        reached += f", {_score(found, found.test[name])} on the {f'{count:,} ' if count else ''}test images"
+        images = f"{count:,} test images" if count else "test images"
+        reached += f", {_score(found, found.test[name])} on the {images}"
     margins = (
         " and ".join(_margin(found, winner, *rival) for rival in _rivals(found, winner))
         or "no other trial has a score"
     )
-    text = f"Trial {winner.number} won, {{}}: {reached}; {f'its trial scored {own}, ' if scores else ''}{margins}."
+    trial = f"its trial scored {own}, " if scores else ""
+    text = f"Trial {winner.number} won, {{}}: {reached}; {trial}{margins}."
     # No line break between a number and its unit.
     text = re.sub(r"(?<=\d) (?=%|points)|(?<=±) | (?=±)", "\N{NO-BREAK SPACE}", text)
     return _safe(text).replace(
@@ -344,9 +349,11 @@ def _final_trainings(found: Findings) -> str:
     head = "".join(
         f"<th>{name}</th>" for name in ("trial", "network", "mean ± standard deviation", "each")
     )
-    note = f"From scratch for {found.finals[0].epochs} epochs, each with its own seed. The best mean wins."
-    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    return _section("finals", "Final trainings", note, table)
+    note = (
+        f"{found.finals[0].epochs} epochs from scratch, each with its own seed. The best mean wins."
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return _section("finals", "Final trainings", note, f'<div class="wide">{table}</div>')
 
 
 # What mattered
@@ -355,22 +362,26 @@ def _final_trainings(found: Findings) -> str:
 def _importance(found: Findings) -> str:
     heading, count = "What mattered", len(found.scored)
     if not found.importances:
-        few = f"Too few trials have a score to estimate importance: {count}. It takes at least {FEWEST}."
-        alike = "The values of these trials do not predict their scores, so no factor can be said to matter."
+        few = f"Too few trials have a score: {count}. Importance takes at least {FEWEST}."
+        alike = "The values of these trials do not predict their scores."
         return _section("importance", heading, few if count < FEWEST else alike, "")
     short, most = found.space.short_names(), max(found.importances.values())
     bars = "".join(
-        f'<tr><th>{_safe(short[path])}</th><td><span style="width:{100 * importance / most:.1f}%"></span></td>'
+        f"<tr><th>{_safe(short[path])}</th>"
+        f'<td><span style="width:{100 * importance / most:.1f}%"></span></td>'
         f"<td>{100 * importance:.0f} %</td></tr>"
         for path, importance in found.importances.items()
     )
     doubt = "a third" if count < 20 else "a quarter" if count < 40 else "a tenth"
     note = (
-        "How much each factor matters for the rank of a trial (permutation importance in a forest of trees). "
+        "How much each factor matters for the rank of a trial (permutation importance). "
         f"With {count:,} trials, a large importance varies by about {doubt} from search to search."
     )
     if found.journal.header["oracle"] not in _UNBIASED:
-        note += " This oracle learns and avoids bad values, so a factor that it settled early looks less important than it is."
+        note += (
+            " This oracle learns and avoids bad values, so a factor that it settled early looks "
+            "less important than it is."
+        )
     return _section("importance", heading, note, f"<table>{bars}</table>")
 
 
