@@ -1,6 +1,10 @@
-"""How long it takes to build, to start training, to save and to load; CPU seconds, and ratios against Keras on the same machine.
+"""How long it takes to build a network, to start training it, to save and to load it.
 
-python benchmarks/build.py [--quick]
+    python benchmarks/build.py [--quick]
+
+CPU seconds of one process each, and ratios against plain Keras in the same run. Training is
+`reskeras.training.train.Training` on arrays; its rival is Keras' `fit` with `validation_data`. Ours
+also recalibrates batch norm in each epoch.
 """
 
 import json
@@ -16,12 +20,11 @@ from rich.table import Table
 
 PAIRS = {"resnet50": "ResNet50", "resnet152": "ResNet152", "densenet201": "DenseNet201"}
 """Presets and the same networks in keras.applications."""
+SMALL = ("digits_bottleneck", "resnet20", "resnet56")
 
 
 @click.command()
-@click.option(
-    "--quick", is_flag=True, help="ResNet-164 instead of ResNet-1001, and fewer repeats: for CI."
-)
+@click.option("--quick", is_flag=True, help="ResNet-164 instead of ResNet-1001, and fewer repeats.")
 @click.option("--child", "words", multiple=True, hidden=True)
 def main(quick: bool, words: tuple[str, ...]) -> None:
     """Measures and prints one table."""
@@ -29,15 +32,17 @@ def main(quick: bool, words: tuple[str, ...]) -> None:
         print(json.dumps(CHILDREN[words[0]](*words[1:])))  # noqa: T201
         return
     deep, repeats = ("preact164", 3) if quick else ("preact1001", 7)
-    table = Table("what", "reskeras", "naive Keras", "ratio")
+    table = Table("what", "reskeras", "Keras", "ratio")
     for ours, theirs in PAIRS.items():
         found = in_child(__file__, "build", ours, theirs, repeats)
-        label = f"{ours}: build, ms per layer ({found['ours_layers']} and {found['theirs_layers']} layers)"
-        _row(table, label, found["ours"], found["theirs"])
-    twin, naive = (in_child(__file__, "first_step", deep, how) for how in ("twin", "naive"))
-    _row(table, f"{deep}: build, s", twin["build"], naive["build"])
-    _row(table, f"{deep}: first training step, s", twin["first"], naive["first"])
-    _row(table, f"{deep}: a later step, s", twin["later"], naive["later"])
+        counts = f"{found['ours_layers']} and {found['theirs_layers']} layers"
+        _row(table, f"{ours}: build, ms per layer ({counts})", found["ours"], found["theirs"])
+    for preset in (*SMALL, deep):
+        ours, theirs = (
+            in_child(__file__, "training", preset, how) for how in ("reskeras", "keras")
+        )
+        _row(table, f"{preset}: first epoch of one step, s", ours["first"], theirs["first"])
+        _row(table, f"{preset}: a later epoch, s", ours["later"], theirs["later"])
     saved = in_child(__file__, "save", deep)
     table.add_row(f"{deep}: save .keras, s", f"{saved['save']:.2f}", "", "")
     table.add_row(f"{deep}: load .keras, s", f"{saved['load']:.2f}", "", "")
@@ -67,35 +72,42 @@ def _build(ours: str, theirs: str, repeats: str) -> dict[str, Any]:
     return layers | {who: statistics.median(values) for who, values in spent.items()}
 
 
-def _first_step(preset: str, how: str) -> dict[str, Any]:
-    """A batch of eight, SGD with momentum, accuracy as a metric; compilation counts as a part of the first step."""
+def _training(preset: str, how: str) -> dict[str, Any]:
+    """Epochs of one batch of eight with validation on the same; compiling is part of the first."""
     import keras
     import numpy as np
 
     import reskeras
-    from reskeras.training.segments import training_twin
+    from reskeras.data import from_arrays
+    from reskeras.spec import TrainSpec
+    from reskeras.training.train import Training
 
     keras.utils.set_random_seed(0)
-    models: list[keras.Model] = []
-    build = cpu_seconds(lambda: models.append(reskeras.build(preset)))
-    x, y = (
-        np.random.default_rng(0).normal(size=(8, *models[0].input_shape[1:])).astype("float32"),
-        np.arange(8),
+    model = reskeras.build(preset)
+    x = np.random.default_rng(0).normal(size=(8, *model.input_shape[1:])).astype("float32")
+    y = np.arange(8) % 8
+    spec = TrainSpec(
+        epochs=8, batch_size=8, optimizer="sgd", learning_rate=0.01, schedule="constant"
     )
+    if how == "reskeras":
+        data = from_arrays({"x_train": x, "y_train": y, "x_val": x, "y_val": y})
+        trainings: list[Training] = []
 
-    def first() -> None:
-        runner = training_twin(models[0]) if how == "twin" else models[0]
-        runner.compile(
-            keras.optimizers.SGD(0.1, momentum=0.9),
-            "sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-        )
-        runner.train_on_batch(x, y)
-        models.append(runner)
+        def run() -> Any:
+            if not trainings:
+                trainings.append(Training(model, data, spec))
+            return trainings[0].run_epoch()
 
-    seconds = cpu_seconds(first)
-    later = [cpu_seconds(lambda: models[-1].train_on_batch(x, y)) for _ in range(7)]
-    return {"build": build, "first": seconds, "later": statistics.median(later[2:])}
+    else:
+        sgd = keras.optimizers.SGD(spec.learning_rate, momentum=0.9, nesterov=True)
+        model.compile(sgd, "sparse_categorical_crossentropy", metrics=["accuracy"])
+
+        def run() -> Any:
+            return model.fit(x, y, batch_size=8, validation_data=(x, y), verbose=0)
+
+    first = cpu_seconds(run)
+    later = [cpu_seconds(run) for _ in range(7)]
+    return {"first": first, "later": statistics.median(later[2:])}
 
 
 def _save(preset: str) -> dict[str, Any]:
@@ -112,7 +124,7 @@ def _save(preset: str) -> dict[str, Any]:
         }
 
 
-CHILDREN: dict[str, Any] = {"build": _build, "first_step": _first_step, "save": _save}
+CHILDREN: dict[str, Any] = {"build": _build, "training": _training, "save": _save}
 
 if __name__ == "__main__":
     main()

@@ -1,9 +1,11 @@
-"""Peak memory and time of a training step: Keras' own, a training twin's, and a recomputing twin's.
+"""Peak memory and time of training: Keras' own `fit`, `train`, and `train` with `recompute`.
 
     python benchmarks/memory.py [--preset densenet_bc_100_12] [--batch 64]
 
-Memory is the process's greatest resident set (`ru_maxrss`) after training, less its resident set just before the first step,
-when model and optimizer exist: activations, gradients, and what tracing and TensorFlow's allocator keep. One fresh process each.
+Memory is the process's greatest resident set (`ru_maxrss`), less its resident set just before the
+first step, when model and optimizer exist: activations, gradients, and what tracing and TensorFlow's
+allocator keep. `steps` is training alone; `epoch` adds the recalibration of batch norm and validation
+(for Keras, validation). One fresh process each.
 """
 
 import json
@@ -20,7 +22,7 @@ from children import in_child
 from rich.console import Console
 from rich.table import Table
 
-WAYS = ("keras", "twin", "recompute")
+WAYS = ("keras", "train", "recompute")
 
 
 @click.command()
@@ -36,14 +38,17 @@ def main(preset: str, batch: int, steps: int, words: tuple[str, ...]) -> None:
         print(json.dumps(_train(*words)))  # noqa: T201
         return
     table = Table(
-        "training",
-        "peak MB",
-        "ratio",
-        "step CPU s",
-        "ratio",
-        "step wall s",
-        "moved weights differ",
-        "statistics differ",
+        *(
+            "training",
+            "steps MB",
+            "ratio",
+            "epoch MB",
+            "ratio",
+            "step CPU s",
+            "ratio",
+            "step wall s",
+        ),
+        *("moved weights differ", "statistics differ"),
     )
     with tempfile.TemporaryDirectory() as folder:
         files = {way: str(Path(folder) / f"{way}.npz") for way in WAYS}
@@ -63,14 +68,10 @@ def main(preset: str, batch: int, steps: int, words: tuple[str, ...]) -> None:
                 )
                 for kind in ("update", "statistic")
             ]
-            ratios = [f"{row[key] / base[key]:.2f}" for key in ("megabytes", "cpu")]
-            numbers = [
-                f"{row['megabytes']:.0f}",
-                ratios[0],
-                f"{row['cpu']:.2f}",
-                ratios[1],
-                f"{row['wall']:.2f}",
-            ]
+            numbers = []
+            for key, digits in (("steps", 0), ("epoch", 0), ("cpu", 2)):
+                numbers += [f"{row[key]:.{digits}f}", f"{row[key] / base[key]:.2f}"]
+            numbers.append(f"{row['wall']:.2f}")
             table.add_row(way, *numbers, *(f"{value:.1e}" for value in differ))
     Console(width=140).print(
         f"{preset}, batch {batch}; differences after the first step, of the greatest value", table
@@ -82,38 +83,65 @@ def _train(way: str, preset: str, batch: str, steps: str, path: str) -> dict[str
     import numpy as np
 
     import reskeras
-    from reskeras.training.segments import training_twin
+    from reskeras.data import from_arrays
+    from reskeras.spec import TrainSpec
+    from reskeras.training.train import Training
 
     keras.utils.set_random_seed(0)
     model = reskeras.build(preset)
-    runner = model if way == "keras" else training_twin(model, recompute=way == "recompute")
-    runner.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
-    runner.optimizer.build(model.trainable_variables)
     x = np.random.default_rng(0).normal(size=(int(batch), *model.input_shape[1:])).astype("float32")
     y = np.arange(int(batch)) % 10
+    if way == "keras":
+        sgd = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
+        model.compile(sgd, "sparse_categorical_crossentropy")
+        model.optimizer.build(model.trainable_variables)
+
+        def step() -> Any:
+            return model.train_on_batch(x, y)
+
+        def epoch() -> Any:
+            return model.evaluate(x, y, batch_size=int(batch), verbose=0)
+
+    else:
+        spec = TrainSpec(
+            epochs=99,
+            batch_size=int(batch),
+            optimizer="sgd",
+            learning_rate=0.1,
+            schedule="constant",
+            recompute=way == "recompute",
+        )
+        data = from_arrays({"x_train": x, "y_train": y, "x_val": x, "y_val": y})
+        training = Training(model, data, spec)
+
+        def step() -> Any:
+            batches = training._feed.training(spec, 1)
+            return training._trainer.epoch(batches, training._rates(1))
+
+        def epoch() -> Any:
+            return training.run_epoch()
+
     with Path("/proc/self/statm").open() as statm:
         before = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     start = [variable.numpy() for variable in model.variables]
-    runner.train_on_batch(x, y)
-    # With momentum at rest the first update is the gradient times the learning rate.
+    step()
+    # With momentum at rest the first update is proportional to the gradient.
     moved = [variable.numpy() - old for variable, old in zip(model.variables, start, strict=True)]
     kinds = ["update" if variable.trainable else "statistic" for variable in model.variables]
-    np.savez(
-        path,
-        **{
-            f"{kind}{number}": value
-            for number, (kind, value) in enumerate(zip(kinds, moved, strict=True))
-        },
-    )
+    named = enumerate(zip(kinds, moved, strict=True))
+    np.savez(path, **{f"{kind}{number}": value for number, (kind, value) in named})
     cpu, wall = [], []
     for _ in range(int(steps)):
         clocks = time.process_time(), time.perf_counter()
-        runner.train_on_batch(x, y)
+        step()
         cpu.append(time.process_time() - clocks[0])
         wall.append(time.perf_counter() - clocks[1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]
+    epoch()
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return {
-        "megabytes": (peak - before) / 1e6,
+        "steps": (peaks[0] - before) / 1e6,
+        "epoch": (peaks[1] - before) / 1e6,
         "cpu": statistics.median(cpu),
         "wall": statistics.median(wall),
     }

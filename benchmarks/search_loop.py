@@ -119,7 +119,7 @@ def _data() -> Any:
 def _stubbed(oracle: str, trials: str, folder: str = "") -> dict[str, Any]:
     import tuning.running.executor
     from reskeras.spec.text import dump_recipe
-    from reskeras.training.train import Epoch
+    from reskeras.training.state import Epoch
     from tuning import tune
     from tuning.running.trial import Outcome, Verdict
 

@@ -17,7 +17,7 @@ import numpy as np
 from reskeras.data import ImageData, from_arrays
 from reskeras.spec import CifarStem, Classifier, Recipe, ResNet, Stage, TrainSpec
 from reskeras.spec.text import dump_recipe
-from reskeras.training.train import Epoch
+from reskeras.training.state import Epoch
 from tuning import Range, Space
 from tuning.record.events import Listener, Trial
 from tuning.running.trial import Job, LastJob, Outcome, Run, Verdict

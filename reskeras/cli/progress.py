@@ -20,7 +20,7 @@ from tuning.record.ranking import leaderboard
 from tuning.space.titles import title
 
 if TYPE_CHECKING:
-    from reskeras.training.train import Epoch
+    from reskeras.training.state import Epoch
 
 
 _BAR = 24

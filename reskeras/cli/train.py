@@ -97,7 +97,8 @@ def train(
             train=dataclasses.replace(recipe.train, **changes),
         )
         load_keras()
-        from reskeras.training.train import Epoch, build_seeded, evaluate
+        from reskeras.training.state import Epoch
+        from reskeras.training.train import build_seeded, evaluate
         from reskeras.training.train import train as fit
 
     console.print(images.describe(), highlight=False)

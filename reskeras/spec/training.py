@@ -40,6 +40,12 @@ class TrainSpec:
     seed: Whole = 0
     """Of initial weights and data order."""
 
+    def __post_init__(self) -> None:
+        if self.recompute and self.precision == "mixed_float16":
+            raise ValueError(
+                "recompute needs precision 'float32' or 'mixed_bfloat16' (got 'mixed_float16')"
+            )
+
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Recipe:

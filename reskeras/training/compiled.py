@@ -1,7 +1,7 @@
 """Training and scoring in a few compiled calls, shared by networks that run alike. For TensorFlow, on one device.
 
 Most of a short training is not training: Keras traces the step, compiles it, and crosses from Python to TensorFlow once a step.
-A `CompiledRun` runs a whole epoch in one call (or in calls of about a second), and takes the variables as arguments, so that a
+A `CompiledTrainer` runs a whole epoch in one call (or in calls of about a second), and takes the variables as arguments, so that a
 second network of the same structure, with other initial weights or another learning rate, runs what the first one compiled.
 Networks that differ in depth alone share the traces of their blocks (see `reskeras.training.segments`).
 """
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from reskeras.models.recalibration import norms_of, pooled
-from reskeras.training.segments import Plan, Update, function, fused_update
+from reskeras.training.segments import SegmentedModel, Update, function, fused_update
 from reskeras.training.targets import Targets, outputs_of
 
 _CALL_SECONDS = 1.0
@@ -48,14 +48,14 @@ class Programs:
         self.compiled[key] = program
 
 
-class CompiledRun:
+class CompiledTrainer:
     """Trains and scores one network.
 
     Args:
         model: a built Functional network without losses of its layers' own.
         targets: of the model.
         optimizer: SGD or Adam, without clipping, accumulation or averaging; it is built here, and its slots are used.
-        recompute: see `training_twin`.
+        recompute: see `SegmentedModel`.
         programs: what may be shared with other runs.
     """
 
@@ -68,8 +68,8 @@ class CompiledRun:
         if fused is None:
             raise TypeError(f"no compiled training with {type(optimizer).__name__}")
         slots, _ = fused
-        plan = Plan(model, recompute, programs.functions)
-        state = [value for values in plan.states for value in values]
+        segmented = SegmentedModel(model, recompute, programs.functions)
+        state = [value for values in segmented.states for value in values]
         numbers = {id(value): number for number, value in enumerate(state)}
         trained = tuple(numbers[id(variable.value)] for variable in model.trainable_variables)
         decayed = tuple(
@@ -81,13 +81,15 @@ class CompiledRun:
             for n, v in optimizer.get_config().items()
             if n not in ("learning_rate", "name", "weight_decay")
         }
-        key = (plan.structure, repr(config), decayed, trained, targets.signature)
+        key = (segmented.structure, repr(config), decayed, trained, targets.signature)
         if key not in programs.compiled:
-            programs.keep(key, _Program(plan, model, targets, _update_rule(optimizer), decayed))
+            programs.keep(
+                key, _Program(segmented, model, targets, _update_rule(optimizer), decayed)
+            )
         self._program = programs.compiled[key]
-        self._states = plan.states
+        self._states = segmented.states
         variables = [variable.value for variable in model.trainable_variables]
-        self._variables = (plan.states, variables, slots, optimizer.iterations.value)
+        self._variables = (segmented.states, variables, slots, optimizer.iterations.value)
         self._decay = tf.constant(optimizer.weight_decay or 0.0)
         self._norms = norms_of(model)
         averages = [
@@ -102,7 +104,7 @@ class CompiledRun:
             id(average): scratch for average, scratch in zip(averages, self._scratch, strict=True)
         }
         self._scratch_states = [
-            [replaced.get(id(value), value) for value in values] for values in plan.states
+            [replaced.get(id(value), value) for value in values] for values in segmented.states
         ]
 
     def epoch(self, batches: Any, rates: np.ndarray[Any, Any]) -> dict[str, float]:
@@ -160,7 +162,7 @@ class CompiledRun:
 
 
 def compilable(model: Any, optimizer: Any) -> bool:
-    """Whether a `CompiledRun` does what Keras' `fit` would."""
+    """Whether a `CompiledTrainer` does what Keras' `fit` would."""
     if type(optimizer) not in (keras.optimizers.SGD, keras.optimizers.Adam):
         return False
     stock = type(optimizer)().get_config()
@@ -210,9 +212,14 @@ class _Program:
     """The compiled functions for networks of one structure; variables are arguments."""
 
     def __init__(
-        self, plan: Plan, model: Any, targets: Targets, update: Update, decayed: tuple[bool, ...]
+        self,
+        segmented: SegmentedModel,
+        model: Any,
+        targets: Targets,
+        update: Update,
+        decayed: tuple[bool, ...],
     ) -> None:
-        self.plan, self.update, self.decayed = plan, update, decayed
+        self.segmented, self.update, self.decayed = segmented, update, decayed
         self.bytes = sum(
             variable.value.dtype.size * math.prod(variable.shape) for variable in model.variables
         )
@@ -246,9 +253,9 @@ class _Program:
     def forward(
         self, images: Any, states: list[list[Any]], *, training: bool
     ) -> tuple[list[Any], dict[int, Any]]:
-        """The outputs, and the logits behind them by their number (see `Plan`)."""
+        """The outputs, and the logits behind them by their number (see `SegmentedModel`)."""
         tensors = {self.inputs: images}
-        self.plan.run(tensors, training, states)
+        self.segmented.run(tensors, training, states)
         outputs = [tensors[key] for key in self.outputs]
         return outputs, {
             n: out._keras_logits for n, out in enumerate(outputs) if hasattr(out, "_keras_logits")

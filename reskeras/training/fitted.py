@@ -13,32 +13,22 @@ from reskeras.models.recalibration import recalibrate_over
 from reskeras.training.targets import Targets
 
 
-class FittedRun:
-    """Trains and scores one network, as `reskeras.training.compiled.CompiledRun` does.
+class FittedTrainer:
+    """Trains and scores one network, as `reskeras.training.compiled.CompiledTrainer` does.
 
-    It trains on the devices of the `tf.distribute.Strategy` (TensorFlow) or `keras.distribution.Distribution` (JAX) that is in
-    force when it is made. The loss of a batch is the mean over all its images, whatever part of it each device has. On TensorFlow
-    without a strategy a twin of the model is fitted (see `reskeras.training.segments`).
+    It trains on the devices of the `tf.distribute.Strategy` (TensorFlow) or
+    `keras.distribution.Distribution` (JAX) in force when it is made. The loss of a batch is the mean
+    over all its images, whatever part of it each device has.
 
     Args:
         model: a built network; under a strategy or distribution, one built in its scope.
         targets: of the model.
         optimizer: with its learning rate's schedule.
-        recompute: see `training_twin`.
-
-    Raises:
-        RequestError: `recompute` on another backend than TensorFlow, or under a strategy.
     """
 
-    def __init__(self, model: Any, targets: Targets, optimizer: Any, *, recompute: bool) -> None:
+    def __init__(self, model: Any, targets: Targets, optimizer: Any) -> None:
         self._model = self._runner = self._single = model
         self._devices = _devices()
-        if recompute or (
-            type(self._devices) is _OneDevice and keras.backend.backend() == "tensorflow"
-        ):
-            from reskeras.training.segments import training_twin
-
-            self._runner = training_twin(model, recompute=recompute)
         if isinstance(self._devices, _Mirrored):
             self._runner = _shared(model)
             # Statistics are computed on one device: a strategy keeps a batch norm's averages apart on each.

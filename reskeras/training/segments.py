@@ -1,13 +1,15 @@
-"""Another way to execute a model: block by block, so that equal blocks are traced once and may be recomputed.
+"""Runs a model block by block, so that equal blocks are traced once and may be recomputed.
 
-Keras traces a training step layer by layer, and its graph grows with the depth: ten ops and more for a batch norm, as many for
-the update of a variable. A `training_twin` has the layers and variables of the model but runs them in *segments*: stretches
-of the graph, in topological order, that end where a block ends (see `_cut`). A segment is a pure function of its inputs and of its
-variables' values; segments of one structure (their layers differ in names and variables alone) share one traced function,
-which takes the variables as arguments. A network of hundreds of equal blocks is a hundred calls of a handful of functions.
+Keras traces a training step layer by layer, and its graph grows with the depth: ten ops and more for
+a batch norm, as many for the update of a variable. `SegmentedModel` runs the same layers in
+*segments*: stretches of the graph, in topological order, that end where a block ends (see `_cut`).
+A segment is a pure function of its inputs and of the values of its variables. Segments of one
+structure (their layers differ in names and variables alone) share one traced function that takes
+the variables as arguments, so a network of hundreds of equal blocks is hundreds of calls of a
+handful of functions.
 
-With `recompute` a segment forgets its inner activations and computes them again when its gradient is wanted
-(arXiv 1604.06174), once more without touching moving statistics or random seeds.
+With `recompute` a segment forgets its inner activations and computes them again when its gradient
+is needed (arXiv 1604.06174), without touching moving statistics or random seeds a second time.
 """
 
 import json
@@ -22,87 +24,28 @@ from reskeras.errors import RequestError
 _BLOCK_ENDS = (keras.layers.Add, keras.layers.Concatenate)
 _POOLS = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
 _RECOMPUTED_CUTS = 3
-"""Cuts that one recomputed segment spans: with more, fewer tensors are kept, but more live at once while one is recomputed."""
+"""Cuts that one recomputed segment spans: with more, fewer tensors are kept, but more are alive while
+one is recomputed."""
 
 _NOT_INLINED = {"_noinline": True}
 _INLINED = 40
-"""Of up to so many segments the calls are inlined, which runs a little faster; of more it starts slower (23 s became 41)."""
+"""Calls of up to this many segments are inlined, which runs a little faster. With more, starting takes
+longer (benchmarks/build.py)."""
 
 
-def training_twin(model: keras.Model, *, recompute: bool = False) -> keras.Model:
-    """A model with the layers, hence the variables, of `model`, to be compiled and fitted in its stead.
-
-    Its results are those of `model` up to float rounding (batch norm and the updates of SGD and Adam run as TensorFlow's fused
-    ops). `model` holds the trained weights and is what one saves; compile the twin again after freezing layers, as any model.
+class SegmentedModel:
+    """A Functional model as segments, and the traced functions that they share.
 
     Args:
-        model: a built Functional model, of any layers, that no other layer's mask runs through.
-        recompute: keep the activations between segments only, and compute those within twice: less memory, more time.
-
-    Raises:
-        RequestError: Keras does not run on TensorFlow, or a distribution strategy is in force.
-        TypeError: `model` is not Functional.
-    """
-    if keras.backend.backend() != "tensorflow":
-        raise RequestError(
-            f"training_twin needs Keras on TensorFlow; its backend is {keras.backend.backend()!r}"
-        )
-    if tf.distribute.has_strategy():
-        raise RequestError(
-            "training_twin cannot run under a distribution strategy; train the model itself there"
-        )
-    if not hasattr(model, "_nodes_by_depth"):
-        raise TypeError(f"training_twin takes a Functional model, not a {type(model).__name__}")
-    return _Twin(model, recompute)
-
-
-class _Twin(keras.Model):  # type: ignore[misc]
-    """Runs the graph of a Functional model segment by segment."""
-
-    def __init__(self, model: keras.Model, recompute: bool) -> None:
-        super().__init__(inputs=model.input, outputs=model.output, name=f"{model.name}_twin")
-        self.dtype_policy = model.dtype_policy
-        self._plan = Plan(self, recompute)
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """As the original's, one function call per segment."""
-        tensors = dict(zip(map(id, self.inputs), self._standardize_inputs(inputs), strict=True))
-        self._plan.run(tensors, bool(training))
-        outputs = [tensors[id(tensor)] for tensor in self.outputs]
-        if isinstance(self.output, list) and len(outputs) == 1:
-            return outputs[0]
-        return keras.tree.pack_sequence_as(self.output, outputs)
-
-    @property
-    def compute_dtype(self) -> str:
-        """That of the variables: each layer casts for itself, and the segments hand variables' values on as they are."""
-        return str(self.variable_dtype)
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As Keras', and makes the optimizer's variables now: a step that makes variables while it is traced is traced twice."""
-        super().compile(*args, **kwargs)
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
-            _fuse_updates(getattr(self.optimizer, "inner_optimizer", self.optimizer))
-
-    def get_config(self) -> dict[str, Any]:
-        """Refused: the variables are the original's."""
-        raise NotImplementedError(
-            "a training twin is not saved; save the model it was made from, which has the same variables"
-        )
-
-
-class Plan:
-    """The segments of a Functional model and the traced functions that they share.
-
-    Args:
-        model: whose graph is run.
-        recompute: as in `training_twin`.
-        functions: the traced functions by structure; plans of several models may share them.
+        model: the model; no mask may run through its layers.
+        recompute: keep only the activations between segments, and compute those within twice:
+            less memory, more time.
+        functions: the traced functions by structure; several models may share them.
 
     Attributes:
-        states: the variables of each segment; those of another model of the same `structure` fit as well.
-        structure: equal for models that run alike: all but names, initial values and seeds.
+        states: the variables of each segment; those of another model of the same `structure` fit
+            as well.
+        structure: equal for models that differ only in names, initial values and seeds.
     """
 
     def __init__(
@@ -148,7 +91,7 @@ class Plan:
     def run(
         self, tensors: dict[int, Any], training: bool, states: list[list[Any]] | None = None
     ) -> None:
-        """Adds to the tensors (by the ids of the symbolic ones) all that the segments hand on."""
+        """Adds what the segments pass on to `tensors`, by the ids of the symbolic tensors."""
         for segment, state in zip(
             self.segments, self.states if states is None else states, strict=True
         ):
@@ -162,16 +105,14 @@ class Plan:
                     if recompute
                     else _forward(segment, training, inline=inline)
                 )
-            outputs, losses, logits = self.functions[key](inputs, state)
+            outputs, logits = self.functions[key](inputs, state)
             for number, value in logits.items():
                 outputs[number]._keras_logits = value
             tensors.update(zip(segment.outputs, outputs, strict=True))
-            for loss in losses:
-                segment.layers[0].add_loss(loss)  # any layer does: the model sums the losses of all
 
 
 class _Segment:
-    """A stretch of the graph: the nodes to run, the tensors (by id) it takes and gives, the variables it needs."""
+    """A stretch of the graph: its nodes, the tensors (by id) it takes and gives, its variables."""
 
     def __init__(self, nodes: list[Any], wanted: set[int]) -> None:
         made = [id(tensor) for node in nodes for tensor in node.outputs]
@@ -189,7 +130,8 @@ class _Segment:
                 id(variable): variable for layer in self.layers for variable in layer.variables
             }.values()
         )
-        # Handles (tf.Variable), not values: read and assigned within the function, they cost the step's own graph no ops.
+        # Handles (tf.Variable), not values: the function reads and assigns them, so they cost the
+        # graph of the step no ops.
         self.state = [variable.value for variable in self.variables]
         numbers = {key: number for number, key in enumerate([*self.inputs, *made])}
         shapes = {id(tensor): tensor.shape for node in nodes for tensor in node.input_tensors}
@@ -205,16 +147,14 @@ class _Segment:
 
     def run(
         self, inputs: Iterable[Any], state: Iterable[Any], training: bool
-    ) -> tuple[list[Any], list[Any], list[Any], dict[int, Any]]:
-        """Outputs, the variables' values afterwards, losses that layers added, and logits; changes nothing.
+    ) -> tuple[list[Any], list[Any], dict[int, Any]]:
+        """Outputs, the variables' values afterwards, and logits; changes nothing.
 
-        The logits, by the outputs' numbers, are what a softmax or sigmoid leaves on its output for Keras' cross-entropies, which
-        without them lose all probabilities below 1e-7.
+        The logits, by the numbers of the outputs, are what a softmax or sigmoid leaves on its output
+        for Keras' cross-entropies. Without them these lose all probabilities below 1e-7.
         """
         tensors = dict(zip(self.inputs, inputs, strict=True))
-        with keras.StatelessScope(
-            list(zip(self.variables, state, strict=True)), collect_losses=True
-        ) as scope:
+        with keras.StatelessScope(list(zip(self.variables, state, strict=True))) as scope:
             for node in self.nodes:
                 args, kwargs = node.arguments.fill_in(tensors)
                 if training and _fusible(node):
@@ -226,7 +166,7 @@ class _Segment:
                 for tensor, result in zip(node.outputs, keras.tree.flatten(results), strict=True):
                     if getattr(result, "_keras_mask", None) is not None:
                         raise RequestError(
-                            f"training_twin carries no masks, but {node.operation.name!r} makes one"
+                            f"compiled training carries no masks, but {node.operation.name!r} makes one"
                         )
                     tensors[id(tensor)] = result
         after = [scope.get_current_value(variable) for variable in self.variables]
@@ -236,14 +176,15 @@ class _Segment:
             for number, tensor in enumerate(outputs)
             if hasattr(tensor, "_keras_logits")
         }
-        return outputs, after, scope.losses, logits
+        return outputs, after, logits
 
 
 def _cut(model: keras.Model) -> list[list[Any]]:
     """The nodes of a graph in topological order, cut where a block ends.
 
-    A block ends at an addition or a concatenation, or where pooling begins, if all else that was made since the last cut is used
-    up: what crosses a cut is that one tensor, and tensors of earlier cuts (the skips of a U-Net).
+    A block ends at an addition or a concatenation, or where pooling begins, if everything else made
+    since the last cut is used up. One tensor crosses a cut, beside tensors of earlier cuts (the
+    skips of a U-Net).
     """
     depths = model._nodes_by_depth
     order = [
@@ -269,7 +210,7 @@ def _cut(model: keras.Model) -> list[list[Any]]:
 
 
 def _describe(node: Any, numbers: dict[int, int]) -> Any:
-    """What a node does, but for names, initial values and seeds (which are state); tensors are told by number."""
+    """What a node does, without names, initial values and seeds; tensors are numbers."""
     arguments = keras.tree.map_structure(
         lambda part: numbers[id(part)] if isinstance(part, keras.KerasTensor) else repr(part),
         (node.arguments.args, node.arguments.kwargs),
@@ -291,26 +232,27 @@ def _describe(node: Any, numbers: dict[int, int]) -> Any:
 
 
 def _forward(segment: _Segment, training: bool, *, inline: bool) -> Any:
-    """`(inputs, state) -> (outputs, losses, logits)`, the state as in `_Segment.state`; for every segment of this one's structure.
+    """`(inputs, state) -> (outputs, logits)` for every segment of this structure.
 
-    Where calls are not inlined, the graph optimizer works on a handful of small functions in place of one huge graph.
+    The state is as in `_Segment.state`. Without inlining, the graph optimizer works on a handful of
+    small functions instead of one huge graph.
     """
 
     def forward(inputs: list[Any], state: list[Any]) -> Any:
         before = [tf.convert_to_tensor(value) for value in state]
-        outputs, after, losses, logits = segment.run(inputs, before, training)
+        outputs, after, logits = segment.run(inputs, before, training)
         for variable, old, new in zip(state, before, after, strict=True):
             if new is not old:
                 variable.assign(new)
-        return outputs, losses, logits
+        return outputs, logits
 
     return function(forward, inline=inline)
 
 
 def _recomputed(segment: _Segment) -> Any:
-    """As `_forward` in training, but whose gradient runs the segment again.
+    """As `_forward` in training, with a gradient that runs the segment again.
 
-    Not being inlined, the second run cannot begin before the gradients have come that it is for.
+    It is not inlined, so the second run cannot begin before the gradients arrive that it is for.
     """
     forward = _forward(segment, training=True, inline=False)
     trainable = [variable.trainable for variable in segment.variables]
@@ -323,9 +265,9 @@ def _recomputed(segment: _Segment) -> Any:
             given = iter(wanted)
             inputs = [next(given) if value is None else value for value in inputs]
             state = [next(given) if value is None else value for value in state]
-            outputs, _, losses, logits = segment.run(inputs, state, training=True)
+            outputs, _, logits = segment.run(inputs, state, training=True)
         return tape.gradient(
-            [*outputs, *losses, *logits.values()],
+            [*outputs, *logits.values()],
             wanted,
             upstream,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
@@ -334,7 +276,7 @@ def _recomputed(segment: _Segment) -> Any:
     gradients = function(backward, inline=False)
 
     def run(inputs: list[Any], state: list[Any]) -> Any:
-        # Read before `forward` moves seeds and statistics on, so that the second run is the first one again.
+        # Read before `forward` advances seeds and statistics, so that the second run repeats the first.
         before = [tf.convert_to_tensor(value) for value in state]
         wanted = [value for value in inputs if value.dtype.is_floating]
         wanted += [value for value, needed in zip(before, trainable, strict=True) if needed]
@@ -342,7 +284,8 @@ def _recomputed(segment: _Segment) -> Any:
         fixed_state = [
             None if needed else value for value, needed in zip(before, trainable, strict=True)
         ]
-        # Handles only of what a run may assign: tf.custom_gradient lets no trainable variable in, frozen or not.
+        # Handles only of what may be assigned: tf.custom_gradient admits no trainable variable, frozen
+        # or not.
         handles = [
             value if variable.trainable else variable
             for value, variable in zip(before, state, strict=True)
@@ -351,24 +294,24 @@ def _recomputed(segment: _Segment) -> Any:
             None if needed else handle for handle, needed in zip(handles, trainable, strict=True)
         ]
         numbers: list[int] = []
-        losses_from = logits_from = 0
+        logits_from = 0
 
         def call(*wanted: Any) -> Any:
-            nonlocal losses_from, logits_from
+            nonlocal logits_from
             given = iter(wanted)
-            outputs, losses, logits = forward(
+            outputs, logits = forward(
                 [next(given) if value is None else value for value in fixed_inputs],
                 [next(given) if value is None else value for value in handles],
             )
-            losses_from, logits_from = len(outputs), len(outputs) + len(losses)
+            logits_from = len(outputs)
             numbers[:] = logits
-            return (*outputs, *losses, *logits.values()), lambda *upstream: gradients(
+            return (*outputs, *logits.values()), lambda *upstream: gradients(
                 list(wanted), fixed_inputs, fixed_state, list(upstream)
             )
 
         results = tf.custom_gradient(call)(*wanted)
         logits = dict(zip(numbers, results[logits_from:], strict=True))
-        return list(results[:losses_from]), list(results[losses_from:logits_from]), logits
+        return list(results[:logits_from]), logits
 
     return run
 
@@ -376,7 +319,7 @@ def _recomputed(segment: _Segment) -> Any:
 def function(
     python: Callable[..., Any], *, inline: bool = True, reduce_retracing: bool = False
 ) -> Any:
-    """A `tf.function` of what needs no autograph."""
+    """A `tf.function` without autograph."""
     attributes = None if inline else _NOT_INLINED
     made = tf.function(
         python,
@@ -384,13 +327,13 @@ def function(
         experimental_attributes=attributes,
         reduce_retracing=reduce_retracing,
     )
-    # TensorFlow counts traces by source line, and would warn of as many functions as there are structures.
+    # TensorFlow counts traces by source line, and would warn about one function per structure.
     made._omit_frequent_tracing_warning = True
     return made
 
 
 def _fusible(node: Any) -> bool:
-    """Whether a batch norm does what TensorFlow's fused op does, over the batch it is given."""
+    """Whether a layer is a batch norm that TensorFlow's fused op can compute."""
     layer, x = node.operation, node.input_tensors[0]
     return (
         type(layer) is keras.layers.BatchNormalization
@@ -420,33 +363,6 @@ def _fused_norm(layer: keras.layers.BatchNormalization, x: Any) -> Any:
     for average, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         average.assign(average.value * layer.momentum + value * (1.0 - layer.momentum))
     return tf.cast(y, layer.compute_dtype)
-
-
-def _fuse_updates(optimizer: keras.optimizers.Optimizer) -> None:
-    """Makes plain SGD and Adam update a variable in one op each, with the same result; other optimizers stay as they are."""
-    fused = fused_update(optimizer)
-    if fused is None:
-        return
-    slots, apply = fused
-    stock = optimizer._backend_update_step
-
-    def update(gradients: list[Any], variables: list[Any], learning_rate: Any) -> None:
-        values = [variable.value for variable in variables]
-        dense = all(isinstance(gradient, tf.Tensor) for gradient in gradients)
-        if not dense or any(value.dtype != tf.float32 for value in values):
-            stock(gradients, variables, learning_rate)
-            return
-        numbers = [optimizer._get_variable_index(value) for value in values]
-        step = tf.cast(optimizer.iterations + 1, tf.float32)
-        apply(
-            tf.convert_to_tensor(learning_rate, tf.float32),
-            step,
-            values,
-            [slots[number] for number in numbers],
-            gradients,
-        )
-
-    optimizer._backend_update_step = update
 
 
 Update = Callable[[Any, Any, list[Any], list[list[Any]], list[Any]], None]

@@ -1,15 +1,16 @@
-"""Compile, fit, recalibrate batch norm, evaluate."""
+"""Training from beginning to end: `train`, and `Training`, which may pause after any epoch.
+
+An epoch goes through one of two trainers, which do the same: `CompiledTrainer` (TensorFlow, one
+device, float32 and bfloat16) or `FittedTrainer` (Keras' own `fit`, everywhere else). `Feed` gives
+them batches, `Targets` what each output is trained toward. After each epoch batch norm is
+recalibrated and the model is scored on the validation split.
+"""
 
 import contextlib
-import dataclasses
-import hashlib
-import io
-import json
 import math
-import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,18 @@ import keras
 import numpy as np
 
 from reskeras.data.images import ImageData
+from reskeras.errors import RequestError
 from reskeras.models.build import build
 from reskeras.models.recalibration import images_per_pass
 from reskeras.spec import Recipe, TrainSpec
 from reskeras.training.feed import Feed
-from reskeras.training.fitted import FittedRun, scores_of
+from reskeras.training.fitted import FittedTrainer, scores_of
+from reskeras.training.optimizers import make_optimizer, make_schedule
+from reskeras.training.state import Epoch, State, assign, read_state, values_of, write_state
 from reskeras.training.targets import Targets
 
 _SCORED = 1024
 """Images that are scored together, at most."""
-_STATE = b"reskeras training 1\n"
-"""Begins the file of a training's state; then the SHA-256 of the rest, an .npz."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """What one epoch of training left."""
-
-    number: int
-    """Epochs trained in all, counted from 1."""
-    metrics: Mapping[str, float]
-    """`loss` and the task's metrics; with `val_` before them, those of the validation split."""
-    seconds: float
-    """Wall time of the epoch with its recalibration and validation."""
 
 
 def train(
@@ -150,14 +140,14 @@ class Training:
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
-            from reskeras.training.compiled import CompiledRun, Programs, compilable
+            from reskeras.training.compiled import CompiledTrainer, Programs, compilable
 
             programs = programs or Programs()
             strategy = tf.distribute.has_strategy()
         self._feed = Feed(targets, shared=strategy)
         self._steps = math.ceil(data.sizes["train"] / spec.batch_size)
-        self._schedule = _schedule(spec, first_epoch * self._steps, spec.epochs * self._steps)
-        self._optimizer = _optimizer(spec, self._schedule)
+        self._schedule = make_schedule(spec, first_epoch * self._steps, spec.epochs * self._steps)
+        self._optimizer = make_optimizer(spec, self._schedule)
         compiled = (
             keras.backend.backend() == "tensorflow"
             and not strategy
@@ -165,11 +155,16 @@ class Training:
         )
         if compiled:
             self._feed = programs.feeds.setdefault((data.digest, targets.signature), self._feed)
-            self._run: Any = CompiledRun(
+            self._trainer: Any = CompiledTrainer(
                 model, targets, self._optimizer, recompute=spec.recompute, programs=programs
             )
+        elif spec.recompute:
+            raise RequestError(
+                "train.recompute needs TensorFlow, one device and precision 'float32' or "
+                "'mixed_bfloat16'; set it to false"
+            )
         else:
-            self._run = FittedRun(model, targets, self._optimizer, recompute=spec.recompute)
+            self._trainer = FittedTrainer(model, targets, self._optimizer)
 
     def run_epoch(self) -> Epoch:
         """Trains for an epoch, recalibrates, validates.
@@ -178,17 +173,19 @@ class Training:
             FloatingPointError: the loss, or that of validation, is not finite any more.
         """
         start, number = time.perf_counter(), self.epoch + 1
-        metrics = self._run.epoch(self._feed.training(self.spec, number), self._rates(number))
+        metrics = self._trainer.epoch(self._feed.training(self.spec, number), self._rates(number))
         for metric in self._targets.data.task.metrics:
             if not metric.while_training:
                 metrics.pop(metric.name, None)
         if not math.isfinite(metrics["loss"]):
             raise FloatingPointError(f"the loss is {metrics['loss']} in epoch {number}")
         most = images_per_pass(self.model)
-        self._run.recalibrate(self._feed.images(most))
+        self._trainer.recalibrate(self._feed.images(most))
         # A power of two, so that networks of about the same size are scored by the same traces.
         validation = self._feed.split("val", min(_SCORED, 1 << (most.bit_length() - 1)))
-        metrics |= {f"val_{name}": value for name, value in self._run.evaluate(validation).items()}
+        metrics |= {
+            f"val_{name}": value for name, value in self._trainer.evaluate(validation).items()
+        }
         if not math.isfinite(metrics["val_loss"]):
             raise FloatingPointError(
                 f"the validation loss is {metrics['val_loss']} after epoch {number}"
@@ -201,48 +198,36 @@ class Training:
 
     def finish(self) -> None:
         """Leaves the model compiled, with its optimizer and all that it remembers, as Keras' `fit` would."""
-        self.model.compile(optimizer=self._run.optimizer, **self._targets.compile_options())
+        self.model.compile(optimizer=self._trainer.optimizer, **self._targets.compile_options())
 
     def save(self, path: Path) -> None:
-        """Writes all that the rest of the training depends on, in one step: the file is there in full or not at all."""
-        arrays = {
-            f"variable{n}": keras.ops.convert_to_numpy(variable)
-            for n, variable in enumerate(self._variables())
-        }
-        told = json.dumps([dataclasses.asdict(epoch) for epoch in self.epochs])
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            first=np.array(self._first),
-            epoch=np.array(self.epoch),
-            epochs=np.array(told),
-            **arrays,
+        """Writes everything that the rest of the training depends on, in one step."""
+        state = State(
+            first=self._first,
+            epoch=self.epoch,
+            epochs=self.epochs,
+            values=values_of(self._variables()),
         )
-        partial = path.with_name(f".{path.name}.partial")
-        with open(partial, "wb") as file:
-            file.write(_STATE + hashlib.sha256(buffer.getbuffer()).digest())
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_state(path, state)
 
     def restore(self, path: Path) -> bool:
-        """Goes on from a saved state; False, and nothing is changed, where there is none that can be read and fits.
+        """Continues from a saved state.
 
-        A state fits a training of the same network and optimizer that began, or begins, where that one began or ended.
+        False, and nothing is changed, where there is no state that can be read and fits. A state fits
+        a training of the same model and optimizer that began, or begins, where that one began or ended.
         """
-        saved = _read_state(path)
+        saved = read_state(path)
         if (
             saved is None
             or self._first not in (saved.first, saved.epoch)
-            or not _assign(self._variables(), saved.values)
+            or not assign(self._variables(), saved.values)
         ):
             return False
         self.epoch, self.epochs = saved.epoch, list(saved.epochs)
         return True
 
     def _variables(self) -> list[Any]:
-        return [*self.model.variables, *self._run.optimizer.variables]
+        return [*self.model.variables, *self._trainer.optimizer.variables]
 
     def _rates(self, epoch: int) -> np.ndarray[Any, Any]:
         """The learning rates of an epoch's steps."""
@@ -251,70 +236,3 @@ class Training:
         )
         rate = self._schedule(steps) if callable(self._schedule) else self._schedule
         return np.broadcast_to(np.asarray(rate, "float32"), steps.shape)
-
-
-def restore_weights(model: Any, path: Path) -> bool:
-    """Gives a network the weights of a saved state; False, and nothing is changed, where they cannot be read or do not fit."""
-    saved = _read_state(path)
-    return saved is not None and _assign(model.variables, saved.values[: len(model.variables)])
-
-
-@dataclasses.dataclass(frozen=True)
-class _State:
-    """What the file of a training's state has."""
-
-    first: int
-    epoch: int
-    epochs: tuple[Epoch, ...]
-    values: list[Any]
-
-
-def _read_state(path: Path) -> _State | None:
-    """None where there is no file, or one that is damaged or something else."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    header = len(_STATE) + hashlib.sha256().digest_size
-    state = content[header:]
-    if content[:header] != _STATE + hashlib.sha256(state).digest():
-        return None
-    with np.load(io.BytesIO(state)) as file:
-        saved = dict(file)
-    first, epoch = int(saved.pop("first")), int(saved.pop("epoch"))
-    epochs = tuple(Epoch(**epoch) for epoch in json.loads(str(saved.pop("epochs"))))
-    return _State(first, epoch, epochs, [saved[f"variable{n}"] for n in range(len(saved))])
-
-
-def _assign(variables: list[Any], values: list[Any]) -> bool:
-    found = [(value.shape, str(value.dtype)) for value in values]
-    if found != [(tuple(variable.shape), str(variable.dtype)) for variable in variables]:
-        return False
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-    return True
-
-
-def _schedule(spec: TrainSpec, first: int, last: int) -> Any:
-    """The learning rate at each step from the first on: a number, or a function of the steps since then.
-
-    A training that goes on from another's weights takes the cosine's end: from where it stands at that step down to zero.
-    """
-    if spec.schedule == "constant":
-        return spec.learning_rate
-    rate = spec.learning_rate * 0.5 * (1 + math.cos(math.pi * first / last))
-    return keras.optimizers.schedules.CosineDecay(
-        rate, decay_steps=max(1, last - first)
-    )  # 1: there is nothing left to train
-
-
-def _optimizer(spec: TrainSpec, rate: Any) -> Any:
-    decay = spec.weight_decay or None
-    match spec.optimizer:
-        case "adam":
-            optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
-        case "sgd":
-            optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
-    if decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer

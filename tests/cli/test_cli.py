@@ -21,7 +21,7 @@ import reskeras
 from reskeras.cli import main
 from reskeras.cli.progress import Progress
 from reskeras.tasks import CLASSIFICATION, write_score
-from reskeras.training.train import Epoch
+from reskeras.training.state import Epoch
 from reskeras.words import compact
 from tuning.record.events import Ending, Search, Trial
 from tuning.record.journal import TrialRecord

@@ -20,7 +20,7 @@ import pytest
 from reskeras import RequestError
 from reskeras.data import ImageData, from_arrays, from_npz
 from reskeras.spec import CifarStem, Classifier, Recipe, ResNet, Stage, TrainSpec
-from reskeras.training.train import Epoch
+from reskeras.training.state import Epoch
 from tuning import Range, Space, tune
 from tuning.record.events import Result
 from tuning.running.cluster import Ray, _check, _division

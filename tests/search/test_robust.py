@@ -24,7 +24,7 @@ from stubs import ENDLESS, KILLED_ALWAYS, KILLED_ONCE, score_of, tiny
 from reskeras.data import ImageData, from_arrays
 from reskeras.errors import RequestError
 from reskeras.spec.text import dump_recipe, load_recipe
-from reskeras.training.train import Epoch
+from reskeras.training.state import Epoch
 from tuning import Space, tune
 from tuning.record.events import Listener, Trial
 from tuning.record.journal import TrialRecord

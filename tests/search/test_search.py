@@ -22,7 +22,8 @@ import reskeras
 from reskeras.data import ImageData, from_arrays
 from reskeras.spec import CifarStem, Classifier, Recipe, ResNet, Stage, TrainSpec
 from reskeras.spec.text import dump_recipe
-from reskeras.training.train import Epoch, evaluate
+from reskeras.training.state import Epoch
+from reskeras.training.train import evaluate
 from tuning import Range, Space, tune
 from tuning.record.events import Listener, Trial
 from tuning.record.journal import Journal, Started, TrialRecord
@@ -482,7 +483,7 @@ def test_a_network_that_validation_breaks_has_failed(
     data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "reskeras.training.compiled.CompiledRun.evaluate",
+        "reskeras.training.compiled.CompiledTrainer.evaluate",
         lambda *_: {"accuracy": 0.1, "loss": float("nan")},
     )
     with pytest.raises(RuntimeError, match="the validation loss is nan after epoch 1"):

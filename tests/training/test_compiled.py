@@ -39,9 +39,9 @@ from reskeras.spec import (
     TrainSpec,
     UNet,
 )
-from reskeras.training.compiled import CompiledRun, Programs, compilable
+from reskeras.training.compiled import CompiledTrainer, Programs, compilable
 from reskeras.training.feed import Feed
-from reskeras.training.fitted import FittedRun
+from reskeras.training.fitted import FittedTrainer
 from reskeras.training.targets import Targets
 from reskeras.training.train import Training, build_seeded, train
 
@@ -200,7 +200,7 @@ def test_two_epochs_recalibration_and_scores_equal_keras(name: str) -> None:
         start = [np.array(weight.numpy()) for weight in model.weights]
         if compiled:
             assert compilable(model, optimizer)
-            run = CompiledRun(
+            run = CompiledTrainer(
                 model, Targets(model, data), optimizer, recompute=False, programs=Programs()
             )
             logs = [run.epoch(training, np.full(3, 0.03)) for _ in range(2)]
@@ -268,7 +268,7 @@ def test_optimizers_and_rates_equal_keras(make: Callable[[], Any], rates: list[f
                     np.full(variable.shape, 0.5, "float32")
                 )  # so that decay would show
         if compiled:
-            run = CompiledRun(
+            run = CompiledTrainer(
                 model, Targets(model, data), optimizer, recompute=False, programs=Programs()
             )
             losses = [
@@ -307,8 +307,8 @@ def run_of(
     programs: Programs,
     data: ImageData | None = None,
     recompute: bool = False,
-) -> CompiledRun:
-    return CompiledRun(
+) -> CompiledTrainer:
+    return CompiledTrainer(
         model,
         Targets(model, data or image_data()),
         optimizer,
@@ -328,7 +328,9 @@ def test_networks_that_share_programs_train_as_each_alone() -> None:
             model = network("resnet", seed)
             training = Training(model, data, spec, programs=shared if sharing else None)
             epoch = training.run_epoch()
-            results[sharing].append([dict(epoch.metrics), state(model, training._run.optimizer)])
+            results[sharing].append(
+                [dict(epoch.metrics), state(model, training._trainer.optimizer)]
+            )
     assert_same(results[True], results[False])
     (program,) = shared.compiled.values()
     assert program.epoch.experimental_get_tracing_count() == 1
@@ -396,7 +398,11 @@ def test_programs_keep_no_network_longer_than_its_layers(monkeypatch: pytest.Mon
     training = Training(model, image_data(), TrainSpec(batch_size=BATCH), programs=programs)
     training.run_epoch()
     training.finish()
-    gone = [weakref.ref(model), weakref.ref(training._run.optimizer), weakref.ref(training._run)]
+    gone = [
+        weakref.ref(model),
+        weakref.ref(training._trainer.optimizer),
+        weakref.ref(training._trainer),
+    ]
     del model, optimizer, training
     gc.collect()
     assert [reference() for reference in gone] == [None, None, None]
@@ -425,7 +431,9 @@ def test_a_paused_training_goes_on_to_the_last_bit(
             Recipe(model=SPECS["dropout"], train=dataclasses.replace(spec, seed=seed))
         )
         training = Training(model, source, spec)
-        assert isinstance(training._run, CompiledRun if precision == "float32" else FittedRun)
+        assert isinstance(
+            training._trainer, CompiledTrainer if precision == "float32" else FittedTrainer
+        )
         if paused:
             assert training.restore(path)
         else:
@@ -436,7 +444,7 @@ def test_a_paused_training_goes_on_to_the_last_bit(
         results.append(
             [
                 [dict(epoch.metrics) for epoch in training.epochs],
-                state(model, training._run.optimizer),
+                state(model, training._trainer.optimizer),
             ]
         )
     assert_same(*results)
@@ -466,7 +474,7 @@ def test_a_state_that_cannot_be_read_or_does_not_fit_changes_nothing(tmp_path: P
             good[:place] + bytes([good[place] ^ 1 << int(random.integers(8))]) + good[place + 1 :]
         )
     damaged += [good + b"x", b"x" + good, b"not a state"]
-    before = state(one.model, one._run.optimizer)
+    before = state(one.model, one._trainer.optimizer)
     for content in damaged:
         path.write_bytes(content)
         assert not one.restore(path)
@@ -481,7 +489,7 @@ def test_a_state_that_cannot_be_read_or_does_not_fit_changes_nothing(tmp_path: P
     for other in (training("logits"), training(optimizer="sgd"), training(first_epoch=1)):
         other.save(path)
         assert not one.restore(path)
-    assert_same(state(one.model, one._run.optimizer), before)
+    assert_same(state(one.model, one._trainer.optimizer), before)
     assert (one.epoch, len(one.epochs)) == (1, 1)
     path.write_bytes(good)
     assert training().restore(path)
@@ -544,7 +552,9 @@ def test_alternating_trainings_do_not_disturb_each_other() -> None:
     for training in (alone[0], alone[0], alone[1], alone[1], *together, *together):
         training.run_epoch()
     for one, other in zip(alone, together, strict=True):
-        assert_same(state(other.model, other._run.optimizer), state(one.model, one._run.optimizer))
+        assert_same(
+            state(other.model, other._trainer.optimizer), state(one.model, one._trainer.optimizer)
+        )
         assert_same(
             [dict(epoch.metrics) for epoch in other.epochs],
             [dict(epoch.metrics) for epoch in one.epochs],
@@ -614,7 +624,7 @@ def test_bfloat16_trains_in_compiled_calls_with_heads_in_float32() -> None:
     assert (model.output.dtype, model.get_layer("head").compute_dtype) == ("float32", "float32")
     assert model.get_layer("stage1_block1_conv1").compute_dtype == "bfloat16"
     training = Training(model, image_data(), recipe.train)
-    assert isinstance(training._run, CompiledRun)
+    assert isinstance(training._trainer, CompiledTrainer)
     losses = [training.run_epoch().metrics["loss"] for _ in range(3)]
     assert losses[-1] < losses[0]
 
@@ -626,7 +636,7 @@ def test_float16_is_fitted_with_a_scaled_loss(tmp_path: Path) -> None:
     )
     model = build_seeded(recipe)
     training = Training(model, image_data(), recipe.train)
-    assert isinstance(training._run, FittedRun)
+    assert isinstance(training._trainer, FittedTrainer)
     training.run_epoch()
     training.finish()
     assert type(model.optimizer) is keras.optimizers.LossScaleOptimizer
@@ -737,7 +747,7 @@ for norm in ("layer", "batch"):
             again = training.run_epoch().metrics
             same = all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights()))
             training.finish()
-        results.append({"kind": type(training._run).__name__, "epochs": [first, second, again], "same": same})
+        results.append({"kind": type(training._trainer).__name__, "epochs": [first, second, again], "same": same})
         results[-1]["weights"] = [weight.tolist() for weight in weights]
         single = build_seeded(recipe)
         single.set_weights(weights)
@@ -763,7 +773,7 @@ def test_under_a_strategy_training_is_what_it_is_on_one_device(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     told = json.loads(Path("told.json").read_text())
     for norm, (mirrored, single) in told.items():
-        assert (mirrored["kind"], single["kind"]) == ("FittedRun", "CompiledRun")
+        assert (mirrored["kind"], single["kind"]) == ("FittedTrainer", "CompiledTrainer")
         assert mirrored["same"]
         assert single["same"]
         assert all(math.isfinite(value) for epoch in mirrored["epochs"] for value in epoch.values())

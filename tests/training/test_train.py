@@ -186,14 +186,16 @@ def test_shifted_images_keep_their_pixels_and_masks_move_along() -> None:
         }
     )
     moved = set()
-    for image, mask in augmented(data.split("train"), "shift_flip", seed=1).as_numpy_iterator():
+    for image, mask in augmented(
+        data.split("train"), "shift_flip", seed=1, task=data.task
+    ).as_numpy_iterator():
         np.testing.assert_array_equal(image[..., 0], mask)
         values = set(image.ravel())
         assert values <= set(x[0].ravel()) | {0.0}
         assert np.count_nonzero(image) >= 14 * 14  # shifts of at most an eighth: two pixels
         moved.add(math.floor(image[8, 8, 0]))
     assert len(moved) > 5
-    assert augmented(data, "none", seed=1) is data
+    assert augmented(data, "none", seed=1, task=data.task) is data
 
 
 def test_masks_are_cropped_for_valid_padding_and_thinned_for_coarser_heads() -> None:

@@ -15,7 +15,7 @@ from tuning.space import Space
 
 if TYPE_CHECKING:  # these need Keras; who only listens does not
     from reskeras.data import ImageData
-    from reskeras.training.train import Epoch
+    from reskeras.training.state import Epoch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from reskeras.data import ImageData
 from reskeras.errors import RequestError
-from reskeras.training.train import Epoch
+from reskeras.training.state import Epoch
 from tuning.running.machine import cores, visible_gpus, worker_context
 from tuning.running.trial import Job, LastJob, Outcome, Run, Verdict, run_test, run_trial
 

@@ -14,14 +14,8 @@ from reskeras.data import ImageData
 from reskeras.errors import RequestError
 from reskeras.models.growth import grow
 from reskeras.spec import Recipe
-from reskeras.training.train import (
-    Epoch,
-    Training,
-    build_seeded,
-    evaluate,
-    precision_of,
-    restore_weights,
-)
+from reskeras.training.state import Epoch, restore_weights
+from reskeras.training.train import Training, build_seeded, evaluate, precision_of
 from tuning.running.devices import PeakMemory, strategy_scope
 from tuning.settings import Strategy
 

@@ -11,7 +11,7 @@ from typing import Any
 from reskeras.errors import RequestError, in_a_line
 from reskeras.spec import Recipe
 from reskeras.spec.text import dump_recipe
-from reskeras.training.train import Epoch
+from reskeras.training.state import Epoch
 from tuning.insight.importance import importances
 from tuning.record.events import Listener, Result, Search, Trial
 from tuning.record.journal import (

@@ -119,9 +119,16 @@ class Space:
         return Space(dataclasses.replace(self.base, model=model), self.vary, start=self.start)
 
     def with_train(self, **changes: Any) -> "Space":
-        """The same space with other fixed training settings."""
-        base = dataclasses.replace(self.base, train=dataclasses.replace(self.base.train, **changes))
-        return Space(base, self.vary, start=self.start)
+        """The same space with other fixed training settings.
+
+        Raises:
+            RequestError: they do not go together with the others.
+        """
+        try:
+            train = dataclasses.replace(self.base.train, **changes)
+        except ValidationError as error:
+            raise RequestError("\n".join(error_lines(error, changes, "train"))) from error
+        return Space(dataclasses.replace(self.base, train=train), self.vary, start=self.start)
 
     def to_document(self) -> dict[str, Any]:
         """The space as plain mappings, as its file has it."""

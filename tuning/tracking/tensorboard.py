@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tuning.record.events import Ending, Listener, Result, Search, Trial
 
 if TYPE_CHECKING:
-    from reskeras.training.train import Epoch
+    from reskeras.training.state import Epoch
     from tuning.record.journal import TrialRecord
 
 

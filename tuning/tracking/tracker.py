@@ -21,7 +21,7 @@ from tuning.tracking.store import served, shown, tracking_uri
 
 if TYPE_CHECKING:
     from reskeras.data import ImageData
-    from reskeras.training.train import Epoch
+    from reskeras.training.state import Epoch
 
 _PAUSE_SECONDS = 1.0
 """What happens within it is sent together."""
