@@ -1,4 +1,4 @@
-"""Files and folders that are there in full or not at all, and never over something by mistake."""
+"""Writing files and folders in one step: each is there in full or not at all."""
 
 import contextlib
 import os
@@ -10,110 +10,121 @@ from pathlib import Path
 from reskeras.errors import RequestError
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file in one step.
+
+    Raises:
+        OSError: it cannot be written; what was there is unchanged.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file in one step.
+
+    Raises:
+        OSError: it cannot be written; what was there is unchanged.
+    """
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Gives a place to write to, which takes the place of `path` in one step at the end.
+    """Yields a path beside `path` for a file or folder, which then replaces one at `path`.
 
-    The place is beside `path` and has its suffix. A reader never sees half a file, and whatever
-    goes wrong, what was at `path` stays as it was.
+    A folder is never replaced by a file, nor a file by a folder.
+
+    The yielded name ends like `path`, as libraries choose the format by it.
 
     Args:
-        path: a file, there or not.
-        durable: whether the content must be on the disk before it takes the place.
+        path: of a file or folder, which may exist.
+        durable: whether the content of a file must be on the disk before it replaces another.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it, and what was there is unchanged.
     """
-    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
+    partial = _beside(path)
+    old = partial.with_name(f"{partial.name}.old")
     try:
         yield partial
         if durable:
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
+        if path.is_dir() and partial.is_dir():
+            os.rename(path, old)
         os.replace(partial, path)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        ours = error.filename is None or str(error.filename).startswith(str(partial))
+        if error.errno is None or not ours:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one step."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        with contextlib.suppress(OSError):  # the error that led here says more
+            if old.exists() and not path.exists():
+                os.rename(old, path)
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            partial.unlink(missing_ok=True)
 
 
 def check_free(
     path: Path, *, force: bool = False, mark: str | None = None, hint: str = "--force replaces it"
 ) -> None:
-    """Refuses a path that cannot be written to, before work begins.
+    """Checks that a new file or folder can be written, before the work on it begins.
 
     Args:
         path: of a file or folder.
-        force: whether something there may be replaced: a file, or, with a mark, a folder.
-        mark: a file that shows that a folder may be replaced; None where a file is to be written.
-        hint: what to do where the path is taken.
+        force: whether it may replace a file or, with a mark, a folder.
+        mark: a file that marks a folder that may be replaced; None if a file is to be written.
+        hint: what to do if the path is taken.
 
     Raises:
-        RequestError: the path is taken, or nothing can be written in the folder above it.
+        RequestError: the path is taken, or nothing can be written there.
     """
-    if not path.parent.is_dir():
-        raise RequestError(f"{path}: there is no folder {path.parent}")
-    try_folder(path.parent, path.name)
-    if path.exists() and not force:
+    if not os.path.isdir(path.parent):
+        raise RequestError(f"{path}: the folder {path.parent} does not exist")
+    if os.path.exists(path) and not force:
         raise RequestError(f"{path} already exists; {hint}")
-    if path.is_dir() and (mark is None or not (path / mark).exists()):
+    if os.path.isdir(path) and (mark is None or not (path / mark).exists()):
         raise RequestError(f"{path}: a folder that this command did not write is in the way")
-    if path.is_file() and mark is not None:
+    if os.path.isfile(path) and mark is not None:
         raise RequestError(f"{path}: a file is in the way of the folder")
+    _probe(path, _beside(path))
 
 
-def try_folder(folder: Path, name: str = "probe") -> None:
-    """Refuses a folder in which nothing can be written, by writing; makes it where it is missing.
-
-    Permissions alone do not say: a disk may be read-only, full or gone.
-
-    Args:
-        folder: what is written to later.
-        name: of the file or folder that will be written there.
+def try_folder(folder: Path) -> None:
+    """Checks that files can be written in a folder, which need not exist yet; leaves no trace.
 
     Raises:
-        RequestError: it is a file, or cannot be made or written to.
+        RequestError: they cannot.
     """
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    probe = folder / f".{name}.{uuid.uuid4().hex[:8]}.probe"
+    made: list[Path] = []
+    # `os.path` because `Path.exists` raises OSError for a name that is too long.
+    missing = [each for each in (folder, *folder.parents) if not os.path.exists(each)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"probe")
-        probe.unlink()
-    except (FileExistsError, NotADirectoryError) as error:
-        raise RequestError(f"{folder}: a file is in the way of the folder") from error
+        for each in reversed(missing):
+            each.mkdir()
+            made.append(each)
+        _probe(folder, _beside(folder / "probe"))
     except OSError as error:
-        with contextlib.suppress(OSError):  # it may be the one that cannot be removed either
-            probe.unlink(missing_ok=True)
-        for parent in made:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-        raise RequestError(
-            f"{folder}: nothing can be written here ({error.strerror or error})"
-        ) from error
-
-
-@contextlib.contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """As `replacing`, for a file or a folder that a command writes, whatever is there.
-
-    Raises:
-        RuntimeError: it cannot be written; nothing is left of it, and what was there is as it was.
-    """
-    partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
-    old = path.with_name(f".{os.getpid()}.old.{path.name}")
-    try:
-        yield partial
-        if path.is_dir():
-            os.rename(path, old)
-        os.replace(partial, path)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise RuntimeError(f"{path}: {error.strerror or error}") from error
+        raise RequestError(f"{folder}: {error.strerror}") from error
     finally:
-        if old.exists() and not path.exists():
-            os.rename(old, path)
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
+        for each in reversed(made):
+            each.rmdir()
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name that no other thread or process has."""
+    return path.with_name(f".{uuid.uuid4().hex[:8]}.partial.{path.name}")
+
+
+def _probe(path: Path, probe: Path) -> None:
+    try:
+        probe.write_bytes(b"probe")  # an empty file fits on a full disk
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        raise RequestError(f"{path}: {error.strerror}") from error

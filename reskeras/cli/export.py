@@ -12,7 +12,7 @@ import click
 import reskeras
 from reskeras.cli.loading import quiet_tensorflow
 from reskeras.cli.models import Found, find_model, load_model
-from reskeras.files import check_free, written_aside
+from reskeras.files import check_free, replacing
 from reskeras.words import in_bytes
 
 
@@ -53,7 +53,7 @@ def export(model: str, out: Path, fold: bool, force: bool, tracking_uri: str | N
     check_free(out, force=force, mark="saved_model.pb" if form is Format.SAVED_MODEL else None)
     with find_model(model, tracking_uri) as found:
         network = load_model(found)
-        with written_aside(out) as partial:
+        with replacing(out) as partial:
             _write(network, found, form, partial, fold)
     ins, outs = (", ".join(map(_shape, tensors)) for tensors in (network.inputs, network.outputs))
     click.echo(f"saved: {out}, {_size(out)}, input {ins}, output {outs}")

@@ -13,7 +13,7 @@ import numpy as np
 import reskeras
 from reskeras.cli.models import find_model, load_model
 from reskeras.data.unlabelled import Source, open_images
-from reskeras.files import check_free, written_aside
+from reskeras.files import check_free, replacing
 from reskeras.tasks import Task, task_of_output
 from reskeras.words import percent
 
@@ -110,7 +110,7 @@ def _write_masks(
 
     told = []
     places = [place for source in sources for place in source.places]
-    with written_aside(out) as folder:
+    with replacing(out) as folder:
         for place, (name, answer) in zip(places, answers, strict=True):
             file = folder / f"{place}.png"
             file.parent.mkdir(parents=True, exist_ok=True)

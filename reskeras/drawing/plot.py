@@ -6,7 +6,6 @@
 import contextlib
 import os
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from reskeras.drawing.tracing import Trace, times
 from reskeras.drawing.ushape import draw_ushape
 from reskeras.drawing.wording import options
 from reskeras.errors import RequestError
+from reskeras.files import replacing
 from reskeras.nets.assemble import as_spec
 from reskeras.nets.cost import cost
 from reskeras.spec import AnySpec, DenseNet, ResNet, UNet
@@ -65,15 +65,11 @@ def save(path: str | os.PathLike[str], make: Callable[[], Any]) -> Path:
         raise RequestError(f"{path}: no such folder: {path.parent}")
     with _style():
         page = make()
-    # Replaced in one step, so that nobody reads half a picture.
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        _save(page, part, path.suffix.lower().removeprefix("."))
-        part.replace(path)
+        with replacing(path) as partial:
+            _save(page, partial, path.suffix.lower().removeprefix("."))
     except OSError as error:
         raise RequestError(f"{path}: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from reskeras.drawing.palette import BLUE, FAINT, GRAY, HAIR, HIGHLIGHT, INK, ROSE
 from reskeras.errors import in_a_line
+from reskeras.files import write_text
 from reskeras.tasks import Unit, write_score
 from reskeras.words import duration
 from tuning.insight.boundary import boundary
@@ -91,9 +92,7 @@ def write_report(
     )
     # In one pass, so that text that is filled in is not itself filled in.
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: fills[match[1]], template)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text)
 
 
 def _sections(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reskeras.errors import RequestError, in_a_line
+from reskeras.files import write_text
 from reskeras.spec import Recipe
 from reskeras.spec.text import dump_recipe
 from reskeras.training.state import Epoch
@@ -541,7 +542,7 @@ class Loop:
         """Makes a trial's network the one that the search keeps."""
         if running.job.model.exists():
             # In this order: who is killed in between finds the model here again.
-            write(self.search.directory / "best.yaml", dump_recipe(running.job.recipe))
+            write_text(self.search.directory / "best.yaml", dump_recipe(running.job.recipe))
             os.replace(running.job.model, self.search.directory / "best.keras")
 
     # The end
@@ -666,10 +667,3 @@ def _mean_best(finals: Sequence[Final], objective: str) -> int | None:
         for number, found in scores_by_trial(finals).items()
     }
     return max(means, key=lambda number: (means[number], -number)) if means else None
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file in one step."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

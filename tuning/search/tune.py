@@ -12,6 +12,7 @@ import filelock
 
 from reskeras.data import ImageData
 from reskeras.errors import RequestError
+from reskeras.files import write_text
 from reskeras.tasks import objective_of
 from tuning.oracles import make_oracle
 from tuning.record.events import Ending, Listener, Result, Search
@@ -19,7 +20,7 @@ from tuning.record.journal import Journal, lock_of
 from tuning.record.kept import Keep
 from tuning.running.devices import check_strategy
 from tuning.running.executor import Executor, InProcess, Processes, disk_full
-from tuning.search.loop import Budget, FinalPlan, Loop, disk_is_full, write
+from tuning.search.loop import Budget, FinalPlan, Loop, disk_is_full
 from tuning.settings import DEFAULT_ORACLE, Strategy
 from tuning.space import Space
 from tuning.space.limits import Limits
@@ -150,7 +151,7 @@ def tune(
             seed=seed,
             done=tuple(journal.trials),
         )
-        write(directory / "space.yaml", space.dump())
+        write_text(directory / "space.yaml", space.dump())
         if executor is None:
             executor = (
                 InProcess(data)
