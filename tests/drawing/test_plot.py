@@ -212,13 +212,15 @@ def test_a_picture_says_every_stage_and_what_the_network_costs(name: str, sides:
     [
         ("resnet20", (7, 2, 0)),
         ("plain20", (0, 0, 0)),
-        # Four stages whose first block projects; of the third stage's six blocks the first three and the last are drawn.
+        # Four stages whose first block projects; of the third stage's six blocks the first three
+        # and the last are drawn.
         ("resnet50", (10, 4, 0)),
         ("preact1001", (9, 3, 0)),
         (replace(RESNET, shortcut="project_always"), (0, 3, 0)),
         (replace(RESNET, shortcut="none"), (0, 0, 0)),
         (replace(RESNET, block=DenseBlock()), (0, 0, 3)),
-        # Three layers of a stage of six or more, in each of four stages: 3 arcs; the fewer stages of the other, four layers: 6.
+        # Three layers of a stage of six or more, in each of four stages: 3 arcs; the fewer stages
+        # of the other, four layers: 6.
         ("densenet121", (0, 0, 12)),
         ("densenet_bc_100_12", (0, 0, 18)),
         ("unet", (0, 0, 0)),
@@ -322,7 +324,8 @@ def test_no_text_lies_on_another_or_on_a_line_or_leaves_the_page(spec: Any) -> N
                 & (y < rooms[:, 3] - slack)
             )
             assert not inside.any(), (
-                f"{shape.arc or 'a line'} runs through {words[int(inside.any(axis=0).argmax())].text!r}"
+                f"{shape.arc or 'a line'} runs through "
+                f"{words[int(inside.any(axis=0).argmax())].text!r}"
             )
 
 
@@ -367,7 +370,8 @@ LEVELS = tuple(Level(width=width) for width in (16, 32, 64, 128))
 def test_stages_are_as_tall_as_their_resolution_and_as_thick_as_their_width() -> None:
     boxes = fronts(SHRINKING, BLUE)
     assert len(boxes) == 4
-    # 32, 16, 8, 4 pixels and 32, 64, 128, 256 channels: each doubling is one step, which can be seen.
+    # 32, 16, 8, 4 pixels and 32, 64, 128, 256 channels: each doubling is one step, which can be
+    # seen.
     tall, thick = (steps([getattr(box, side) for box in boxes]) for side in ("height", "width"))
     assert tall == pytest.approx([tall[0]] * 3)
     assert thick == pytest.approx([thick[0]] * 3)
@@ -389,7 +393,8 @@ def test_levels_of_a_unet_are_as_tall_as_their_resolution(decoder: Any) -> None:
     assert by_step == pytest.approx([by_step[0]] * 3)
     assert by_step[0] < -8
     assert steps([box.width for box in [*down, *bridge]])[0] > 1
-    # The decoder has the same resolutions: each of its boxes is as tall as the encoder's box in its row.
+    # The decoder has the same resolutions: each of its boxes is as tall as the encoder's box in its
+    # row.
     for box in up:
         beside = min(down, key=lambda one: abs(one.top - box.top))
         assert (box.top, box.bottom) == pytest.approx((beside.top, beside.bottom))
@@ -397,8 +402,8 @@ def test_levels_of_a_unet_are_as_tall_as_their_resolution(decoder: Any) -> None:
 
 
 def test_an_hourglass_is_as_tall_as_its_resolution() -> None:
-    # From 128 pixels in the stem to 4 in the waist the height falls from 96 to 26: by 14 with each halving. What stands before
-    # the waist is at 32, 16, 8 and 4.
+    # From 128 pixels in the stem to 4 in the waist the height falls from 96 to 26: by 14 with each
+    # halving. What stands before the waist is at 32, 16, 8 and 4.
     waist, _ = fronts(HOURGLASS, VIOLET)
     before = [box for box in fronts(HOURGLASS, BLUE) if box.right < waist.left][-4:]
     assert steps([box.height for box in before]) == pytest.approx([-14] * 3)
@@ -408,7 +413,8 @@ def test_an_hourglass_is_as_tall_as_its_resolution() -> None:
 @pytest.mark.parametrize(
     ("spec", "title", "sizes", "place"),
     [
-        # The first block whose shortcut is the identity, though not the first of a stage; boxes are counted from the left.
+        # The first block whose shortcut is the identity, though not the first of a stage; boxes are
+        # counted from the left.
         (replace(RESNET, stages=(Stage(blocks=2, width=16), Stage(blocks=2, width=32, stride=2))),
          "stage 1, block 2", "32×32×16 → 32×32×16", 1),
         (replace(RESNET, stages=(Stage(blocks=1, width=8), Stage(blocks=3, width=32, stride=2))),
@@ -416,7 +422,8 @@ def test_an_hourglass_is_as_tall_as_its_resolution() -> None:
         # None is the identity: the first of all.
         (replace(RESNET, shortcut="project_always", stages=(Stage(blocks=2, width=8, stride=2),)),
          "stage 1, block 1", "32×32×16 → 16×16×8", 0),
-        (UNet(input_shape=(32, 32, 1), block=BasicBlock(), stages=(Level(width=8), Level(width=16, blocks=2)), head=TWO_CLASSES),
+        (UNet(input_shape=(32, 32, 1), block=BasicBlock(),
+              stages=(Level(width=8), Level(width=16, blocks=2)), head=TWO_CLASSES),
          "bridge, block 2", "16×16×16 → 16×16×16", 1),
         # Behind three blocks of the stem.
         (HOURGLASS, "stack 1, level 1, block 1", "32×32×256 → 32×32×256", 3),

@@ -1,4 +1,4 @@
-"""What mattered in a search: importance against functions of known variance, ends of ranges, the best of each kind, the picture."""
+"""What mattered in a search: importances against known variances, ends of ranges, factors.svg."""
 
 import dataclasses
 import math
@@ -105,20 +105,22 @@ def unit_lr(values: dict[str, Any]) -> float:
 
 
 @pytest.mark.parametrize(("lr", "drop"), [(3, 1), (1, 1), (1, 3), (1, 0)])
-def test_shares_are_those_of_the_variance_where_factors_add_up(lr: float, drop: float) -> None:
+def test_importances_are_shares_of_the_variance_where_factors_add_up(
+    lr: float, drop: float
+) -> None:
     records = trials(TWO, lambda v: lr * unit_lr(v) + drop * 2 * v[DROP], 60)
-    shares = importances(records, TWO, "val_accuracy")
+    known = importances(records, TWO, "val_accuracy")
     # Near 9 to 1, 1 to 1 and so on; of the trials drawn it is known exactly.
     terms = np.var(
         [(lr * unit_lr(record.values), drop * 2 * record.values[DROP]) for record in records],
         axis=0,
     )
-    assert shares[LR] == pytest.approx(terms[0] / terms.sum(), abs=0.06)
-    assert list(shares.values()) == sorted(shares.values(), reverse=True)
-    assert sum(shares.values()) == pytest.approx(1)
+    assert known[LR] == pytest.approx(terms[0] / terms.sum(), abs=0.06)
+    assert list(known.values()) == sorted(known.values(), reverse=True)
+    assert sum(known.values()) == pytest.approx(1)
 
 
-def test_shares_of_words_and_whole_numbers_are_those_of_the_variance() -> None:
+def test_importances_of_words_and_integers_are_shares_of_the_variance() -> None:
     both = space(block=KINDS, blocks=Range(low=1, high=4))
     worth = {"plain": 0, "basic": 1, "bottleneck": 1, "dense": 2}
     records = trials(both, lambda v: 2 * worth[v[BLOCK]] + v[BLOCKS], 60)
@@ -132,13 +134,11 @@ def test_shares_of_words_and_whole_numbers_are_those_of_the_variance() -> None:
 
 def test_a_valley_matters_as_much_as_a_slope_of_its_variance() -> None:
     # |u - 1/2| has the variance 1/48 and v / 2 that too.
-    shares = importances(
-        trials(TWO, lambda v: abs(unit_lr(v) - 0.5) + v[DROP], 80), TWO, "val_loss"
-    )
-    assert shares[LR] == pytest.approx(0.5, abs=0.15)
+    known = importances(trials(TWO, lambda v: abs(unit_lr(v) - 0.5) + v[DROP], 80), TWO, "val_loss")
+    assert known[LR] == pytest.approx(0.5, abs=0.15)
 
 
-def test_what_does_nothing_has_no_share_among_five() -> None:
+def test_a_factor_without_effect_has_no_importance() -> None:
     five = space(
         lr=Range(low=1e-3, high=1e-1, log=True),
         drop=Range(low=0.0, high=0.5),
@@ -147,11 +147,11 @@ def test_what_does_nothing_has_no_share_among_five() -> None:
         width=(8, 16, 32),
     )
     noise = np.random.default_rng(3)
-    shares = importances(
+    known = importances(
         trials(five, lambda v: unit_lr(v) + 0.05 * noise.normal(), 40), five, "val_accuracy"
     )
-    assert list(shares) == [LR, *list(shares)[1:]]
-    assert shares[LR] > 0.9
+    assert list(known) == [LR, *list(known)[1:]]
+    assert known[LR] > 0.9
 
 
 def test_a_factor_of_one_kind_counts_within_it() -> None:
@@ -160,11 +160,11 @@ def test_a_factor_of_one_kind_counts_within_it() -> None:
     def score(values: dict[str, Any]) -> float:
         return 1.0 + (values[RATE] - 4) / 20 if values[BLOCK] == "dense" else 0.0
 
-    shares = importances(trials(three, score, 120), three, "val_accuracy")
-    # Of ranks from 0 to 1, of which dense has the upper quarter: exchanging the kind moves one by about a half in 3 of 8 pairs,
-    # exchanging the rate by less than a quarter, in one of 4.
-    assert shares[BLOCK] > 0.85
-    assert shares[RATE] > shares[DROP]
+    known = importances(trials(three, score, 120), three, "val_accuracy")
+    # Of ranks from 0 to 1, of which dense has the upper quarter: exchanging the kind moves one by
+    # about a half in 3 of 8 pairs, exchanging the rate by less than a quarter, in one of 4.
+    assert known[BLOCK] > 0.85
+    assert known[RATE] > known[DROP]
     # Within one kind it is all there is, though the values of other kinds' trials still name it.
     alone = [
         dataclasses.replace(r, score=r.values[RATE] if r.values[BLOCK] == "dense" else None)
@@ -199,22 +199,22 @@ def test_the_other_direction_gives_the_same() -> None:
     st.sampled_from([0.25, 1.0, 8.0]),
     st.sampled_from([-64.0, 0.0, 3.0]),
 )
-def test_shares_make_one_and_no_affine_change_of_the_score_moves_them(
+def test_importances_sum_to_one_and_ignore_affine_changes_of_the_score(
     scores: list[int], factor: float, offset: float
 ) -> None:
     given_scores = iter(scores)
     records = trials(TWO, lambda v: float(next(given_scores)), len(scores))
-    shares = importances(records, TWO, "val_accuracy")
-    assert not shares or sum(shares.values()) == pytest.approx(1)
-    assert all(share >= 0 for share in shares.values())
-    assert set(shares) in (set(), set(TWO.vary))
+    known = importances(records, TWO, "val_accuracy")
+    assert not known or sum(known.values()) == pytest.approx(1)
+    assert all(importance >= 0 for importance in known.values())
+    assert set(known) in (set(), set(TWO.vary))
     assert (
         importances(rescored(records, lambda score: factor * score + offset), TWO, "val_accuracy")
-        == shares
+        == known
     )
 
 
-def test_it_is_all_one_on_which_scale_a_factor_counts() -> None:
+def test_the_scale_of_a_factor_makes_no_difference() -> None:
     records = trials(TWO, lambda v: 3 * unit_lr(v) + 2 * v[DROP])
     squares = [
         dataclasses.replace(record, values={**record.values, LR: record.values[LR] ** 2})
@@ -235,7 +235,7 @@ def test_one_diverged_trial_does_not_decide() -> None:
     assert importances(spoilt, TWO, "val_loss")[LR] > 0.9
 
 
-def test_nothing_is_said_where_nothing_can_be_said() -> None:
+def test_too_few_or_equal_scores_say_nothing() -> None:
     records = trials(TWO, unit_lr, 20)
     failed = [dataclasses.replace(r, status="failed", score=None, error="boom") for r in records]
     assert importances([], TWO, "val_accuracy") == {}
@@ -255,7 +255,7 @@ def test_nothing_is_said_where_nothing_can_be_said() -> None:
     assert importances(trials(TWO, lambda v: random.normal(), 40), TWO, "val_accuracy") == {}
 
 
-def test_of_one_factor_alone_the_share_is_one() -> None:
+def test_a_single_factor_has_importance_one() -> None:
     one = space(lr=Range(low=1e-3, high=1e-1, log=True))
     assert importances(trials(one, unit_lr, 20), one, "val_accuracy") == {LR: 1.0}
 
@@ -396,9 +396,9 @@ def test_what_mattered_in_twelve_lines() -> None:
     assert len(shown) <= 12
     assert max(map(len, shown)) <= 80
     assert shown[0] == "what mattered for val_accuracy (40 trials)"
-    shares = importances(records, DEFAULT, "val_accuracy")
+    known = importances(records, DEFAULT, "val_accuracy")
     assert shown[1].split()[0] == "lr"
-    assert shown[1].endswith(f"{100 * shares[LR]:.0f} %")
+    assert shown[1].endswith(f"{100 * known[LR]:.0f} %")
     assert shown[5] == "best of each block"
     assert shown[6].split()[0] == "dense"
     assert shown[-1].startswith("! ")
@@ -484,7 +484,7 @@ def test_any_scores_can_be_drawn(
     tmp_path: Path, objective: str, change: Callable[[float], float]
 ) -> None:
     records = rescored(mixed(12), change)
-    factor_plot(records, DEFAULT, objective, tmp_path / "p.svg")
+    factor_plot(records, DEFAULT, objective, tmp_path / "p.svg", {})
     better = [r.score if objective == "val_accuracy" else -r.score for r in scored(records)]
     page = factor_figure(records, DEFAULT, objective, {})
     for panel in page.axes:
@@ -526,7 +526,8 @@ def test_points_are_as_high_as_their_scores_on_the_axis_beside_them() -> None:
 
     found = sorted(pixels(x, y) for x, y in points(panel))
     heights = [y for _, y in found]
-    # 90, 99, 99.9 and 99.99 %: one tenth of the error is as far each time, and more than a tenth of the panel.
+    # 90, 99, 99.9 and 99.99 %: one tenth of the error is as far each time, and more than a tenth of
+    # the panel.
     steps = np.diff(heights)
     assert steps == pytest.approx([steps[0]] * 3)
     assert steps[0] > 0.1 * panel.bbox.height

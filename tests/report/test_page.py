@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from stubs import tiny
 
+from reskeras.drawing.palette import HIGHLIGHT
 from tuning.record.journal import (
     Conclusion,
     Dropped,
@@ -197,7 +199,8 @@ def test_the_leaderboard_has_the_best_first_and_failed_ones_last_with_their_reas
         "epochs": 1,
         "params": 7,
     }
-    # A stem, a block of two layers and the head, by hand: 8x8 pixels times 3x3x1x4; 4x4 times (3x3x4x8 + 3x3x8x8); 8x3.
+    # A stem, a block of two layers and the head, by hand: 8x8 pixels times 3x3x1x4; 4x4 times
+    # (3x3x4x8 + 3x3x8x8); 8x3.
     assert {(row["depth"], row["MACs"]) for row in found.rows if row["block"] == "plain"} == {
         (4, 2304 + 4608 + 9216 + 24)
     }
@@ -294,7 +297,8 @@ def test_the_best_so_far_rises_when_a_better_trial_ends_and_pauses_are_taken_out
     ]
     found = page(story(*records))
     best = found.traces("over-time")["best so far"]
-    # The search begins at second 9, with the first entry. From 20 to 5029, when trial 3 begins, it does not run.
+    # The search begins at second 9, with the first entry. From 20 to 5029, when trial 3 begins, it
+    # does not run.
     assert best["x"] == [1, 11, 22, 22]
     assert best["y"] == pytest.approx(
         [-math.log10(error) for error in (0.5, 0.1, 0.01, 0.01)], abs=1e-3
@@ -545,6 +549,14 @@ def test_the_same_journal_gives_the_same_bytes(page: Any, tmp_path: Path) -> Non
     first = (tmp_path / "report.html").read_bytes()
     write(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == first
+
+
+def test_every_color_of_the_page_is_the_palettes(page: Any, tmp_path: Path) -> None:
+    page(THREE)
+    style = (tmp_path / "report.html").read_text().partition("</style>")[0]
+    defined = dict(re.findall(r"--(\w+): (#\w+)", style))
+    assert set(re.findall(r"var\(--(\w+)\)", style)) == set(defined)
+    assert defined["star"] == HIGHLIGHT
 
 
 def test_the_picture_of_the_factors_is_a_section_whose_style_is_its_own(

@@ -37,7 +37,6 @@ _COLORS = {
     "faint": FAINT,
     "hair": HAIR,
     "blue": BLUE.edge,
-    "pale": BLUE.front,
     "star": HIGHLIGHT,
     "rose": ROSE.edge,
 }
