@@ -27,7 +27,10 @@ from tuning.insight.findings import Findings, when
 from tuning.insight.importance import FEWEST
 from tuning.insight.summary import best_of_each, first_choice
 from tuning.record.journal import Dropped, Final, Journal, TrialRecord
-from tuning.report.figures import Noted, curves, lineage, over_time, parallel
+from tuning.report.figures import curves, over_time
+from tuning.report.lineage import lineage
+from tuning.report.parallel import parallel
+from tuning.report.style import Noted
 from tuning.settings import sign
 from tuning.space import Space
 
