@@ -5,13 +5,12 @@ from reskeras.drawing.inset import inset, pick, units_of
 from reskeras.drawing.page import Column, Line, draw_row
 from reskeras.drawing.palette import ROSE, SAND, STEEL
 from reskeras.drawing.solids import one, shown, stage_group
-from reskeras.drawing.tracing import Trace
+from reskeras.drawing.tracing import Trace, times
 from reskeras.drawing.wording import (
     block_words,
     final_lines,
     head_lines,
     size_lines,
-    size_words,
     stem_lines,
 )
 from reskeras.spec import DenseNet, DenseStage, Features, ResNet, Stage
@@ -38,7 +37,7 @@ def draw_chain(trace: Trace, spec: ResNet | DenseNet, wide: float) -> tuple[Canv
         Column(
             title="input",
             groups=(one("image", trace, STEEL),),
-            lines=(Line(size_words(spec.input_shape)),),
+            lines=(Line(times(spec.input_shape)),),
         ),
         Column(
             title="stem",

@@ -1,10 +1,10 @@
 """What the lines and signs of a drawing mean."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
-from reskeras.drawing.canvas import Arc, Canvas, Shape
-from reskeras.drawing.page import symbol
+from reskeras.drawing.canvas import Arc, Canvas, Point, Shape
+from reskeras.drawing.page import Sign, symbol
 from reskeras.drawing.palette import GRAY, SMALL
 from reskeras.drawing.tracing import times
 from reskeras.drawing.wording import arc_words, is_residual
@@ -12,15 +12,14 @@ from reskeras.spec import AnySpec, Hourglass, UNet
 
 GAP = 24.0
 
-Sample = Callable[[Canvas], None]
+Entry = tuple[Canvas, str]
+"""A sample, and what it means."""
 
 
 def legend(spec: AnySpec, network: Canvas, wide: float) -> Canvas | None:
     """The legend of a network's drawing in lines no wider than this; None if it is empty."""
     lines: list[Canvas] = []
-    for sample, words in [*_arcs(spec, network), *_signs(spec)]:
-        entry = Canvas()
-        sample(entry)
+    for entry, words in [*_arcs(spec, network), *_signs(spec)]:
         entry.text((entry.box.right + 7, 0), words, size=SMALL, color=GRAY, align="left")
         if not lines or lines[-1].box.width + GAP + entry.box.width > wide:
             lines.append(Canvas())
@@ -32,70 +31,47 @@ def legend(spec: AnySpec, network: Canvas, wide: float) -> Canvas | None:
     return page if lines else None
 
 
-def _arcs(spec: Any, network: Canvas) -> list[tuple[Sample, str]]:
+def _arcs(spec: Any, network: Canvas) -> Iterator[Entry]:
     arcs = {item.arc for item in network.items if isinstance(item, Shape)}
-    entries: list[tuple[Sample, str]] = []
     if Arc.IDENTITY in arcs:
-        entries.append((lambda canvas: canvas.line([(0, 0), (24, 0)]), "identity shortcut"))
+        (sample := Canvas()).line([(0, 0), (24, 0)])
+        yield sample, "identity shortcut"
     if Arc.CHANGED in arcs:
-        parts = (getattr(spec, "encoder", None), spec)
-        words = dict.fromkeys(
-            arc_words(part.shortcut) for part in parts if part and is_residual(part)
-        )
-        entries.append(
-            (
-                lambda canvas: canvas.line([(0, 0), (24, 0)], dashed=True),
-                f"shortcut: {' or '.join(words)}",
-            )
-        )
+        parts = [part for part in (getattr(spec, "encoder", None), spec) if part]
+        words = dict.fromkeys(arc_words(part.shortcut) for part in parts if is_residual(part))
+        (sample := Canvas()).line([(0, 0), (24, 0)], dashed=True)
+        yield sample, f"shortcut: {' or '.join(words)}"
     if Arc.DENSE in arcs:
-        entries.append(
-            (
-                lambda canvas: canvas.bow((0, 4), (26, 4), 8, head=False, thick=0.7),
-                "each layer receives all earlier ones",
-            )
-        )
-    return entries
+        (sample := Canvas()).bow((0, 4), (26, 4), 8, head=False, thick=0.7)
+        yield sample, "each layer receives all earlier ones"
 
 
-def _signs(spec: AnySpec) -> list[tuple[Sample, str]]:
-    entries: list[tuple[Sample, str]] = []
-    if isinstance(spec, Hourglass):
-        side = _halved(spec)
-        entries.append(
-            (
-                lambda canvas: canvas.arrow([(0, 0), (22, 0)]),
-                f"{side}max pooling before the waist, upsampling after it",
-            )
-        )
-        entries.append((lambda canvas: symbol(canvas, (0, 0), "add", radius=6.5), "sum"))
-    if isinstance(spec, UNet):
-        side = _halved(spec)
-        down = f"{side}max pooling" if spec.down == "maxpool" else "stride 2"
-        up = (
-            f"{side}transposed convolution"
-            if spec.up == "transpose"
-            else "nearest-neighbor upsampling"
-        )
-        if spec.encoder is None:
-            entries.append((lambda canvas: canvas.arrow([(0, -7), (0, 8)]), down))
-        entries.append((lambda canvas: canvas.arrow([(0, 7), (0, -8)]), up))
-        if spec.skip == "add":
-            entries.append((lambda canvas: symbol(canvas, (0, 0), "add", radius=7), "sum"))
-        else:
-            entries.append(
-                (lambda canvas: symbol(canvas, (0, 0), "concat", radius=7), "concatenation")
-            )
-        if spec.skip == "attention":
-            words = (
-                "attention gate"
-                if spec.decoder == "plain"
-                else "attention gate, also on each skip above"
-            )
-            entries.append((lambda canvas: symbol(canvas, (0, 0), "gate", radius=7), words))
-    return entries
-
-
-def _halved(spec: AnySpec) -> str:
+def _signs(spec: AnySpec) -> Iterator[Entry]:
     dims = len(spec.input_shape) - 1
-    return f"{times([2] * dims)} " if dims > 1 else ""
+    halved = f"{times([2] * dims)} " if dims > 1 else ""
+    if isinstance(spec, Hourglass):
+        yield _arrow((0, 0), (22, 0)), f"{halved}max pooling before the waist, upsampling after it"
+        yield _sign("add", 6.5), "sum"
+    if isinstance(spec, UNet):
+        if spec.encoder is None:
+            down = f"{halved}max pooling" if spec.down == "maxpool" else "stride 2"
+            yield _arrow((0, -7), (0, 8)), down
+        transposed = f"{halved}transposed convolution"
+        up = transposed if spec.up == "transpose" else "nearest-neighbor upsampling"
+        yield _arrow((0, 7), (0, -8)), up
+        yield (_sign("add"), "sum") if spec.skip == "add" else (_sign("concat"), "concatenation")
+        if spec.skip == "attention":
+            more = "" if spec.decoder == "plain" else ", also on each skip above"
+            yield _sign("gate"), f"attention gate{more}"
+
+
+def _arrow(start: Point, end: Point) -> Canvas:
+    sample = Canvas()
+    sample.arrow([start, end])
+    return sample
+
+
+def _sign(kind: Sign, radius: float = 7) -> Canvas:
+    sample = Canvas()
+    symbol(sample, (0, 0), kind, radius=radius)
+    return sample

@@ -167,34 +167,27 @@ def bridge_words(canvas: Canvas, scale: SolidSizes, bridge: Row, parts: list[Dra
 
 
 def draw_input(
-    canvas: Canvas,
-    trace: Trace,
-    spec: UNet,
-    row: Row,
-    scale: SolidSizes,
-    middle: float,
-    left: float,
+    canvas: Canvas, trace: Trace, spec: UNet, row: Row, scale: SolidSizes, middle: float
 ) -> None:
     """Draws the input above the first level."""
     first = slabs_of(row.groups)[0]
     if first.name == "image":
         return
-    x = left + scale.thickness(first) / 2 + scale.lean(first)[0] / 2
-    top = middle - scale.height(first) / 2 + scale.lean(first)[1]
-    y = top - 26
-    steps = [trace.notes["stem_conv"].lines] if "stem_conv" in trace.maps else []
-    end = top - scale.lean(first)[1] / 2
-    for lines in steps:
-        box = pill(canvas, lines, bottom=y, at=x)
+    lean = scale.lean(first)
+    x = scale.thickness(first) / 2 + lean[0] / 2
+    top = middle - scale.height(first) / 2 + lean[1]
+    end, y = top - lean[1] / 2, top - 26
+    if (stem := trace.notes.get("stem_conv")) is not None:
+        box = pill(canvas, stem.lines, bottom=y, at=x)
         canvas.arrow([(x, y), (x, end)])
         end, y = box.top, box.top - 18
     box = pill(canvas, ["input", times(spec.input_shape)], bottom=y, at=x, paint=STEEL)
     canvas.arrow([(x, box.bottom), (x, end)])
 
 
-def draw_head(canvas: Canvas, trace: Trace, spec: UNet, start: Point, name: str) -> None:
+def draw_head(canvas: Canvas, trace: Trace, spec: UNet, start: Point) -> None:
     """Draws the head above the first level, with its output shape."""
-    maps = trace[name]
+    maps = trace["head"]
     lines = [
         *final_lines(trace),
         *head_lines(spec.head, len(maps.sides)),

@@ -88,12 +88,12 @@ def draw_nested(
         if spec.skip == "attention":
             symbol(canvas, (center[0] - 2 * RADIUS - 10, y), "gate", radius=RADIUS)
         canvas.arrow([(center[0] + RADIUS, y), (first.front.left - 2, y)])
-    draw_input(canvas, trace, spec, nodes[0][0], scale, middles[0], 0.0)
+    draw_input(canvas, trace, spec, nodes[0][0], scale, middles[0])
     for j in range(depth, 0, -1):
         last = drawn[0, j][-1]
         start = ((last.front.left + last.right) / 2, last.front.top + last.lean[1] / 2)
         if j == depth and not isinstance(spec.head, Features):
-            draw_head(canvas, trace, spec, (start[0], start[1]), "head")
+            draw_head(canvas, trace, spec, start)
         elif j < depth and spec.deep_supervision:
             box = pill(
                 canvas, [f"head {depth - j + 1}"], bottom=start[1] - 28 - 7 * depth, at=start[0]

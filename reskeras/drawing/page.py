@@ -9,6 +9,7 @@ from reskeras.drawing.palette import BODY, GRAY, INK, PAPER, ROSE, SAND, SMALL, 
 from reskeras.drawing.solids import Drawn, Group, SolidSizes, draw_group, slabs_of
 
 Align = Literal["left", "center", "right"]
+Sign = Literal["add", "concat", "multiply", "gate"]
 
 
 class Line(NamedTuple):
@@ -76,24 +77,12 @@ def draw_lines(canvas: Canvas, title: str, lines: Sequence[Line], point: Point) 
         canvas.text((x, y), line.text, bold=line.bold)
 
 
-def draw_beside(canvas: Canvas, lines: Sequence[Line], point: Point, align: Align) -> Box:
-    """Draws lines of text centered on this height; returns the space they take."""
-    pitch = line_height(BODY)
-    boxes = [
-        canvas.text(
-            (point[0], point[1] + (number - (len(lines) - 1) / 2) * pitch),
-            line.text,
-            bold=line.bold,
-            align=align,
-        )
-        for number, line in enumerate(lines)
-    ]
-    return Box(
-        min(box.left for box in boxes),
-        boxes[0].top,
-        max(box.right for box in boxes),
-        boxes[-1].bottom,
-    )
+def draw_beside(canvas: Canvas, lines: Sequence[Line], point: Point, align: Align) -> None:
+    """Draws lines of text centered on this height."""
+    x, pitch = point[0], line_height(BODY)
+    y = point[1] - (len(lines) - 1) / 2 * pitch
+    for number, line in enumerate(lines):
+        canvas.text((x, y + number * pitch), line.text, bold=line.bold, align=align)
 
 
 def pill(
@@ -124,7 +113,7 @@ def pill(
 def symbol(
     canvas: Canvas,
     center: Point,
-    kind: Literal["add", "concat", "multiply", "gate"],
+    kind: Sign,
     *,
     radius: float = 9,
 ) -> None:

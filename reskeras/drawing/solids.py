@@ -236,10 +236,14 @@ def before(maps: Maps) -> set[str]:
 
 
 def paint_of(block: Block) -> Paint:
-    """Residual blocks are blue, dense ones green and plain ones gray."""
-    return (
-        GREEN if isinstance(block, DenseBlock) else STEEL if isinstance(block, PlainBlock) else BLUE
-    )
+    """Dense blocks are green, plain ones gray and residual ones blue."""
+    match block:
+        case DenseBlock():
+            return GREEN
+        case PlainBlock():
+            return STEEL
+        case _:
+            return BLUE
 
 
 def slabs_of(groups: Sequence[Group]) -> list[Slab]:

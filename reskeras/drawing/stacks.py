@@ -6,7 +6,7 @@ from reskeras.drawing.page import Line, draw_lines, pill, symbol
 from reskeras.drawing.palette import BLUE, GRAY, INK, ROSE, SAND, SMALL, STEEL, VIOLET, Paint
 from reskeras.drawing.solids import Drawn, Group, Slab, SolidSizes, arc_of, draw_group
 from reskeras.drawing.tracing import Trace, conv_words, times
-from reskeras.drawing.wording import block_words, head_lines, size_words
+from reskeras.drawing.wording import block_words, head_lines
 from reskeras.spec import Features, Hourglass
 
 RADIUS = 5.5
@@ -90,7 +90,7 @@ class _Drawing:
                 x, top = (left + drawn.right) / 2, drawn.front.top + drawn.lean[1] / 2
                 box = pill(
                     self.canvas,
-                    ["input", size_words(self.spec.input_shape)],
+                    ["input", times(self.spec.input_shape)],
                     at=x,
                     bottom=top - 26,
                     paint=STEEL,

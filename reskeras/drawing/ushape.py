@@ -169,9 +169,9 @@ def _draw_plain(
         last = slabs_of(row.groups)[-1]
         meet_x = drawn[-1].front.right - scale.thickness(last) / 2 + scale.lean(last)[0] / 2
         came = (meet_x, middle - scale.height(last) / 2 + scale.lean(last)[1] / 2)
-    draw_input(canvas, trace, spec, rows[0], scale, middles[0], 0.0)
+    draw_input(canvas, trace, spec, rows[0], scale, middles[0])
     if not isinstance(spec.head, Features):
-        draw_head(canvas, trace, spec, came, "head")
+        draw_head(canvas, trace, spec, came)
 
 
 def _has_skip(trace: Trace, number: int) -> bool:

@@ -135,11 +135,6 @@ def sides_words(sides: tuple[int, ...]) -> str:
     return times(sides) if len(sides) > 1 else f"length {times(sides)}"
 
 
-def size_words(shape: tuple[int, ...]) -> str:
-    """An image's shape."""
-    return times(shape)
-
-
 def is_residual(spec: Any) -> bool:
     """Whether the blocks of a network have shortcuts."""
     return isinstance(spec.block, BasicBlock | BottleneckBlock) and spec.shortcut != "none"
