@@ -1,5 +1,7 @@
 """U-Nets: encoder levels on the left, bridge, decoder levels on the right, skips between them."""
 
+from typing import NamedTuple
+
 from reskeras.drawing.canvas import Canvas, Point
 from reskeras.drawing.inset import Unit, inset, pick, units_of
 from reskeras.drawing.levels import (
@@ -27,6 +29,15 @@ from reskeras.drawing.palette import GRAY, GREEN, INK, SMALL
 from reskeras.drawing.solids import shown, slabs_of
 from reskeras.drawing.tracing import Trace
 from reskeras.spec import DenseNet, DenseStage, Features, ResNet, Stage, UNet
+
+
+class Fork(NamedTuple):
+    """Where a level's maps go to the next level and across."""
+
+    edge: float
+    """The right edge of the level's solids."""
+    x: float
+    y: float
 
 
 def draw_ushape(trace: Trace, spec: UNet, wide: float) -> tuple[Canvas, Canvas]:
@@ -89,90 +100,77 @@ def _draw_plain(
         for side in (rows, right)
     )
     scale = scale_of([*rows, bridge, *right], unit, wide - beside - 60)
-    everything = list(zip([*rows, bridge], [*right, bridge], strict=True))
-    heights = [max(row_height(scale, one_row) for one_row in pair) for pair in everything]
+    levels = list(zip([*rows, bridge], [*right, bridge], strict=True))
     # Text beside a row may be taller than the row.
     heights = [
-        max(height, 15.0 * max(len(one_row.lines) for one_row in pair))
-        for height, pair in zip(heights, everything, strict=True)
+        max(max(row_height(scale, row), 15.0 * len(row.lines)) for row in level) for level in levels
     ]
-    between = [max(tail(scale, one_row) for one_row in pair) + 30 for pair in everything[:-1]]
+    between = [max(tail(scale, row) for row in level) + 30 for level in levels[:-1]]
     middles = middles_of(heights, between)
     # How far the two sides move apart, so that the U is about as wide as the page.
-    solids = sum(row_width(scale, row) + 2 * FORK for row in [*rows, *right]) + row_width(
-        scale, bridge
-    )
-    spread = min(max(wide - solids - beside - 60, 0), 260)
+    solids = sum(row_width(scale, row) + 2 * FORK for row in [*rows, *right])
+    spread = min(max(wide - solids - row_width(scale, bridge) - beside - 60, 0), 260)
 
     x, forks = 0.0, []
     for row, middle in zip(rows, middles, strict=False):
-        drawn = draw_solids(canvas, row, scale, x, middle)
+        edge = draw_solids(canvas, row, scale, x, middle)[-1].right
         draw_beside(canvas, row.lines, (x - 9, middle), "right")
-        fork = drawn[-1].right + FORK
-        forks.append((drawn[-1].right, fork, middle))
-        x = fork - 8
-    start = forks[-1][1] + 30 + spread / 2
+        forks.append(Fork(edge, edge + FORK, middle))
+        x = edge + FORK - 8
+    start = forks[-1].x + 30 + spread / 2
     parts = draw_solids(canvas, bridge, scale, start, middles[-1])
     bridge_words(canvas, scale, bridge, parts)
-    for (_, fork, middle), row, below, next_x in zip(
-        forks,
-        [*rows[1:], bridge],
-        middles[1:],
-        [*(one_fork[1] for one_fork in forks[:-1]), None],
-        strict=True,
-    ):
-        if next_x is None:
-            canvas.arrow([(fork, middle), (fork, below), (start - 2, below)])
-        else:
-            first = slabs_of(row.groups)[0]
-            canvas.arrow(
-                [(fork, middle), (fork, below - scale.height(first) / 2 + scale.lean(first)[1] / 2)]
-            )
-    came: Point = (parts[-1].right, middles[-1])
-    meet_x = parts[-1].right + 30 + spread / 2
+    for fork, row, below in zip(forks[:-1], rows[1:], middles[1:], strict=False):
+        first = slabs_of(row.groups)[0]
+        top = below - scale.height(first) / 2 + scale.lean(first)[1] / 2
+        canvas.arrow([(fork.x, fork.y), (fork.x, top)])
+    x, y = forks[-1].x, middles[-1]
+    canvas.arrow([(x, forks[-1].y), (x, y), (start - 2, y)])
+
+    end = parts[-1].right
+    x = end + 30 + spread / 2
+    way: list[Point] = [(end, y), (x, y)]
     for number in range(len(rows), 0, -1):
-        row, middle = right[number - 1], middles[number - 1]
-        edge, fork, _ = forks[number - 1]
-        skips = _has_skip(trace, number)
-        gated = spec.skip == "attention" and skips
-        way = [came, (meet_x, came[1])] if number == len(rows) else [came]
-        left = meet_x + RADIUS + FORK
-        if skips:
-            canvas.arrow([*way, (meet_x, middle + RADIUS)])
-            canvas.line([(edge, middle), (fork, middle)])
-            canvas.dot((fork, middle), 1.8, INK)
-            stop = meet_x - RADIUS
-            if gated:
-                at = stop - 26
-                canvas.arrow([(fork, middle), (at - RADIUS, middle)])
-                symbol(canvas, (at, middle), "gate", radius=RADIUS)
-                fork = at + RADIUS
-                lower = middle + 0.5 * (RADIUS + 22)
-                canvas.arrow([(meet_x, lower), (at, lower), (at, middle + RADIUS)], thick=0.7)
-            canvas.arrow([(fork, middle), (stop, middle)])
-            if f"decoder{number}_crop" in trace.maps:
-                canvas.text(((fork + stop) / 2, middle - 9), "crop", size=SMALL, color=GRAY)
-            symbol(
-                canvas, (meet_x, middle), "add" if spec.skip == "add" else "concat", radius=RADIUS
-            )
-            canvas.arrow([(meet_x + RADIUS, middle), (left - 2, middle)])
+        row, fork = right[number - 1], forks[number - 1]
+        left = x + RADIUS + FORK
+        canvas.line([(fork.edge, fork.y), (fork.x, fork.y)])
+        if _has_skip(trace, number):
+            canvas.arrow([*way, (x, fork.y + RADIUS)])
+            _draw_skip(canvas, spec, fork, x, crop=f"decoder{number}_crop" in trace.maps)
+            canvas.arrow([(x + RADIUS, fork.y), (left - 2, fork.y)])
         else:
-            canvas.line([(edge, middle), (fork, middle)])
-            canvas.arrow([*way, (meet_x, middle), (left - 2, middle)])
-        drawn = draw_solids(canvas, row, scale, left, middle)
-        words_x = drawn[-1].right + 9
+            canvas.arrow([*way, (x, fork.y), (left - 2, fork.y)])
+        drawn = draw_solids(canvas, row, scale, left, fork.y)[-1]
+        words_x = drawn.right + 9
         if spec.deep_supervision and number > 1:
-            box = pill(canvas, [f"head {number}"], left=drawn[-1].right + 18, at=middle)
-            canvas.arrow([(drawn[-1].right, middle), (box.left - 1, middle)])
+            box = pill(canvas, [f"head {number}"], left=drawn.right + 18, at=fork.y)
+            canvas.arrow([(drawn.right, fork.y), (box.left - 1, fork.y)])
             words_x = box.right + 9
-        draw_beside(canvas, row.lines, (words_x, middle), "left")
+        draw_beside(canvas, row.lines, (words_x, fork.y), "left")
         last = slabs_of(row.groups)[-1]
-        meet_x = drawn[-1].front.right - scale.thickness(last) / 2 + scale.lean(last)[0] / 2
-        came = (meet_x, middle - scale.height(last) / 2 + scale.lean(last)[1] / 2)
+        lean = scale.lean(last)
+        x = drawn.front.right - scale.thickness(last) / 2 + lean[0] / 2
+        way = [(x, fork.y - scale.height(last) / 2 + lean[1] / 2)]
     draw_input(canvas, trace, spec, rows[0], scale, middles[0])
     if not isinstance(spec.head, Features):
-        draw_head(canvas, trace, spec, came)
+        draw_head(canvas, trace, spec, way[-1])
 
 
 def _has_skip(trace: Trace, number: int) -> bool:
     return any(f"decoder{number}_{how}" in trace.maps for how in ("concat", "add"))
+
+
+def _draw_skip(canvas: Canvas, spec: UNet, fork: Fork, end: float, *, crop: bool) -> None:
+    """Draws a skip from its fork to where it meets the decoder, at x = `end`."""
+    x, y = fork.x, fork.y
+    canvas.dot((x, y), 1.8, INK)
+    if spec.skip == "attention":
+        gate, lower = end - RADIUS - 26, y + 0.5 * (RADIUS + 22)
+        canvas.arrow([(x, y), (gate - RADIUS, y)])
+        symbol(canvas, (gate, y), "gate", radius=RADIUS)
+        canvas.arrow([(end, lower), (gate, lower), (gate, y + RADIUS)], thick=0.7)
+        x = gate + RADIUS
+    canvas.arrow([(x, y), (end - RADIUS, y)])
+    if crop:
+        canvas.text(((x + end - RADIUS) / 2, y - 9), "crop", size=SMALL, color=GRAY)
+    symbol(canvas, (end, y), "add" if spec.skip == "add" else "concat", radius=RADIUS)
