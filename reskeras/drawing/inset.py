@@ -4,6 +4,7 @@ Layers and lines come from the network itself (`Trace`), so the picture cannot d
 built. Only the lane of a layer depends on its name within the block.
 """
 
+import enum
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -36,6 +37,20 @@ _PAINTS: dict[Role, Paint] = {
 _CIRCLES: tuple[Role, ...] = ("add", "concat", "multiply")
 
 GAP, RADIUS, PITCH = 16.0, 9.0, 46.0
+
+
+class Lane(enum.IntEnum):
+    """Rows of layers; larger is higher."""
+
+    SQUEEZE = -1
+    """Squeeze-and-excitation."""
+    BRANCH = 0
+    ABOVE = 1
+    """The shortcut; the gate of a gated one."""
+    COMPLEMENT = 2
+    """One minus the gate."""
+    GATED = 3
+    """A gated shortcut."""
 
 
 class Unit(NamedTuple):
@@ -108,13 +123,13 @@ def inset(trace: Trace, shown: Unit) -> Canvas:
     return panel
 
 
-def _lane(suffix: str, gated: bool) -> int:
-    """0 is the branch, 3 or 1 the shortcut, 1 and 2 its gate, -1 squeeze-and-excitation."""
+def _lane(suffix: str, gated: bool) -> Lane:
+    """The lane of a layer by its name within the block."""
     if suffix.startswith("shortcut_gate"):
-        return 2 if suffix.startswith("shortcut_gate_rest") else 1
+        return Lane.COMPLEMENT if suffix.startswith("shortcut_gate_rest") else Lane.ABOVE
     if suffix.startswith(("shortcut", "gated_shortcut")):
-        return 3 if gated else 1
-    return -1 if suffix.startswith("se_") else 0
+        return Lane.GATED if gated else Lane.ABOVE
+    return Lane.SQUEEZE if suffix.startswith("se_") else Lane.BRANCH
 
 
 def _visible(maps: Maps, nodes: dict[str, Note]) -> str | None:
@@ -142,7 +157,7 @@ def _size(note: Note) -> tuple[float, float]:
 
 
 def _places(
-    nodes: dict[str, Note], lanes: dict[str, int], sources: dict[str, list[str | None]]
+    nodes: dict[str, Note], lanes: dict[str, Lane], sources: dict[str, list[str | None]]
 ) -> dict[str, Box]:
     places: dict[str, Box] = {}
 
@@ -153,37 +168,34 @@ def _places(
         return left + wide
 
     x = 0.0
-    for name in (name for name in nodes if lanes[name] == 0):
-        below = [other for other in nodes if lanes[other] == -1] if name.endswith("_se") else []
-        if below:
+    for name in (name for name in nodes if lanes[name] is Lane.BRANCH):
+        if any(source and lanes[source] is Lane.SQUEEZE for source in sources[name]):
             at = x + GAP
-            for other in below:
+            for other in (other for other in nodes if lanes[other] is Lane.SQUEEZE):
                 at = put(other, at) + GAP
             x = at + RADIUS
             places[name] = Box(x, -RADIUS, x + 2 * RADIUS, RADIUS)
             x += 2 * RADIUS + GAP
             continue
         x = put(name, x) + GAP
-    total = x - GAP
-    for lane in (1, 2, 3):
-        row = [name for name in nodes if lanes[name] == lane]
+    total, gated = x - GAP, Lane.GATED in lanes.values()
+    for lane in (Lane.ABOVE, Lane.COMPLEMENT, Lane.GATED):
+        row = [name for name in nodes if lanes[name] is lane]
         if not row:
             continue
         wide = sum(_size(nodes[name])[0] for name in row) + GAP * (len(row) - 1)
         # The gate is computed early and its complement is used late, so that no lines cross.
         first = sources[row[0]][0]
-        fork = places[first].right if first and lanes[first] == 0 else 0.0
-        at = {1: fork + 0.5 * (total - fork - wide), 2: total - wide - 70, 3: total - wide - 70}[
-            lane
-        ]
-        if lane == 1 and any(value == 3 for value in lanes.values()):
-            at = fork + 0.25 * (total - fork - wide)
+        fork = places[first].right if first and lanes[first] is Lane.BRANCH else 0.0
+        at = total - wide - 70
+        if lane is Lane.ABOVE:
+            at = fork + (0.25 if gated else 0.5) * (total - fork - wide)
         for name in row:
             at = put(name, at) + GAP
-    if any(value == 3 for value in lanes.values()):
+    if gated:
         # Center the shortcut's product above the complement of the gate.
-        rest = next(name for name in nodes if lanes[name] == 2)
-        meet = next(name for name in reversed(nodes) if lanes[name] == 3)
+        rest = next(name for name in nodes if lanes[name] is Lane.COMPLEMENT)
+        meet = next(name for name in reversed(nodes) if lanes[name] is Lane.GATED)
         move = (places[rest].left + places[rest].right - places[meet].left - places[meet].right) / 2
         places[meet] = places[meet]._replace(
             left=places[meet].left + move, right=places[meet].right + move
@@ -191,11 +203,11 @@ def _places(
     return places
 
 
-def _detour(source: str | None, name: str, nodes: dict[str, Note], lanes: dict[str, int]) -> bool:
+def _detour(source: str | None, name: str, nodes: dict[str, Note], lanes: dict[str, Lane]) -> bool:
     """Whether a line within the branch, or from the input, has to go around other layers."""
-    if lanes[name] != 0 or (source is not None and lanes[source] != 0):
+    if any(one and lanes[one] is not Lane.BRANCH for one in (name, source)):
         return False
-    row = [other for other in nodes if lanes[other] == 0]
+    row = [other for other in nodes if lanes[other] is Lane.BRANCH]
     return row.index(name) != (row.index(source) + 1 if source else 0)
 
 
@@ -203,7 +215,7 @@ def _connect(
     canvas: Canvas,
     source: str | None,
     name: str,
-    lanes: dict[str, int],
+    lanes: dict[str, Lane],
     places: dict[str, Box],
     start: float,
     detour: bool,
@@ -214,17 +226,17 @@ def _connect(
     middle_x, middle_y = (end.left + end.right) / 2, -PITCH * lanes[name]
     fork = x + 0.45 * GAP
     if detour:
-        above = -PITCH * (0.85 + (2 if 3 in lanes.values() else 0)) - 2
+        above = -PITCH * (0.85 + (2 if Lane.GATED in lanes.values() else 0)) - 2
         canvas.dot((fork, y), 1.7, INK)
         canvas.arrow([(x, y), (fork, y), (fork, above), (middle_x, above), (middle_x, end.top)])
     elif y == middle_y:
         canvas.arrow([(x, y), (end.left, y)])
-    elif source and lanes[source] == 1 and lanes[name] == 2:
+    elif source and lanes[source] is Lane.ABOVE and lanes[name] is Lane.COMPLEMENT:
         up = (begin.left + begin.right) / 2
         canvas.arrow([(up, begin.top), (up, middle_y), (end.left, middle_y)])
-    elif source and lanes[source] == 2:
+    elif source and lanes[source] is Lane.COMPLEMENT:
         canvas.arrow([(middle_x, begin.top), (middle_x, end.bottom)])
-    elif lanes[name] == 0:  # back to the branch
+    elif lanes[name] is Lane.BRANCH:
         canvas.arrow([(x, y), (middle_x, y), (middle_x, end.top if y < 0 else end.bottom)])
     else:
         canvas.dot((fork, y), 1.7, INK)
