@@ -23,7 +23,8 @@ from rich.table import Table
 
 from reskeras.tasks import CLASSIFICATION
 from tuning.insight.importance import importances
-from tuning.record.journal import EpochRecord, Journal, Started, TrialRecord
+from tuning.record.entries import EpochRecord, Started, TrialRecord
+from tuning.record.journal import Journal
 from tuning.report.factors import factor_plot
 from tuning.report.page import write_report
 from tuning.space import Range, Space, default_space
@@ -89,11 +90,13 @@ def _journal(path: Path, space: Space, count: int) -> Journal:
     random = np.random.default_rng(0)
     data = {"name": "digits", "source": "digits", "class_names": [], "classes": 10}
     data |= {"image_shape": [8, 8, 1], "sizes": {"train": 1000, "val": 400, "test": 397}}
-    about = {"name": "simulated", "epochs": EPOCHS, "command": [], "data": data}
+    about = {"name": "simulated", "started": 0.0, "epochs": EPOCHS, "command": [], "data": data}
     journal = Journal(path)
     journal.begin(
         {
             "search_id": "simulated",
+            "space": space.to_document(),
+            "data": "simulated",
             "oracle": "random",
             "objective": OBJECTIVE,
             "seed": 0,

@@ -14,6 +14,7 @@ import reskeras
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.show import names_a_run
 from reskeras.errors import RequestError
+from tuning.record.journal import read_header
 
 ABOUT = "data.json"
 """What `reskeras train` leaves beside a model: its data, in the words of a journal's `about.data`."""
@@ -99,14 +100,10 @@ def load_model(found: Found) -> Any:
 
 def _names_of_search(folder: Path, search_id: str | None = None) -> tuple[str, ...]:
     """From the first line of a search's journal; of that search alone where one is named."""
-    journal = folder / "journal.jsonl"
-    if not journal.is_file():
+    header = read_header(folder / "journal.jsonl")
+    if header is None or search_id not in (None, header["search_id"]):
         return ()
-    with journal.open(encoding="utf-8") as file:
-        header = _document(file.readline())
-    if search_id is not None and header.get("search_id") != search_id:
-        return ()
-    return tuple(header.get("about", {}).get("data", {}).get("class_names", ()))
+    return tuple(header["about"]["data"]["class_names"])
 
 
 def _names_of_training(folder: Path) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from rich.text import Text
 from reskeras.errors import in_a_line
 from reskeras.tasks import write_score
 from reskeras.words import compact
+from tuning.record.entries import TrialRecord
 from tuning.record.events import Ending, Listener, Result, Search, Trial
-from tuning.record.journal import TrialRecord
 from tuning.record.ranking import leaderboard
 from tuning.space.titles import title
 
@@ -55,6 +55,8 @@ class Progress(Listener):
         how = f"{search.oracle} · {trials} of up to {search.epochs} epochs"
         line = f"searching {names} by {search.objective} · {how} · {search.directory}"
         self.console.print(line, style="dim", highlight=False, soft_wrap=True)
+        for line in search.left_out:
+            self.console.print(f"repaired: {line}", style="yellow", highlight=False, soft_wrap=True)
         if self._done:
             of = f" of {search.trials}" if search.trials is not None else ""
             self.console.print(f"{self._done}{of} trials are done already", highlight=False)

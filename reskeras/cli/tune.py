@@ -25,8 +25,9 @@ from reskeras.spec import PRECISIONS, image_shape
 from reskeras.tasks import OBJECTIVES, objective_of, write_score
 from reskeras.words import compact, three_digits
 from tuning.insight.summary import what_mattered
+from tuning.record.entries import TrialRecord
 from tuning.record.events import Listener, Result, Trial
-from tuning.record.journal import Journal, TrialRecord
+from tuning.record.journal import Journal
 from tuning.record.kept import Keep
 from tuning.record.ranking import leaderboard, scores_by_trial
 from tuning.running.machine import safe_memory, warm_up
@@ -115,6 +116,11 @@ _SIZE_BEFORE_SPACE = (32, 32, 3)
     help="go on with the search of this name (the default), or begin anew; the old one is kept as NAME.old1",
 )
 @click.option(
+    "--repair",
+    is_flag=True,
+    help="leave damaged lines out of the search's journal, and say what they were",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     help="trials at once  [default: 1, or what the cluster of --ray has room for]",
@@ -187,6 +193,7 @@ def tune(
     objective: str | None,
     name: str | None,
     resume: bool,
+    repair: bool,
     workers: int | None,
     cluster: str | None,
     strategy: str,
@@ -282,6 +289,7 @@ def tune(
             final_seeds=final_seeds,
             seed=seed,
             fresh=not resume,
+            repair=repair,
             objective=objective,
             workers=workers or 1,
             executor=executor,
@@ -320,6 +328,8 @@ def _show(result: Result, space: Space, objective: str, data: str, look: str) ->
     )
     for text in what_mattered(result.trials, space, objective, result.importances):
         output.print(text)
+    if result.exhausted:
+        line(result.exhausted)
     if result.dropped:
         line(
             "not run: " + ", ".join(f"{count} {reason}" for reason, count in result.dropped.items())
@@ -437,6 +447,7 @@ def _as_json(result: Result) -> dict[str, Any]:
         "final": result.final and dataclasses.asdict(result.final),
         "finals": [dataclasses.asdict(final) for final in result.finals],
         "dropped": result.dropped,
+        "exhausted": result.exhausted,
         "test": result.test,
         "trials": [dataclasses.asdict(record) for record in result.trials],
     }

@@ -23,8 +23,8 @@ from reskeras.cli.progress import Progress
 from reskeras.tasks import CLASSIFICATION, write_score
 from reskeras.training.state import Epoch
 from reskeras.words import compact
+from tuning.record.entries import TrialRecord
 from tuning.record.events import Ending, Search, Trial
-from tuning.record.journal import TrialRecord
 from tuning.space import default_space
 
 

@@ -27,8 +27,8 @@ from reskeras.errors import RequestError
 from reskeras.spec import Level, Recipe, Segmenter, TrainSpec, UNet
 from reskeras.spec.text import dump_recipe, load_recipe
 from reskeras.training.train import build_seeded, train
+from tuning.record.entries import TrialRecord
 from tuning.record.events import Listener, Search, Trial
-from tuning.record.journal import TrialRecord
 from tuning.search.tune import tune
 from tuning.tracking import open_store
 from tuning.tracking.runs import Kind, Runs, Status, is_run_id, ranked

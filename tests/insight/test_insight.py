@@ -20,7 +20,7 @@ from reskeras.tasks import CLASSIFICATION
 from tuning.insight.boundary import boundary
 from tuning.insight.importance import FEWEST, importances, scored
 from tuning.insight.summary import best_of_each, what_mattered
-from tuning.record.journal import TrialRecord
+from tuning.record.entries import TrialRecord
 from tuning.report.factors import factor_figure, factor_plot
 from tuning.space import Range, Space, default_space
 

@@ -8,21 +8,23 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import journals
 import pytest
 from stubs import tiny
 
 from reskeras.drawing.palette import HIGHLIGHT
-from tuning.record.journal import (
+from tuning.record.entries import (
     Conclusion,
     Dropped,
     Entry,
     EpochRecord,
     Final,
     FinalEpoch,
-    Journal,
+    FinalPlan,
     Started,
     TrialRecord,
 )
+from tuning.record.journal import Journal
 from tuning.report.page import write_report
 from tuning.space import Range, Space
 
@@ -129,26 +131,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         path = tmp_path / "journal.jsonl"
         path.unlink(missing_ok=True)
         journal = Journal(path)
-        about = {"name": "hand", "epochs": 1, "command": ["reskeras", "tune", "--name", "by hand"]}
-        data = {
-            "name": "blobs",
-            "source": "a folder",
-            "class_names": ["a"],
-            "image_shape": [8, 8, 1],
-            "classes": 3,
-        }
-        data |= {"sizes": {"train": 90, "val": 30, "test": 30}, **header.pop("data", {})}
-        about |= {"data": data, **header.pop("about", {})}
-        journal.begin(
-            {
-                "search_id": "x",
-                "oracle": "random",
-                "objective": "val_accuracy",
-                "seed": 0,
-                "about": about,
-                **header,
-            }
-        )
+        journal.begin(journals.header(**header))
         for entry in entries:
             journal.add(entry)
         write(tmp_path, space)
@@ -223,7 +206,7 @@ def test_the_answer_names_the_winner_and_its_lead(page: Any) -> None:
             *THREE,
             Conclusion(
                 winner=2,
-                plan="FinalPlan(epochs=0, top=1, seeds=1)",
+                plan=FinalPlan(epochs=0, top=1, seeds=1),
                 test={"accuracy": 0.9333},
                 time=140,
             ),
@@ -264,7 +247,7 @@ def test_final_trainings_decide_and_are_shown_with_their_spread(page: Any) -> No
         for place, (n, r, s) in enumerate([(2, 0, 0.90), (2, 1, 0.92), (1, 0, 0.96), (1, 1, 0.98)])
         for e in final(n, r, s, 140 + place)
     ]
-    ended = Conclusion(winner=1, plan="FinalPlan(epochs=2, top=2, seeds=2)", test=None, time=150)
+    ended = Conclusion(winner=1, plan=FinalPlan(epochs=2, top=2, seeds=2), test=None, time=150)
     found = page([*THREE, *finals, ended])
     # Standard deviations of 90, 92 and of 96, 98: the square root of 2.
     assert (
@@ -281,12 +264,12 @@ def test_final_trainings_decide_and_are_shown_with_their_spread(page: Any) -> No
     }
     assert dashed == {"final trainings of others", "final trainings of the winner"}
     # Those of an earlier plan do not count.
-    once = Conclusion(winner=1, plan="FinalPlan(epochs=2, top=2, seeds=1)", test=None, time=155)
+    once = Conclusion(winner=1, plan=FinalPlan(epochs=2, top=2, seeds=1), test=None, time=155)
     assert (
         "96.0 % val_accuracy (final training of 2 epochs)"
         in page([*THREE, *finals, ended, once]).texts["answer"]
     )
-    other = Conclusion(winner=2, plan="FinalPlan(epochs=0, top=1, seeds=1)", test=None, time=160)
+    other = Conclusion(winner=2, plan=FinalPlan(epochs=0, top=1, seeds=1), test=None, time=160)
     assert "finals" not in page([*THREE, *finals, ended, other]).texts
 
 
@@ -393,7 +376,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;{{
 def test_hostile_names_stay_words(page: Any) -> None:
     records = [trial(1, 0.5, 10), trial(2, None, 20, error=HOSTILE)]
     dropped = Dropped(values=BASE, reason=HOSTILE, time=21)
-    ended = Conclusion(winner=1, plan="FinalPlan(epochs=0, top=1, seeds=1)", test=None, time=22)
+    ended = Conclusion(winner=1, plan=FinalPlan(epochs=0, top=1, seeds=1), test=None, time=22)
     about = {"name": HOSTILE, "command": ["reskeras", "tune", "--data", HOSTILE]}
     found = page(
         [*story(*records), dropped, ended],
@@ -575,22 +558,8 @@ def test_the_picture_of_the_factors_is_a_section_whose_style_is_its_own(
 def test_plotly_comes_along(tmp_path: Path) -> None:
     from plotly.offline import get_plotlyjs
 
-    about = {
-        "name": "s",
-        "epochs": 1,
-        "command": [],
-        "data": {"name": "s", "source": "s", "image_shape": [8], "classes": 3, "sizes": {}},
-    }
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.begin(
-        {
-            "search_id": "x",
-            "oracle": "random",
-            "objective": "val_accuracy",
-            "seed": 0,
-            "about": about,
-        }
-    )
+    journal.begin(journals.header())
     for entry in story(trial(1, 0.5, 10)):
         journal.add(entry)
     write_report(tmp_path / "report.html", Journal(journal.path), SPACE)

@@ -26,8 +26,8 @@ from reskeras.errors import RequestError
 from reskeras.spec.text import dump_recipe, load_recipe
 from reskeras.training.state import Epoch
 from tuning import Space, tune
+from tuning.record.entries import TrialRecord
 from tuning.record.events import Listener, Trial
-from tuning.record.journal import TrialRecord
 from tuning.running.executor import InProcess, Lost, Processes
 from tuning.running.trial import Verdict
 from tuning.space.limits import Limits
@@ -482,13 +482,6 @@ def test_the_model_that_is_kept_is_the_one_that_is_told_whatever_was_kept_before
 def test_a_journal_that_does_not_hang_together_is_refused_in_a_line(data: ImageData) -> None:
     tune(tiny(), data, directory="s", trials=2)
     lines = Path("s/journal.jsonl").read_text().splitlines(keepends=True)
-    header = json.loads(lines[0])
-    header.pop("about")
-    Path("s/journal.jsonl").write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
-    with pytest.raises(
-        RequestError, match=r"s/journal\.jsonl:1: a journal of an older version; .*--fresh"
-    ):
-        tune(tiny(), data, directory="s", trials=2)
     for kept, where in (
         ([line for line in lines if '"kind": "started"' not in line], 2),
         (lines[1:], 1),
@@ -496,7 +489,7 @@ def test_a_journal_that_does_not_hang_together_is_refused_in_a_line(data: ImageD
         Path("s/journal.jsonl").write_text("".join(kept))
         with pytest.raises(
             RequestError,
-            match=rf"s/journal\.jsonl:{where}: not a line of a journal of this version: .*--fresh",
+            match=rf"s/journal\.jsonl:{where}: not a line of a journal of this version \(.*--fresh",
         ):
             tune(tiny(), data, directory="s", trials=2)
 

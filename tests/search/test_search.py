@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import journals
 import keras
 import numpy as np
 import pytest
@@ -25,8 +26,9 @@ from reskeras.spec.text import dump_recipe
 from reskeras.training.state import Epoch
 from reskeras.training.train import evaluate
 from tuning import Range, Space, tune
+from tuning.record.entries import Started, TrialRecord
 from tuning.record.events import Listener, Trial
-from tuning.record.journal import Journal, Started, TrialRecord
+from tuning.record.journal import Journal
 from tuning.record.ranking import leaderboard
 from tuning.running.trial import Job, LastJob, Outcome, Run, Verdict
 from tuning.settings import ORACLES
@@ -559,7 +561,7 @@ def test_objectives_have_their_own_direction(data: ImageData) -> None:
 def test_a_torn_journal_loses_only_its_last_line(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     first = Journal(path)
-    first.begin({"seed": 1})
+    first.begin(journals.header(seed=1))
     first.add(Started(number=1, values={"a": 1}))
     first.add(TrialRecord(number=1, values={"a": 1}, status="completed", score=0.5))
     whole = path.read_bytes()
@@ -567,7 +569,10 @@ def test_a_torn_journal_loses_only_its_last_line(tmp_path: Path) -> None:
     assert [record.number for record in Journal(path).trials] == [1]
     assert path.read_bytes() == whole
     path.write_text("{}\n")
-    with pytest.raises(reskeras.RequestError, match=r"journal\.jsonl:1: not a line of a journal"):
+    with pytest.raises(
+        reskeras.RequestError,
+        match=r"journal\.jsonl:1: not a line of a journal of this version \(it has no checksum",
+    ):
         Journal(path)
 
 

@@ -31,8 +31,9 @@ from reskeras.data import ImageData, from_arrays
 from reskeras.errors import RequestError
 from reskeras.spec.text import load_recipe
 from tuning import Range, Space, tune
+from tuning.record.entries import TrialRecord
 from tuning.record.events import Ending, Listener, Result, Search, Trial
-from tuning.record.journal import TrialRecord
+from tuning.record.journal import write_line
 from tuning.record.kept import Keep
 from tuning.tracking import Tracker, open_store, sync, tracking_uri
 from tuning.tracking.store import knows_views, shown, view_link
@@ -786,12 +787,12 @@ def test_sync_takes_nothing_away_and_keeps_the_end(data: ImageData) -> None:
 def test_a_search_whose_trials_were_put_off_has_ended_all_the_same(data: ImageData) -> None:
     uri = tracking_uri(None)
     result, _ = search(data, uri, trials=3)
-    lines = Path("s/journal.jsonl").read_text().splitlines(keepends=True)
-    started = next(json.loads(line) for line in lines if '"kind": "started"' in line)
+    lines = Path("s/journal.jsonl").read_bytes().splitlines(keepends=True)
+    values = dict(result.trials[0].values)
     lines.insert(
-        -1, json.dumps(started | {"number": 4}) + "\n"
-    )  # before the conclusion: put off by --minutes
-    Path("s/journal.jsonl").write_text("".join(lines))
+        -1, write_line("started", {"number": 4, "values": values, "time": time.time()})
+    )  # before the conclusion: paused by --minutes
+    Path("s/journal.jsonl").write_bytes(b"".join(lines))
     sync(uri, Path("s"))
     told = story(uri)
     assert told["s", "search"]["status"] == "FINISHED"

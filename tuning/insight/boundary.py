@@ -8,7 +8,7 @@ from typing import Any, Literal
 from reskeras.errors import RequestError
 from reskeras.words import three_digits
 from tuning.insight.importance import categories, searched
-from tuning.record.journal import TrialRecord
+from tuning.record.entries import TrialRecord
 from tuning.space import Range, Space
 
 _NEAR = 0.05

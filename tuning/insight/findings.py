@@ -3,7 +3,6 @@
 import bisect
 import functools
 import itertools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,8 @@ from reskeras.nets.cost import cost
 from reskeras.tasks import metric_of
 from tuning.insight.importance import importances, scored, searched
 from tuning.insight.scales import ScoreScale, scale_of
-from tuning.record.journal import Entry, EpochRecord, Final, FinalEpoch, Journal, TrialRecord
+from tuning.record.entries import Entry, EpochRecord, Final, FinalEpoch, FinalPlan, TrialRecord
+from tuning.record.journal import Journal
 from tuning.record.ranking import leaderboard
 from tuning.space import Space
 from tuning.space.titles import title
@@ -55,13 +55,8 @@ class Findings:
         )
         self.elapsed, self.paused = _clock(journal.history)
         conclusion = journal.conclusions[-1] if journal.conclusions else None
-        # As in "FinalPlan(epochs=20, top=1, seeds=2)".
-        epochs, _, seeds = (
-            map(int, re.findall(r"=(\d+)", conclusion.plan)) if conclusion else (0, 0, 0)
-        )
-        self.finals = [
-            final for final in journal.finals if final.epochs == epochs and final.repeat < seeds
-        ]
+        plan = conclusion.plan if conclusion else FinalPlan(epochs=0, top=0, seeds=0)
+        self.finals = [final for final in journal.finals if plan.covers(final)]
         self.test = conclusion.test if conclusion else None
         won = [
             record for record in self.scored if conclusion and record.number == conclusion.winner

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tuning.record.journal import TrialRecord
+from tuning.record.entries import TrialRecord
 from tuning.settings import sign
 from tuning.space import Range, Space
 

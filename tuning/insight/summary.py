@@ -12,7 +12,7 @@ from reskeras.errors import RequestError
 from reskeras.tasks import write_score
 from tuning.insight.boundary import boundary
 from tuning.insight.importance import FEWEST, categories, importances, scored, searched
-from tuning.record.journal import TrialRecord
+from tuning.record.entries import TrialRecord
 from tuning.record.ranking import leaderboard
 from tuning.space import Space
 from tuning.space.titles import title

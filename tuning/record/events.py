@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reskeras.spec import Recipe
-from tuning.record.journal import Final, TrialRecord, final_key, trial_key
+from tuning.record.entries import Final, TrialRecord, final_key, trial_key
 from tuning.record.ranking import leaderboard
 from tuning.space import Space
 
@@ -34,7 +34,9 @@ class Search:
     epochs: int
     seed: int
     done: tuple[TrialRecord, ...] = ()
-    """Trials that earlier sittings finished."""
+    """Trials that earlier sessions finished."""
+    left_out: tuple[str, ...] = ()
+    """What a repair of the journal left out, a line each."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,8 @@ class Result:
     """How many points were not run, by the reason."""
     importances: Mapping[str, float]
     """What `tuning.insight.importance.importances` says of the trials."""
+    exhausted: str | None = None
+    """Why there are fewer trials than were asked for, in a sentence, where the space had no more."""
 
     @property
     def final(self) -> TrialRecord | None:

@@ -1,7 +1,9 @@
 """The truth about a search: an append-only file of JSON lines, each on disk before the search goes on.
 
-Its lines are what happened, in order: a trial started with these values, an epoch of it ended, the trial ended, a point was dropped
-unseen. Told to a new oracle in this order, they bring it to where the old one was.
+The lines are what happened, in order: a trial started with these values, one of its epochs ended, the
+trial ended, a point was dropped. Replayed to a new oracle in this order, they bring it to where the
+old one was. Each line ends with a checksum of the rest, so that damage is noticed;
+`tuning.record.repair` leaves out damaged lines.
 """
 
 import contextlib
@@ -9,144 +11,77 @@ import dataclasses
 import errno
 import json
 import os
-import time
+import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import filelock
+from pydantic import BaseModel, ValidationError
 
 from reskeras.errors import RequestError
+from tuning.record.entries import (
+    KINDS,
+    Conclusion,
+    Entry,
+    EpochRecord,
+    Final,
+    FinalEpoch,
+    Started,
+    TrialRecord,
+    parse_entry,
+)
+
+_CHECKSUM = re.compile(rb', "crc": "([0-9a-f]{8})"\}$')
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Dated:
-    time: float = dataclasses.field(default_factory=time.time, compare=False)
-    """When it happened, in seconds since 1970."""
+class _Data(BaseModel):
+    name: str
+    source: str
+    class_names: list[str]
+    image_shape: list[int]
+    classes: int
+    sizes: dict[str, int]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Started(_Dated):
-    """A trial began."""
-
-    number: int
-    """Counted from 1."""
-    values: Mapping[str, Any]
-    """Keras Tuner's values, by path."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Dropped(_Dated):
-    """A point that the oracle suggested and that was not run."""
-
-    values: Mapping[str, Any]
-    reason: str
-    twin: int | None = None
-    """The trial that it would have repeated."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EpochRecord(_Dated):
-    """An epoch of a trial ended."""
-
-    number: int
-    epoch: int
-    """Trained in all, counted from 1."""
-    metrics: Mapping[str, float]
-    seconds: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrialRecord(_Dated):
-    """A trial ended."""
-
-    number: int
-    """Counted from 1."""
-    values: Mapping[str, Any]
-    """Keras Tuner's values, by path."""
-    status: Literal["completed", "stopped", "failed"]
-    """`stopped`: ended early because others were better."""
-    score: float | None = None
-    """The objective after the last epoch."""
-    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    epochs: int = 0
-    params: int = 0
-    seconds: float = 0.0
-    peak_memory: int | None = None
-    """The most bytes that its process held meanwhile, or its GPU; None where the machine does not say."""
-    parent: int | None = None
-    """The trial whose weights it started from."""
-    error: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FinalEpoch:
-    """An epoch of a final training ended."""
-
-    repeat: int
-    """As in `Final`."""
+class _About(BaseModel):
+    name: str
+    started: float
     epochs: int
-    """As in `Final`."""
-    record: EpochRecord
-    """Under the number of the trial that is trained to the end."""
+    command: list[str]
+    data: _Data
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Final:
-    """A final training ended."""
+class _Header(BaseModel):
+    """What the first line says of a search."""
 
-    repeat: int
-    """Counted from 0: trainings of one network that differ in their seed."""
-    epochs: int
-    """That were asked for."""
-    record: TrialRecord
-    """Under the number of the trial that is trained to the end."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Conclusion(_Dated):
-    """What a search left when it ended: who won, and the one look at the test split."""
-
-    winner: int
-    """Number of the trial that won; where there were final trainings, of the one whose mean score was best."""
-    plan: str
-    """What final trainings were asked for."""
-    test: Mapping[str, float] | None
-    """Of the model that was kept, the final one where there is one; None where the data have no test split."""
+    search_id: str
+    space: dict[str, Any]
+    data: str
+    oracle: str
+    objective: str
+    seed: int
+    about: _About
 
 
-Entry = Started | Dropped | EpochRecord | TrialRecord | FinalEpoch | Final | Conclusion
-_KINDS: dict[str, type[Any]] = {
-    "started": Started,
-    "dropped": Dropped,
-    "epoch": EpochRecord,
-    "trial": TrialRecord,
-    "final epoch": FinalEpoch,
-    "final": Final,
-    "conclusion": Conclusion,
-}
-
-
-def trial_key(number: int) -> str:
-    """Names a trial among those of its search."""
-    return f"trial-{number:04}"
-
-
-def final_key(number: int, epochs: int, repeat: int) -> str:
-    """Names a final training of a trial's network; see `Final`."""
-    return f"{trial_key(number)}-final-{epochs}-{repeat}"
+class DamagedLineError(ValueError):
+    """A line does not have the checksum that it ends with."""
 
 
 class Journal:
     """Reads and appends to the journal of one search.
 
     Attributes:
-        header: what was searched: settings that must be the same when the search goes on, but for `search_id` and what is below
-            `about`.
-        history: what happened before this sitting, in order.
+        header: what is searched. A search that resumes must have the same settings, apart from
+            `search_id` and what is below `about`.
+        history: what happened before this session, in order.
         trials: the trials that ended, in order.
         finals: the final trainings that ended, in order.
-        conclusions: how the sittings that came to an end ended.
+        conclusions: how the sessions that finished ended.
+
+    Raises:
+        RequestError: the file cannot be read, is damaged, or is not a journal of this version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -171,10 +106,6 @@ class Journal:
             self.header = settings
             self._append("search", settings)
             return
-        if "about" not in self.header:
-            raise RequestError(
-                f"{self.path}:1: a journal of an older version; give this search another name, or begin anew with --fresh"
-            )
         old, new = _leaves(self.header), _leaves(settings)
         differences = [
             f"  {path}: it has {_brief(old.get(path))}, now {_brief(new.get(path))}"
@@ -187,29 +118,29 @@ class Journal:
             listed = "\n".join(differences)
             raise RequestError(
                 f"{self.path.parent} holds another search:\n{listed}\n"
-                "give this one a name of its own with --name, or begin anew with --fresh"
+                "give this one its own name with --name, or start over with --fresh"
             )
 
     def add(self, entry: Entry) -> None:
         """Appends what happened, and returns when it is on disk.
 
         Raises:
-            RuntimeError: the disk is full, or cannot be written for another reason; the journal is as it was.
+            RuntimeError: the disk is full, or cannot be written for another reason; the journal is as
+                it was.
         """
-        kind = next(kind for kind, cls in _KINDS.items() if isinstance(entry, cls))
+        kind = next(kind for kind, cls in KINDS.items() if isinstance(entry, cls))
         self._append(kind, dataclasses.asdict(entry))
         self._take(entry)
 
     def final_epoch(self, number: int, epochs: int, repeat: int) -> int:
-        """The last epoch that is known of a final training, counted from 1; 0 where none is."""
+        """The last known epoch of a final training, counted from 1; 0 where there is none."""
         return self._final_epochs.get((number, epochs, repeat), 0)
 
     def _take(self, entry: Entry) -> None:
         match entry:
             case FinalEpoch():
-                self._final_epochs[entry.record.number, entry.epochs, entry.repeat] = (
-                    entry.record.epoch
-                )
+                key = (entry.record.number, entry.epochs, entry.repeat)
+                self._final_epochs[key] = entry.record.epoch
             case TrialRecord():
                 self.trials.append(entry)
             case Final():
@@ -219,9 +150,9 @@ class Journal:
             case _:
                 pass
 
-    def _append(self, kind: str, value: Any) -> None:
+    def _append(self, kind: str, fields: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"kind": kind, **value}).encode() + b"\n"
+        line = write_line(kind, fields)
         before = self.path.stat().st_size if self.path.exists() else 0
         try:
             with open(self.path, "ab", buffering=0) as file:
@@ -229,12 +160,12 @@ class Journal:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
         except OSError as error:
-            with contextlib.suppress(
-                OSError
-            ):  # it may not even be readable any more; a torn line is cut when it is read
+            # The file may not even be readable any more; a torn line is cut when it is read.
+            with contextlib.suppress(OSError):
                 os.truncate(self.path, before)
             raise RuntimeError(
-                f"{self.path}: {error.strerror}; what is written so far is intact, and the same command goes on once that is mended"
+                f"{self.path}: {error.strerror}; what is written so far is intact. Fix this, then "
+                "run the same command to resume"
             ) from error
 
     def _read(self) -> None:
@@ -250,23 +181,57 @@ class Journal:
         running: set[int] = set()
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                entry = _entry(json.loads(line))
+                entry = read_line(line)
                 if not isinstance(entry, dict):
-                    _check_order(entry, running, bool(self.header))
+                    check_order(entry, running, begun=bool(self.header))
+            except DamagedLineError as error:
+                what = "start over with --fresh" if number == 1 else "--repair leaves it out"
+                raise RequestError(f"{self.path}:{number}: this line is damaged; {what}") from error
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise RequestError(
-                    f"{self.path}:{number}: not a line of a journal of this version: {error}; "
-                    "give the search another name, or begin anew with --fresh"
+                    f"{self.path}:{number}: not a line of a journal of this version ({error}); "
+                    "give the search another name, or start over with --fresh"
                 ) from error
             if isinstance(entry, dict):
-                self.header = entry
+                self.header = _checked(entry, self.path)
             else:
                 self.history.append(entry)
                 self._take(entry)
 
 
+def write_line(kind: str, fields: Mapping[str, Any]) -> bytes:
+    """A line of a journal, with its checksum and its end."""
+    body = json.dumps({"kind": kind, **fields}).encode()
+    return body[:-1] + f', "crc": "{zlib.crc32(body):08x}"}}\n'.encode()
+
+
+def read_line(line: bytes) -> Entry | dict[str, Any]:
+    """A line as its entry; the header as a dictionary.
+
+    Raises:
+        DamagedLineError: the checksum is not that of the line.
+        ValueError, TypeError, KeyError, AttributeError: it is not a line of this version.
+    """
+    found = _CHECKSUM.search(line)
+    if found is None:
+        # A line of an older version is whole; what cannot be read at all is damaged.
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise DamagedLineError from error
+        if b'"crc"' in line:
+            raise DamagedLineError
+        raise ValueError("it has no checksum")
+    body = line[: found.start()] + b"}"
+    if zlib.crc32(body) != int(found[1], 16):
+        raise DamagedLineError
+    fields = json.loads(body)
+    kind = fields.pop("kind")
+    return fields if kind == "search" else parse_entry(kind, fields)
+
+
 def read_on(path: Path, offset: int) -> tuple[list[Entry | dict[str, Any]], int]:
-    """What was appended to a journal that may be written to meanwhile.
+    """What was appended to a journal, which may be written to meanwhile.
 
     Args:
         path: of the journal.
@@ -274,41 +239,45 @@ def read_on(path: Path, offset: int) -> tuple[list[Entry | dict[str, Any]], int]
 
     Returns:
         The whole lines from there (the header as a dictionary), and where they end.
+
+    Raises:
+        RequestError: a line is damaged.
     """
     with open(path, "rb") as file:
         file.seek(offset)
         whole, end, _ = file.read().rpartition(b"\n")
-    return [_entry(json.loads(line)) for line in whole.splitlines()], offset + len(whole) + len(end)
+    try:
+        return [read_line(line) for line in whole.splitlines()], offset + len(whole) + len(end)
+    except DamagedLineError as error:
+        raise RequestError(
+            f"{path}: a line is damaged; `reskeras tune --repair` with the search's other options "
+            "leaves it out"
+        ) from error
+
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """The first line of a journal; None where there is none that can be read."""
+    try:
+        with open(path, "rb") as file:
+            header = read_line(file.readline().rstrip(b"\n"))
+        return _checked(header, path) if isinstance(header, dict) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def begun(directory: Path) -> float:
-    """When a search began, in seconds since 1970; 0 where its journal does not tell."""
-    with (
-        contextlib.suppress(OSError, ValueError, KeyError, TypeError),
-        open(directory / "journal.jsonl", "rb") as file,
-    ):
-        return float(json.loads(file.readline())["about"]["started"])
-    return 0.0
+    """When a search began, in seconds since 1970; 0 where its journal does not say."""
+    header = read_header(directory / "journal.jsonl")
+    return float(header["about"]["started"]) if header is not None else 0.0
 
 
 def lock_of(directory: Path) -> filelock.FileLock:
-    """What a process holds while it writes to a search; beside its folder, which `--fresh` renames."""
+    """The lock of a process that writes to a search; beside its folder, which `--fresh` renames."""
     return filelock.FileLock(directory.with_name(f".{directory.name}.lock"))
 
 
-def _entry(told: dict[str, Any]) -> Entry | dict[str, Any]:
-    kind = told.pop("kind")
-    if kind == "search":
-        return told
-    if kind == "final":
-        told["record"] = TrialRecord(**told["record"])
-    if kind == "final epoch":
-        told["record"] = EpochRecord(**told["record"])
-    entry: Entry = _KINDS[kind](**told)
-    return entry
-
-
-def _check_order(entry: Entry, running: set[int], begun: bool) -> None:
+def check_order(entry: Entry, running: set[int], *, begun: bool) -> None:
+    """Follows which trials run; raises ValueError for an entry that cannot come here."""
     if not begun:
         raise ValueError("the line that says what is searched is missing")
     match entry:
@@ -322,14 +291,25 @@ def _check_order(entry: Entry, running: set[int], begun: bool) -> None:
             pass
 
 
+def _checked(header: dict[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        _Header.model_validate(header, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RequestError(
+            f"{path}:1: {place}: {first['msg'][0].lower()}{first['msg'][1:]}; "
+            "give the search another name, or start over with --fresh"
+        ) from error
+    return header
+
+
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else None
-    )
+    items: Any = None
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
     if items is None:
         return {path: value}
     return {

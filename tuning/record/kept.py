@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reskeras.errors import RequestError
-from tuning.record.journal import TrialRecord, trial_key
+from tuning.record.entries import TrialRecord, trial_key
 from tuning.record.ranking import leaderboard
 
 KEEP_BYTES = 2 << 30

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from tuning.record.journal import Final, TrialRecord
+from tuning.record.entries import Final, TrialRecord
 from tuning.settings import sign
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from reskeras.drawing.palette import BLUE, FAINT, FONT, GRAY, INK, ROSE, SMALL
 from reskeras.drawing.plot import save
 from reskeras.tasks import LOSS, metric_of
-from tuning.record.journal import EpochRecord
+from tuning.record.entries import EpochRecord
 
 
 def curve_plot(epochs: Sequence[EpochRecord], objective: str, path: Path) -> Path:

@@ -28,7 +28,7 @@ from reskeras.drawing.plot import save
 from reskeras.errors import RequestError
 from tuning.insight.importance import importances, scored, searched, strip
 from tuning.insight.scales import ScoreScale, limits, marks, scale_of
-from tuning.record.journal import TrialRecord
+from tuning.record.entries import TrialRecord
 from tuning.record.ranking import leaderboard
 from tuning.settings import sign
 from tuning.space import Range, Space

@@ -18,7 +18,7 @@ from reskeras.drawing.palette import (
 from reskeras.tasks import write_score
 from tuning.insight.findings import Findings
 from tuning.insight.scales import limits
-from tuning.record.journal import EpochRecord, FinalEpoch, TrialRecord
+from tuning.record.entries import EpochRecord, FinalEpoch, TrialRecord
 from tuning.record.ranking import leaderboard
 from tuning.report.style import (
     Figure,

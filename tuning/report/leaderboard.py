@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reskeras.errors import in_a_line
-from tuning.record.journal import TrialRecord
+from tuning.record.entries import TrialRecord
 from tuning.space import Space
 
 

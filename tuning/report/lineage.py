@@ -10,7 +10,7 @@ from reskeras.drawing.palette import (
 from reskeras.tasks import write_score
 from tuning.insight.findings import Findings
 from tuning.insight.scales import limits
-from tuning.record.journal import TrialRecord
+from tuning.record.entries import TrialRecord
 from tuning.report.style import (
     Noted,
     heights_of,

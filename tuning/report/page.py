@@ -26,7 +26,8 @@ from tuning.insight.boundary import boundary
 from tuning.insight.findings import Findings, when
 from tuning.insight.importance import FEWEST
 from tuning.insight.summary import best_of_each, first_choice
-from tuning.record.journal import Dropped, Final, Journal, TrialRecord
+from tuning.record.entries import Dropped, Final, TrialRecord
+from tuning.record.journal import Journal
 from tuning.report.figures import curves, over_time
 from tuning.report.lineage import lineage
 from tuning.report.parallel import parallel

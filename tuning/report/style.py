@@ -21,7 +21,7 @@ from reskeras.errors import in_a_line
 from reskeras.tasks import write_score
 from tuning.insight.findings import Findings
 from tuning.insight.scales import marks
-from tuning.record.journal import TrialRecord
+from tuning.record.entries import TrialRecord
 
 Figure = dict[str, Any]
 Noted = tuple[Figure, str]

@@ -14,18 +14,20 @@ from reskeras.spec import Recipe
 from reskeras.spec.text import dump_recipe
 from reskeras.training.state import Epoch
 from tuning.insight.importance import importances
-from tuning.record.events import Listener, Result, Search, Trial
-from tuning.record.journal import (
+from tuning.record.entries import (
     Conclusion,
     Dropped,
     EpochRecord,
     Final,
     FinalEpoch,
-    Journal,
+    FinalPlan,
     Started,
     TrialRecord,
+    Unreadable,
     trial_key,
 )
+from tuning.record.events import Listener, Result, Search, Trial
+from tuning.record.journal import Journal
 from tuning.record.kept import Keep, Kept
 from tuning.record.ranking import leaderboard, scores_by_trial
 from tuning.report.factors import factor_plot
@@ -53,15 +55,6 @@ class Budget:
     end: float | None
     """On the monotonic clock."""
     target: float | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FinalPlan:
-    """Last trainings: for how many epochs, of how many of the best networks, how often each."""
-
-    epochs: int
-    top: int
-    seeds: int
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -186,25 +179,22 @@ class Loop:
             test=None,
             dropped=dict(self._dropped),
             importances=shares,
+            exhausted=self._exhausted_sentence(),
         )
         repeat = next((final.repeat for final in finals if final.record is result.final), None)
         self._keep(
             self._again(best) if repeat is None else self._final(best, plan, repeat),
             result.kept.epochs,
         )
-        if self._conclusion is None or (self._conclusion.winner, self._conclusion.plan) != (
-            winner,
-            repr(plan),
-        ):
+        last = self._conclusion
+        if last is None or (last.winner, last.plan) != (winner, plan):
             earlier = [
-                told
-                for told in self.journal.conclusions
-                if (told.winner, told.plan) == (winner, repr(plan))
+                conclusion
+                for conclusion in self.journal.conclusions
+                if (conclusion.winner, conclusion.plan) == (winner, plan)
             ]
             self._conclusion = (
-                earlier[-1]
-                if earlier
-                else Conclusion(winner=winner, plan=repr(plan), test=self._test())
+                earlier[-1] if earlier else Conclusion(winner=winner, plan=plan, test=self._test())
             )
             self.journal.add(self._conclusion)
             for leftover in self.search.directory.glob(".trial-*.keras"):
@@ -216,7 +206,20 @@ class Loop:
             importances=shares,
             factors=self.search.directory / "factors.svg",
         )
+        assert self._conclusion is not None
         return dataclasses.replace(result, test=self._conclusion.test)
+
+    def _exhausted_sentence(self) -> str | None:
+        """Why there are fewer trials than were asked for, where the space had no more."""
+        asked = self.budget.trials
+        if not self._exhausted or (asked is not None and self._started >= asked):
+            return None
+        ran = (
+            f"{self._started:,} trials ran"
+            if asked is None
+            else f"{self._started:,} of {asked:,} trials ran"
+        )
+        return f"the space has no more points to try: {ran}"
 
     # From the journal
 
@@ -229,6 +232,8 @@ class Loop:
                     running[entry.number] = self._prepared(entry.number, suggestion)[0]
                 case Dropped():
                     self._drop(self._recalled(entry.values), entry)
+                case Unreadable():
+                    self._pass_over(entry)
                 case EpochRecord() if entry.number in running:
                     one = running[entry.number]
                     one.known = entry.epoch
@@ -243,6 +248,19 @@ class Loop:
         self.journal.history.clear()
         self._kept.recall(self._records.values())
         self._interrupted.extend(running.values())
+
+    def _pass_over(self, entry: Unreadable) -> None:
+        """Goes past a suggestion that cannot be read any more: the oracle makes it again, and it fails."""
+        suggestion = self._suggestion()
+        if suggestion.status != "RUNNING":
+            return
+        values, number = suggestion.hyperparameters.values, entry.number or 0
+        if number:
+            self._numbers[suggestion.trial_id] = number
+            self._started = max(self._started, number)
+        reason = "its line in the journal was damaged"
+        record = TrialRecord(number=number, values=values, status="failed", error=reason)
+        self._tell_oracle(suggestion, record)
 
     def _recalled(self, values: Mapping[str, Any]) -> Any:
         self.oracle.recall(values)

@@ -15,12 +15,14 @@ from reskeras.errors import RequestError
 from reskeras.files import write_text
 from reskeras.tasks import objective_of
 from tuning.oracles import make_oracle
+from tuning.record.entries import FinalPlan
 from tuning.record.events import Ending, Listener, Result, Search
 from tuning.record.journal import Journal, lock_of
 from tuning.record.kept import Keep
+from tuning.record.repair import repair as repair_journal
 from tuning.running.devices import check_strategy
 from tuning.running.executor import Executor, InProcess, Processes, disk_full
-from tuning.search.loop import Budget, FinalPlan, Loop, disk_is_full
+from tuning.search.loop import Budget, Loop, disk_is_full
 from tuning.settings import DEFAULT_ORACLE, Strategy
 from tuning.space import Space
 from tuning.space.limits import Limits
@@ -41,6 +43,7 @@ def tune(
     final_seeds: int = 1,
     seed: int = 0,
     fresh: bool = False,
+    repair: bool = False,
     objective: str | None = None,
     workers: int | None = None,
     strategy: Strategy = Strategy.NONE,
@@ -70,7 +73,8 @@ def tune(
         final_top: how many networks get such a training.
         final_seeds: how many times each, with different seeds; their mean decides.
         seed: of the oracle, and, with the trial's number, of each trial's weights and data order.
-        fresh: begin anew; an earlier search in the directory is renamed to `DIRECTORY.old1` (or 2, ...).
+        fresh: start over; an earlier search in the directory is renamed to `DIRECTORY.old1` (or 2, ...).
+        repair: leave damaged lines out of the journal (see `tuning.record.repair`).
         objective: a metric of the task on the validation split, such as `val_accuracy` or
             `val_loss`; None is the task's first.
         workers: how many child processes run trials at once; None runs them one by one in this process.
@@ -113,7 +117,9 @@ def tune(
         if fresh:
             _set_aside(directory)
         directory.mkdir(exist_ok=True)
-        journal = Journal(directory / "journal.jsonl")
+        path = directory / "journal.jsonl"
+        left_out = tuple(repair_journal(path)) if repair and path.exists() else ()
+        journal = Journal(path)
         journal.begin(
             {
                 "search_id": uuid.uuid4().hex,
@@ -150,6 +156,7 @@ def tune(
             epochs=most,
             seed=seed,
             done=tuple(journal.trials),
+            left_out=left_out,
         )
         write_text(directory / "space.yaml", space.dump())
         if executor is None:

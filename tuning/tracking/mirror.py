@@ -19,8 +19,7 @@ from reskeras.errors import RequestError, in_a_line
 from reskeras.nets.cost import cost
 from reskeras.spec import Recipe
 from reskeras.spec.text import dump_recipe, load_recipe
-from tuning.record.events import Ending
-from tuning.record.journal import (
+from tuning.record.entries import (
     Conclusion,
     Entry,
     EpochRecord,
@@ -29,9 +28,10 @@ from tuning.record.journal import (
     Started,
     TrialRecord,
     final_key,
-    read_on,
     trial_key,
 )
+from tuning.record.events import Ending
+from tuning.record.journal import read_on
 from tuning.record.ranking import leaderboard
 from tuning.report.curve import curve_plot
 from tuning.space.recipes import final_recipe, trial_recipe

@@ -8,8 +8,8 @@ from reskeras.errors import RequestError, in_a_line
 from reskeras.nets.cost import cost
 from reskeras.tasks import write_score
 from reskeras.words import three_digits
+from tuning.record.entries import Conclusion, TrialRecord
 from tuning.record.events import Ending
-from tuning.record.journal import Conclusion, TrialRecord
 from tuning.space.titles import title
 from tuning.tracking.subject import Subject
 

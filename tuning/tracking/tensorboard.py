@@ -10,7 +10,7 @@ from tuning.record.events import Ending, Listener, Result, Search, Trial
 
 if TYPE_CHECKING:
     from reskeras.training.state import Epoch
-    from tuning.record.journal import TrialRecord
+    from tuning.record.entries import TrialRecord
 
 
 class TensorBoard(Listener):

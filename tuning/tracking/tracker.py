@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import filelock
 
 from reskeras.errors import RequestError
+from tuning.record.entries import TrialRecord
 from tuning.record.events import Ending, Listener, Result, Search, Trial
-from tuning.record.journal import TrialRecord, begun, lock_of
+from tuning.record.journal import begun, lock_of
 from tuning.tracking.champion import EXAMPLE
 from tuning.tracking.mirror import Mirror
 from tuning.tracking.store import served, shown, tracking_uri
