@@ -54,6 +54,11 @@ def in_a_line(error: BaseException | str | None) -> str:
     return kind + _reason(text) if text else kind.removesuffix(": ")
 
 
+def hide_passwords(text: str) -> str:
+    """The text without the credentials in its addresses: http://user:secret@host is http://***@host."""
+    return re.sub(r"//\S+@", "//***@", text)
+
+
 def _of_exception(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -1,37 +1,42 @@
-"""The command line. Commands are imported when they are called, so that help and the commands on specs stay instant."""
+"""The command line: one module per command, what they share in `networks`, `options` and `tables`.
 
+Nothing imports it but `python -m reskeras`; it may import everything. A command is imported when it
+is called, so that help and the commands on specs never wait for TensorFlow or MLflow.
+"""
+
+import errno
 import importlib
+import inspect
 from typing import Any
 
 import click
 
 from reskeras import RequestError, __version__
+from reskeras.errors import hide_passwords, in_a_line
 
 _COMMANDS = {
-    "presets": ("reskeras.cli.specs", "List the named networks."),
-    "show": ("reskeras.cli.show", "Print a network's spec as YAML."),
-    "cost": ("reskeras.cli.specs", "Say what a network costs, by arithmetic."),
-    "plot": ("reskeras.cli.plot", "Draw a network as a paper would."),
-    "schema": ("reskeras.cli.specs", "Print the JSON Schema of a spec file."),
-    "train": ("reskeras.cli.train", "Train one network."),
-    "tune": ("reskeras.cli.tune", "Search for the best network."),
-    "runs": ("reskeras.cli.runs", "List and compare searches and their trials in the terminal."),
-    "predict": ("reskeras.cli.predict", "Say what is on images, with a trained network."),
-    "export": (
-        "reskeras.cli.export",
-        "Write a trained network as Keras, SavedModel, ONNX or TFLite.",
-    ),
-    "sync": ("reskeras.cli.sync", "Send to MLflow what it has missed."),
-    "ui": ("reskeras.cli.ui", "Compare searches in the MLflow UI."),
+    "presets": "List the named networks.",
+    "show": "Print a network's spec as YAML.",
+    "cost": "Compute what a network costs without building it.",
+    "plot": "Draw a network in the style of a paper.",
+    "schema": "Print the JSON Schema of a spec file.",
+    "train": "Train one network.",
+    "tune": "Search for the best network on a data set.",
+    "runs": "List and compare searches and their trials in the terminal.",
+    "predict": "Classify or segment images with a trained network.",
+    "export": "Write a trained network as Keras, SavedModel, ONNX, or TFLite.",
+    "sync": "Send MLflow whatever it is missing.",
+    "ui": "Compare searches in the MLflow UI.",
 }
+"""The first line of each command's help; the rest is its docstring. Its module has its name."""
 
 
 class _RequestRefused(click.ClickException):
     exit_code = 2
 
     def show(self, file: Any = None) -> None:
-        for line in self.message.splitlines():
-            click.echo(f"error: {line}" if not line.startswith(" ") else line, err=True)
+        for line in hide_passwords(self.message).splitlines():
+            click.echo(line if line.startswith(" ") else f"error: {line}", err=True)
 
 
 class _WorkFailed(_RequestRefused):
@@ -45,14 +50,16 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        command = getattr(importlib.import_module(f"reskeras.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
+        more = inspect.getdoc(command.callback) or ""
+        command.help = f"{_COMMANDS[cmd_name]}\n\n{more}".strip()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # From the table above: asking the commands themselves would import them all.
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+            formatter.write_dl(list(_COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -61,8 +68,14 @@ class _Commands(click.Group):
             raise _RequestRefused(str(error)) from error
         except RuntimeError as error:
             if type(error) is not RuntimeError:
-                raise  # click's own Exit and Abort, and what nobody foresaw
+                raise  # click's own Exit and Abort, and unexpected errors
             raise _WorkFailed(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends silently: the reader, such as `head`, has left
+            raise _WorkFailed(in_a_line(error)) from error
+        except MemoryError as error:
+            raise _WorkFailed(f"out of memory: {in_a_line(error)}") from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)
@@ -71,7 +84,8 @@ class _Commands(click.Group):
 @click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="reskeras")
 def main() -> None:
-    """Residual networks in Keras: declarative block specs, exact builders, and the search over them.
+    """Residual networks in Keras: declarative specs, exact builders, and a search over them.
 
-    Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted (the same command goes on).
+    Exit status: 0 success, 1 the work failed, 2 the request was wrong, 130 interrupted (for `tune`,
+    the same command resumes).
     """

@@ -10,14 +10,16 @@ from typing import Any
 import click
 
 import reskeras
+from reskeras.cli import options
 from reskeras.cli.loading import quiet_tensorflow
 from reskeras.cli.models import Found, find_model, load_model
+from reskeras.errors import in_a_line
 from reskeras.files import check_free, replacing
 from reskeras.words import in_bytes
 
 
 class Format(enum.Enum):
-    """What a network is written as, by the ending of the name."""
+    """The format of a file, by the ending of its name."""
 
     KERAS = ".keras"
     ONNX = ".onnx"
@@ -32,23 +34,20 @@ class Format(enum.Enum):
 @click.option(
     "--fold",
     is_flag=True,
-    help="fold batch norms into the layers beside them: faster, and not for further training",
+    help="Fold batch norms into the layers next to them: faster, but not for further training.",
 )
-@click.option("--force", is_flag=True, help="replace what is there")
-@click.option(
-    "--tracking-uri",
-    help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
-)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@options.tracking_uri
 def export(model: str, out: Path, fold: bool, force: bool, tracking_uri: str | None) -> None:
-    """Write the trained network MODEL to OUT, whose ending says as what: .keras, .onnx, .tflite, .weights.h5; none is a SavedModel.
+    """OUT ends in .keras, .onnx, .tflite, or .weights.h5; without an ending it is a SavedModel.
 
-    MODEL is a .keras file, a folder with one (searches/NAME, trained/NAME), or the id of a run in MLflow, of which 6 digits
-    may do.
+    MODEL is a .keras file, a folder with one (searches/NAME, trained/NAME), or the id of a run in
+    MLflow, of which the first 6 digits are enough.
     """
     form = _format(out)
     if fold and form is Format.WEIGHTS:
         raise reskeras.RequestError(
-            "--fold leaves a network of other weights, which the spec's network cannot load; give a .keras file"
+            "--fold changes the weights, so the spec's network cannot load them; write a .keras file"
         )
     check_free(out, force=force, mark="saved_model.pb" if form is Format.SAVED_MODEL else None)
     with find_model(model, tracking_uri) as found:
@@ -64,7 +63,7 @@ def _format(out: Path) -> Format:
     if form is None and out.suffix:
         known = ", ".join(form.value for form in Format if form.value)
         raise reskeras.RequestError(
-            f"{out}: a network is written as {known}, or as a SavedModel in a folder without an ending"
+            f"{out}: give a name that ends in {known}, or one without an ending for a SavedModel"
         )
     return form or Format.SAVED_MODEL
 
@@ -96,14 +95,13 @@ def _write(network: Any, found: Found, form: Format, path: Path, fold: bool) -> 
             except ImportError as error:
                 raise reskeras.RequestError(f"{path.suffix} {error}") from error
             except ValueError as error:
-                raise RuntimeError(str(error).strip().split("\n")[0]) from error
+                raise RuntimeError(in_a_line(error)) from error
         case Format.TFLITE:
             import tensorflow as tf
 
             with tempfile.TemporaryDirectory() as folder, quiet_tensorflow():
-                network.export(
-                    folder, format="tf_saved_model", verbose=False
-                )  # from_keras_model tells of it on standard output
+                # `from_keras_model` prints to standard output.
+                network.export(folder, format="tf_saved_model", verbose=False)
                 path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 

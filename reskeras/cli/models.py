@@ -1,4 +1,4 @@
-"""Trained networks by what a person calls them: a file, a folder of a search or a training, a run in MLflow."""
+"""Trained networks: their files, and the names of their classes."""
 
 import contextlib
 import dataclasses
@@ -12,13 +12,12 @@ from rich.console import Console
 
 import reskeras
 from reskeras.cli.loading import load_keras, quiet_tensorflow
-from reskeras.cli.show import names_a_run
-from reskeras.errors import RequestError
+from reskeras.cli.networks import Kind, find_run, resolve
+from reskeras.errors import RequestError, in_a_line
 from tuning.record.journal import read_header
 
 ABOUT = "data.json"
-"""What `reskeras train` leaves beside a model: its data, in the words of a journal's `about.data`."""
-_MODELS = ("best.keras", "model.keras")
+"""What `reskeras train` writes beside a model: its data, like `about.data` of a journal."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,23 +29,19 @@ class Found:
     called: str
     """What messages call it."""
     class_names: tuple[str, ...]
-    """Empty where they are not known."""
+    """Empty if they are not known."""
 
 
 @contextlib.contextmanager
 def find_model(word: str, tracking_uri: str | None) -> Iterator[Found]:
-    """Finds a `.keras` file, the one in a folder, or the model of a run, which is there until the context ends.
+    """Finds a `.keras` file, the one in a folder, or the model of a run, which exists until the context ends.
 
     Raises:
         RequestError: there is none.
     """
-    path = Path(word)
-    if names_a_run(word):
-        from tuning.tracking import tracking_uri as resolve_uri
-        from tuning.tracking.runs import Runs
-
-        runs = Runs(resolve_uri(tracking_uri))
-        run = runs.find(word)
+    network = resolve(word, Kind.MODEL, Kind.RUN)
+    if network.kind is Kind.RUN:
+        runs, run = find_run(word, tracking_uri)
         with tempfile.TemporaryDirectory() as folder:
             names = runs.class_names(run, Path(folder)) or _names_of_search(
                 Path("searches") / run.search, run.search_id
@@ -55,19 +50,7 @@ def find_model(word: str, tracking_uri: str | None) -> Iterator[Found]:
                 path=runs.model(run, Path(folder)), called=run.describe(), class_names=names
             )
         return
-    if path.is_dir():
-        found = next((path / name for name in _MODELS if (path / name).is_file()), None)
-        if found is None:
-            raise RequestError(
-                f"{path}: has neither {' nor '.join(_MODELS)}; `reskeras tune` and `reskeras train` leave them"
-            )
-        path = found
-    elif not path.is_file():
-        raise RequestError(
-            f"{word!r} is no model: give a .keras file, a folder such as searches/NAME or trained/NAME, or the id of a run"
-        )
-    elif path.suffix != ".keras":
-        raise RequestError(f"{path}: a trained network is a .keras file")
+    path = network.path
     names = (
         _names_of_search(path.parent)
         if path.name == "best.keras"
@@ -77,7 +60,7 @@ def find_model(word: str, tracking_uri: str | None) -> Iterator[Found]:
 
 
 def load_model(found: Found) -> Any:
-    """The network itself; TensorFlow is loaded for it.
+    """Loads the network, and TensorFlow for it.
 
     Raises:
         RequestError: Keras cannot load the file.
@@ -89,17 +72,16 @@ def load_model(found: Found) -> Any:
     with quiet_tensorflow():
         load_keras()
         import keras
-
-        from reskeras.models import keras_layers  # noqa: F401  which registers what networks may hold
     try:
         return keras.saving.load_model(found.path, compile=False)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise RequestError(f"{found.called}: not a model that Keras can load: {reason}") from error
+        raise RequestError(
+            f"{found.called}: not a model that Keras can load: {in_a_line(error)}"
+        ) from error
 
 
 def _names_of_search(folder: Path, search_id: str | None = None) -> tuple[str, ...]:
-    """From the first line of a search's journal; of that search alone where one is named."""
+    """From the first line of a search's journal; empty if it is of another search."""
     header = read_header(folder / "journal.jsonl")
     if header is None or search_id not in (None, header["search_id"]):
         return ()
@@ -117,7 +99,7 @@ def _names_of_training(folder: Path) -> tuple[str, ...]:
 
 def _document(text: str) -> dict[str, Any]:
     try:
-        told = json.loads(text)
+        document = json.loads(text)
     except ValueError:
-        return {}  # names are a help, no more
-    return told if isinstance(told, dict) else {}
+        return {}  # names are a convenience
+    return document if isinstance(document, dict) else {}

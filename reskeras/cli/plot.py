@@ -1,13 +1,9 @@
-"""`reskeras plot`: a network as a picture, without TensorFlow."""
-
-from pathlib import Path
+"""`reskeras plot`, without TensorFlow."""
 
 import click
 
-import reskeras
-from reskeras.cli.specs import is_file
+from reskeras.cli.networks import Kind, recipe, resolve
 from reskeras.drawing.plot import plot as draw
-from reskeras.spec.text import load_recipe
 
 
 @click.command()
@@ -16,16 +12,14 @@ from reskeras.spec.text import load_recipe
     "-o",
     "--output",
     metavar="FILE",
-    help="An .svg or .png file. [default: the network's name with .svg]",
+    show_default="the network's name with .svg",
+    help="An .svg or .png file.",
 )
 def plot(network: str, output: str | None) -> None:
-    """Draw NETWORK, a preset's name or a spec file, as a paper would, and print the picture's path.
+    """NETWORK is a preset's name or a spec file. The path of the picture is printed.
 
-    Stages are boxes as tall as their resolution and as deep as their width is large; arcs are shortcuts; one block is shown layer
-    by layer.
+    Stages are boxes: taller means a higher resolution, deeper means more channels. Arcs are
+    shortcuts. One block is shown layer by layer.
     """
-    if is_file(network):
-        spec, name = load_recipe(network).model, Path(network).stem
-    else:
-        spec, name = reskeras.preset(network), network
-    click.echo(draw(spec, output or f"{name}.svg"))
+    found = resolve(network, Kind.PRESET, Kind.SPEC)
+    click.echo(draw(recipe(found).model, output or f"{found.name}.svg"))

@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 import reskeras
+from reskeras.cli import options
 from reskeras.cli.models import find_model, load_model
 from reskeras.data.unlabelled import Source, open_images
 from reskeras.files import check_free, replacing
@@ -28,18 +29,11 @@ _BATCH = 128
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="how many classes to name for each image",
+    help="How many classes to name for each image.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="a new folder for masks: PNGs whose values are the pixels' classes",
-)
-@click.option(
-    "--tracking-uri",
-    help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@options.out("A new folder for masks: PNG files whose values are the pixels' classes.")
+@options.tracking_uri
+@options.as_json
 def predict(
     model: str,
     images: tuple[Path, ...],
@@ -48,15 +42,15 @@ def predict(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Say for each of IMAGES which class MODEL sees; for a network that segments, which share of the image each class has.
+    """For each image this prints the likeliest classes, or the share of each class in its mask.
 
-    MODEL is a .keras file, a folder with one (searches/NAME, trained/NAME), or the id of a run in MLflow, of which 6 digits
-    may do. IMAGES are image files, folders of them, or .npy and .npz files of images [N,H,W(,C)]; they are resized to what the
-    network takes.
+    MODEL is a .keras file, a folder with one (searches/NAME, trained/NAME), or the id of a run in
+    MLflow, of which the first 6 digits are enough. IMAGES are image files, folders of them, or .npy
+    and .npz files of images [N,H,W(,C)]. They are resized to the network's input.
     """
     sources = open_images(images)
     if out is not None:
-        check_free(out, hint="masks go to a new folder")
+        check_free(out, hint="give a new folder")
         _check_masks(out, sources)
     with find_model(model, tracking_uri) as found:
         network = load_model(found)
@@ -71,7 +65,7 @@ def predict(
         )
     elif not task.gives_masks:
         raise reskeras.RequestError(
-            f"--out {out}: {found.called} gives no masks, but {task.answers}"
+            f"--out {out}: {found.called} does not segment images; it gives {task.answers}"
         )
     else:
         told = _write_masks(answers, sources, task, describe, out)
@@ -84,7 +78,7 @@ def predict(
 
 
 def _answers(network: Any, sources: Sequence[Source]) -> Iterator[tuple[str, Any]]:
-    """For each image its name and the probabilities of classes; refuses at once what the network cannot do."""
+    """Each image's name and its class probabilities; refuses at once what the network cannot do."""
     from reskeras.models.predictor import classifier, images_of
 
     shape, ask = images_of(network), classifier(network)
@@ -126,7 +120,7 @@ def _check_masks(out: Path, sources: Sequence[Source]) -> None:
     place, count = counts.most_common(1)[0]
     if count > 1:
         raise reskeras.RequestError(
-            f"--out {out}: {count} images would get the mask {place}.png; give them in several commands"
+            f"--out {out}: {count} images would have the same mask {place}.png; use separate commands"
         )
 
 

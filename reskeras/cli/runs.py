@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 import reskeras
+from reskeras.cli import options
 from reskeras.errors import did_you_mean, in_a_line
 from reskeras.tasks import OBJECTIVES, find_metric, write_score
 from reskeras.words import age, compact, three_digits
-from tuning.tracking import tracking_uri
+from tuning.tracking import tracking_uri as resolve_uri
 from tuning.tracking.runs import Kind, Run, Runs, Status, is_run_id, ranked
 
 _DONE = (Status.FINISHED, Status.STOPPED)
@@ -43,22 +44,20 @@ _WHOLE = (
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help=f"show no more than so many  [default: {_ROWS}, with --json all]",
+    show_default=f"{_ROWS}, or all with --json",
+    help="Show at most this many.",
 )
-@click.option(
-    "--tracking-uri",
-    "store",
-    help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
-)
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document, with whole run ids."
-)
-def runs(which: tuple[str, ...], limit: int | None, store: str | None, as_json: bool) -> None:
-    """List the searches in MLflow; of one SEARCH (its name or run id) its trials, best first; of several runs, what differs.
+@options.tracking_uri
+@options.as_json
+def runs(
+    which: tuple[str, ...], limit: int | None, tracking_uri: str | None, as_json: bool
+) -> None:
+    """Without arguments, this lists the searches.
 
-    A run id may be cut to its first 6 digits or more.
+    For one SEARCH (a name or a run id) it lists the trials, best first; for several runs it shows
+    what differs between them. The first 6 digits of a run id are enough.
     """
-    found = Runs(tracking_uri(store))
+    found = Runs(resolve_uri(tracking_uri))
     output = Console(markup=False, highlight=False)
     most = limit or (None if as_json else _ROWS)
     chosen = _chosen(found, which)

@@ -1,4 +1,4 @@
-"""`reskeras show`: a spec as text. Only a run id makes it load MLflow."""
+"""`reskeras show`: a spec as text. It loads MLflow only for the id of a run."""
 
 import tempfile
 from pathlib import Path
@@ -6,50 +6,37 @@ from pathlib import Path
 import click
 
 import reskeras
-from reskeras.cli.specs import is_file, source_line
+from reskeras.cli import options
+from reskeras.cli.networks import Kind, find_run, recipe, resolve
 from reskeras.spec import TrainSpec
-from reskeras.spec.text import dump_document, dump_recipe, load_recipe, to_document
+from reskeras.spec.presets import source
+from reskeras.spec.text import dump_document, dump_recipe, to_document
 
 
 @click.command()
 @click.argument("network")
-@click.option(
-    "--tracking-uri",
-    help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
-)
+@options.tracking_uri
 def show(network: str, tracking_uri: str | None) -> None:
-    """Print the spec of NETWORK as YAML: a start for a file of your own.
+    """The output is a starting point for a spec file of your own.
 
-    NETWORK is a preset's name, a spec file, or the id of a search's or trial's run in MLflow (its first 6 digits may do).
+    NETWORK is a preset's name, a spec file, or the id of a search's or trial's run in MLflow, of
+    which the first 6 digits are enough.
     """
-    if is_file(network):
-        recipe = load_recipe(network)
-        reskeras.cost(recipe.model)  # refuses what only shows when the parts are put together
-        click.echo(dump_recipe(recipe), nl=False)
-    elif names_a_run(network):
-        from tuning.tracking import tracking_uri as resolve_uri
-        from tuning.tracking.runs import Runs
-
-        runs = Runs(resolve_uri(tracking_uri))
-        run = runs.find(network)
+    found = resolve(network, Kind.PRESET, Kind.SPEC, Kind.RUN)
+    if found.kind is Kind.RUN:
+        runs, run = find_run(network, tracking_uri)
         with tempfile.TemporaryDirectory() as folder:
-            recipe = runs.recipe(run, Path(folder))
-        click.echo(f"# {run.describe()}\n{dump_recipe(recipe)}", nl=False)
+            trained = runs.recipe(run, Path(folder))
+        click.echo(f"# {run.describe()}\n{dump_recipe(trained)}", nl=False)
+    elif found.kind is Kind.SPEC:
+        given = recipe(found)
+        reskeras.cost(given.model)  # refuses parts that do not fit together
+        click.echo(dump_recipe(given), nl=False)
     else:
-        click.echo(
-            f"# {source_line(network)}\n{reskeras.dump_spec(reskeras.preset(network))}", nl=False
-        )
+        spec = reskeras.dump_spec(recipe(found).model)
         training = dump_document({"train": to_document(TrainSpec())})
+        click.echo(f"# {network}: {source(network)}\n{spec}", nl=False)
         click.echo(
-            f"# How `reskeras train` trains it unless a line like this says otherwise:\n# {training}",
+            f"# How `reskeras train` trains it, unless a line like this says otherwise:\n# {training}",
             nl=False,
         )
-
-
-def names_a_run(word: str) -> bool:
-    """Whether a word is a run id, or the beginning of one, rather than a preset, a file or a folder."""
-    if word in reskeras.presets() or Path(word).exists():
-        return False
-    from tuning.tracking.runs import is_run_id
-
-    return is_run_id(word)

@@ -6,33 +6,29 @@ import click
 from rich.console import Console
 
 import reskeras
+from reskeras.cli import options
+from reskeras.errors import hide_passwords
 from tuning.record.journal import begun
 from tuning.tracking import sync as sync_search
-from tuning.tracking import tracking_uri
+from tuning.tracking import tracking_uri as resolve_uri
 
 
 @click.command()
 @click.argument("searches", nargs=-1, metavar="[SEARCH]...")
-@click.option(
-    "--tracking-uri",
-    "store",
-    help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
-)
-def sync(searches: tuple[str, ...], store: str | None) -> None:
-    """Send to MLflow what it has not of each SEARCH, a name or a folder; without one, of all searches of this folder.
+@options.tracking_uri
+def sync(searches: tuple[str, ...], tracking_uri: str | None) -> None:
+    """SEARCH is a name or a folder; by default all searches in searches/ are sent.
 
-    A search does so itself while it runs and when it goes on. This is for one that ended while MLflow could not be reached, and for
-    a store that is to have it too.
+    A search sends everything itself while it runs and when it resumes. Use this for a search that
+    ended while MLflow could not be reached, or to copy it to another store.
     """
     console = Console(stderr=True, markup=False)
-    uri = tracking_uri(store)
+    uri = resolve_uri(tracking_uri)
     folders = [_folder(search) for search in searches] or sorted(
         path.parent for path in Path("searches").glob("*/journal.jsonl")
     )
     if not folders:
-        raise reskeras.RequestError(
-            "no searches here: searches/*/journal.jsonl; `reskeras tune` makes them"
-        )
+        raise reskeras.RequestError("no searches in searches/; `reskeras tune` creates them")
     console.print("opening the store ...", style="dim")
     failures = 0
     for folder in sorted(folders, key=begun):
@@ -42,11 +38,13 @@ def sync(searches: tuple[str, ...], store: str | None) -> None:
             if len(folders) == 1:
                 raise
             failures += 1
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {hide_passwords(str(error))}", err=True)
             continue
         for line in refused:
-            console.print(f"warning: MLflow does not take {line}", style="yellow", highlight=False)
-        click.echo(f"{folder}: MLflow has " + ("the rest of it" if refused else "all of it"))
+            console.print(
+                f"warning: MLflow refuses {hide_passwords(line)}", style="yellow", highlight=False
+            )
+        click.echo(f"{folder}: MLflow has {'the rest' if refused else 'everything'}")
     if failures:
         raise RuntimeError(f"{failures} of {len(folders)} searches could not be sent")
 

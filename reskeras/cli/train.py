@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,51 +11,45 @@ import click
 from rich.console import Console
 
 import reskeras
+from reskeras.cli import options
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.models import ABOUT
-from reskeras.cli.show import names_a_run
-from reskeras.cli.specs import is_file
+from reskeras.cli.networks import Kind as Names
+from reskeras.cli.networks import find_run, resolve
+from reskeras.cli.networks import recipe as read_recipe
+from reskeras.files import replacing, try_folder, write_text
 from reskeras.spec import Recipe, image_shape
-from reskeras.spec.text import dump_recipe, load_recipe
+from reskeras.spec.text import dump_recipe
 from reskeras.tasks import LOSS, write_score
-from tuning.tracking import tracking_uri as resolve_uri
-from tuning.tracking.runs import Kind, Run, Runs, Status
+from tuning.tracking.runs import Kind, Run, Status
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Source:
-    """What is trained, and where it comes from."""
+    """A recipe, and where it comes from."""
 
     recipe: Recipe
     name: str
-    """Of the folder for what is trained."""
+    """Of the folder for the trained network."""
     data: str = "digits"
-    """What --data takes where it is not given; empty where the data cannot be found again."""
+    """The default of --data; empty if the data cannot be found again."""
     digest: str | None = None
-    """Of the data of a run."""
+    """Of the run's data."""
     run: Run | None = None
     """The trial or final training that this repeats."""
     epochs: int = 0
-    """After which that run ended."""
+    """How many that run was trained for."""
 
 
 @click.command()
 @click.argument("network")
+@options.data(show_default="digits, or the data of the run")
 @click.option(
-    "--data",
-    help="digits, a TFDS name, a folder of images, or an .npz  [default: digits, or the run's own data]",
+    "--epochs", type=click.IntRange(min=1), help="Train for this many epochs, not the spec's."
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="in place of the file's train.epochs")
-@click.option("--seed", type=click.IntRange(min=0), help="in place of the file's train.seed")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="folder for model.keras and spec.yaml  [default: trained/NAME]",
-)
-@click.option(
-    "--tracking-uri",
-    help="of a run's MLflow store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
-)
+@click.option("--seed", type=click.IntRange(min=0), help="Use this seed, not the spec's.")
+@options.out("The folder for model.keras and spec.yaml.", show_default="trained/NAME")
+@options.tracking_uri
 def train(
     network: str,
     data: str | None,
@@ -65,16 +58,17 @@ def train(
     out: Path | None,
     tracking_uri: str | None,
 ) -> None:
-    """Train NETWORK and score it once on the test split.
+    """The network is scored once on the test split.
 
-    NETWORK is a preset's name, a spec file, or the id of a run in MLflow (its first 6 digits may do): a trial is then trained as it
-    was, on its data. Input shape and number of classes follow the data. A `train:` section in a file says how it is trained.
+    NETWORK is a preset's name, a spec file, or the id of a run in MLflow, of which the first 6
+    digits are enough: a trial is then trained as it was, on its data. The input shape and the number
+    of classes follow the data. The `train:` section of a spec file sets how the network is trained.
     """
     console = Console(stderr=True, markup=False)
     source = _source(network, tracking_uri, console)
     if data is None and not source.data:
         raise reskeras.RequestError(
-            f"the data of run {network} were arrays in memory; --data says where they are"
+            f"the data of run {network} were arrays in memory; give them with --data"
         )
     recipe, data = source.recipe, source.data if data is None else data
     # The same network, seed and number of epochs: then the score must be the run's.
@@ -86,8 +80,7 @@ def train(
         f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False
     )
     folder = out or _new_folder(Path("trained"), source.name)
-    if folder.exists() and not folder.is_dir():
-        raise reskeras.RequestError(f"--out {folder}: a file is in the way")
+    try_folder(folder)
     from reskeras.data import open_data
 
     with quiet_tensorflow():
@@ -104,7 +97,7 @@ def train(
     console.print(images.describe(), highlight=False)
     if source.digest is not None and source.digest != images.digest:
         console.print(
-            f"warning: these are not the data of the run: their digest is {images.digest!r}, the run's {source.digest!r}",
+            f"warning: this is not the data of the run: its digest is {images.digest!r}, the run's is {source.digest!r}",
             style="yellow",
             highlight=False,
             soft_wrap=True,
@@ -113,7 +106,7 @@ def train(
     last = recipe.train.epochs if repeated is None else min(source.epochs, recipe.train.epochs)
     if last < recipe.train.epochs:
         console.print(
-            f"as the run, this ends after epoch {last}; --epochs {recipe.train.epochs} goes on",
+            f"like the run, this ends after epoch {last}; for more, give --epochs {recipe.train.epochs}",
             highlight=False,
         )
     model: Any = build_seeded(recipe)
@@ -134,19 +127,19 @@ def train(
         trained = fit(model, images, recipe.train, last_epoch=last, on_epoch=on_epoch)
     except FloatingPointError as error:
         raise RuntimeError(
-            f"training diverged: {error}; a lower train.learning_rate helps"
+            f"training diverged: {error}; try a lower train.learning_rate"
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / ".model.partial.keras")
-    os.replace(folder / ".model.partial.keras", folder / "model.keras")
-    (folder / "spec.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    with replacing(folder / "model.keras") as partial:
+        model.save(partial)
+    write_text(folder / "spec.yaml", dump_recipe(recipe))
     about = {
         "name": images.name,
         "source": images.source,
         "class_names": images.class_names,
         "image_shape": images.image_shape,
     }
-    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    write_text(folder / ABOUT, json.dumps(about))
     if repeated is not None and repeated.score is not None:
         score = trained[-1].metrics[repeated.objective]
         if score == repeated.score:
@@ -155,8 +148,8 @@ def train(
             )
         else:
             console.print(
-                f"{repeated.objective}: {score!r}, not the run's {repeated.score!r}. On this machine, it may have had fewer "
-                "threads, which add up otherwise: TF_NUM_INTRAOP_THREADS sets them (cores / --workers)",
+                f"{repeated.objective}: {score!r}, not the run's {repeated.score!r}. If it ran on this machine, it may have used "
+                "fewer threads, which sum in another order: set TF_NUM_INTRAOP_THREADS to cores / --workers",
                 style="yellow",
                 highlight=False,
                 soft_wrap=True,
@@ -171,12 +164,11 @@ def train(
 
 
 def _source(network: str, tracking_uri: str | None, console: Console) -> _Source:
-    if is_file(network):
-        return _Source(recipe=load_recipe(network), name=Path(network).stem)
-    if not names_a_run(network):
-        return _Source(recipe=Recipe(model=reskeras.preset(network)), name=Path(network).stem)
-    runs = Runs(resolve_uri(tracking_uri))
-    asked = run = runs.find(network)
+    named = resolve(network, Names.PRESET, Names.SPEC, Names.RUN)
+    if named.kind is not Names.RUN:
+        return _Source(recipe=read_recipe(named), name=named.name)
+    runs, asked = find_run(network, tracking_uri)
+    run = asked
     search = runs.search_of(run)
     with tempfile.TemporaryDirectory() as folder:
         recipe = runs.recipe(run, Path(folder))
@@ -187,7 +179,7 @@ def _source(network: str, tracking_uri: str | None, console: Console) -> _Source
     console.print(f"training {run.describe()} again", highlight=False)
     if run.grown_from is not None:
         console.print(
-            f"warning: it began with the weights of trial {run.grown_from}, and begins anew here: its score will be another",
+            f"warning: it started from the weights of trial {run.grown_from}, but starts over here, so its score will differ",
             style="yellow",
             highlight=False,
             soft_wrap=True,
@@ -210,7 +202,7 @@ def _source(network: str, tracking_uri: str | None, console: Console) -> _Source
 
 
 def _new_folder(parent: Path, name: str) -> Path:
-    """A folder that is not there yet: what was trained before stays."""
+    """A folder that does not exist yet: nothing is overwritten."""
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(folder for folder in (parent / name for name in names) if not folder.exists())
 

@@ -18,10 +18,12 @@ from rich.table import Table
 
 import reskeras
 import tuning
+from reskeras.cli import options
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress
 from reskeras.cli.values import COUNT
-from reskeras.spec import PRECISIONS, image_shape
+from reskeras.errors import RequestError, hide_passwords
+from reskeras.spec import PRECISIONS, Precision, image_shape
 from reskeras.tasks import OBJECTIVES, objective_of, write_score
 from reskeras.words import compact, three_digits
 from tuning.insight.summary import what_mattered
@@ -37,183 +39,229 @@ from tuning.space.limits import Limits
 from tuning.space.titles import title
 from tuning.tracking import Tracker
 from tuning.tracking import tracking_uri as resolve_uri
-from tuning.tracking.store import shown
 from tuning.tracking.tensorboard import TensorBoard
 
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 _SIZE_BEFORE_SPACE = (32, 32, 3)
-"""What images without a common size are resized to where no space file says otherwise."""
+"""What images without a common size are resized to if no space sets a size."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Request:
+    """The options of the command."""
+
+    space: Path | None
+    data: str
+    oracle: str
+    trials: int | None
+    epochs: int | None
+    minutes: float | None
+    target: float | None
+    final_epochs: int | None
+    final_top: int
+    final_seeds: int
+    seed: int
+    objective: str | None
+    name: str | None
+    resume: bool
+    repair: bool
+    workers: int | None
+    cluster: str | None
+    strategy: Strategy
+    precision: Precision | None
+    max_params: int | None
+    max_macs: int | None
+    max_memory: int | None
+    keep_models: str
+    keep_bytes: int
+    system_metrics: bool
+    tensorboard: bool
+    tracking_uri: str | None
+    as_json: bool
+
+    def check(self) -> None:
+        """Refuses what shows before anything is loaded."""
+        if self.name is not None and not re.fullmatch(_NAME, self.name):
+            raise RequestError(
+                f"--name {self.name!r}: a name is one word of up to 100 letters, digits, '_', '-', "
+                "and '.'"
+            )
+        for option, number in (("minutes", self.minutes), ("target", self.target)):
+            if number is not None and math.isnan(number):
+                raise RequestError(f"--{option}: not a number")
+        if self.cluster is not None and self.strategy in (Strategy.MIRRORED, Strategy.TPU):
+            raise RequestError(
+                f"--strategy {self.strategy.value} does not go with --ray, whose workers have one "
+                "GPU each"
+            )
+
+    def most_trials(self) -> int | None:
+        """None where only time or a score ends the search."""
+        if self.trials is None and self.minutes is None and self.target is None:
+            return 20
+        return self.trials
+
+    def epochs_of_finals(self) -> int:
+        """0 where there are none."""
+        if self.final_epochs is not None:
+            return self.final_epochs
+        return 20 if self.space is None else 0
+
+    def limits(self) -> Limits:
+        """What a network may cost; by default what is safe on this machine."""
+        memory = self.max_memory
+        if memory is None and self.cluster is None:
+            memory = safe_memory(self.workers or 1)
+        return Limits(params=self.max_params, macs=self.max_macs, memory=memory)
 
 
 @click.command()
 @click.argument("space", required=False, metavar="[SPACE.yaml]", type=click.Path(path_type=Path))
-@click.option(
-    "--data",
-    default="digits",
-    show_default=True,
-    help="digits, a TFDS name, a folder of images, or an .npz",
-)
+@options.data("digits")
 @click.option(
     "--oracle",
     type=click.Choice(ORACLES),
     default=DEFAULT_ORACLE,
     show_default=True,
-    help="what chooses the trials",
+    help="The algorithm that suggests trials.",
 )
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
-    help="trials in all  [default: 20, or no limit with --minutes or --target]",
+    show_default="20, or no limit with --minutes or --target",
+    help="Run this many trials in total.",
 )
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    help="most epochs of a trial  [default: the space's own, 6 without one]",
+    show_default="from the space, or 6 without one",
+    help="Train a trial for at most this many epochs.",
 )
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="put off what is not done after so many minutes",
+    help="Pause unfinished trials after this many minutes.",
 )
-@click.option("--target", type=float, help="end at the first score as good as this, such as 0.98")
+@click.option("--target", type=float, help="Stop at the first score this good, such as 0.98.")
 @click.option(
     "--final-epochs",
     type=click.IntRange(min=0),
-    help="train the best once more, for so many epochs  [default: 20 without a space, else 0]",
+    show_default="20 without a space, else 0",
+    help="Train the best networks once more, for this many epochs.",
 )
 @click.option(
     "--final-top",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="how many networks that is done with",
+    help="Give this many networks a final training.",
 )
 @click.option(
     "--final-seeds",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="how often; their mean decides",
+    help="Final trainings per network; the best mean score wins.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="the same seed gives the same search",
+    help="The same seed gives the same search.",
 )
 @click.option(
     "--objective",
     type=click.Choice(OBJECTIVES),
-    help="what is compared  [default: the first metric of the task, such as val_accuracy]",
+    show_default="the first metric of the task, such as val_accuracy",
+    help="The metric that decides which trial is best.",
 )
 @click.option(
     "--name",
-    help="of the search and its folder in searches/  [default: from the space and the data]",
+    show_default="from the space and the data",
+    help="The name of the search and of its folder in searches/.",
 )
 @click.option(
     "--resume/--fresh",
     default=True,
-    help="go on with the search of this name (the default), or begin anew; the old one is kept as NAME.old1",
+    show_default=True,
+    help="Resume the search of this name, or start over and keep the old one as NAME.old1.",
 )
 @click.option(
     "--repair",
     is_flag=True,
-    help="leave damaged lines out of the search's journal, and say what they were",
+    help="Leave damaged lines out of the search's journal, and list them.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="trials at once  [default: 1, or what the cluster of --ray has room for]",
+    show_default="1, or as many as fit on the cluster with --ray",
+    help="Run this many trials at once.",
 )
 @click.option(
     "--ray",
     "cluster",
     metavar="ADDRESS",
-    help="run trials on a Ray cluster: HOST:PORT, auto (this machine's) or local",
+    help="Run trials on a Ray cluster: HOST:PORT, auto (this machine's), or local.",
 )
 @click.option(
     "--strategy",
     type=click.Choice([strategy.value for strategy in Strategy]),
     default="auto",
     show_default=True,
-    help="how one trial uses several devices",
+    help="How a trial uses several devices.",
 )
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    help="what layers compute in  [default: the space's own, float32]",
+    show_default="from the space, or float32",
+    help="The precision that layers compute in.",
 )
-@click.option("--max-params", type=COUNT, help="run no network with more trainable parameters (2M)")
 @click.option(
-    "--max-macs", type=COUNT, help="run no network with more multiply-adds for an image (500M)"
+    "--max-params", type=COUNT, help="Skip networks with more trainable parameters, such as 2M."
+)
+@click.option(
+    "--max-macs", type=COUNT, help="Skip networks with more multiply-adds per image, such as 500M."
 )
 @click.option(
     "--max-memory",
     type=COUNT,
-    help="nor one that trains in more bytes (4G)  [default: what is safe on this machine, none with --ray]",
+    show_default="what is safe on this machine, or no limit with --ray",
+    help="Skip networks that need more bytes to train, such as 4G.",
 )
 @click.option(
     "--keep-models",
     default="best",
     show_default=True,
-    help="whose models are kept: best, top:K or all",
+    help="Keep the models of these trials: best, top:K, or all.",
 )
 @click.option(
     "--keep-bytes",
     type=COUNT,
     default="2G",
     show_default=True,
-    help="how large these may be together; the worst go first",
+    help="Keep at most this many bytes of models; the worst are deleted first.",
 )
 @click.option(
-    "--system-metrics", is_flag=True, help="let MLflow sample the load of processor, memory and GPU"
+    "--system-metrics", is_flag=True, help="Record the load of CPU, memory, and GPU in MLflow."
 )
 @click.option(
-    "--tensorboard",
-    is_flag=True,
-    help="also write what TensorBoard reads, to searches/NAME/tensorboard",
+    "--tensorboard", is_flag=True, help="Also write TensorBoard logs, to searches/NAME/tensorboard."
 )
-@click.option(
-    "--tracking-uri",
-    help="MLflow's store  [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here]",
-)
-@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-def tune(
-    space: Path | None,
-    data: str,
-    oracle: str,
-    trials: int | None,
-    epochs: int | None,
-    minutes: float | None,
-    target: float | None,
-    final_epochs: int | None,
-    final_top: int,
-    final_seeds: int,
-    seed: int,
-    objective: str | None,
-    name: str | None,
-    resume: bool,
-    repair: bool,
-    workers: int | None,
-    cluster: str | None,
-    strategy: str,
-    precision: str | None,
-    max_params: int | None,
-    max_macs: int | None,
-    max_memory: int | None,
-    keep_models: str,
-    keep_bytes: int,
-    system_metrics: bool,
-    tensorboard: bool,
-    tracking_uri: str | None,
-    as_json: bool,
-) -> None:
-    """Search for the best network on a data set: depth, block kind, place of batch norm, learning rate.
+@options.tracking_uri
+@options.as_json
+def tune(**given: Any) -> None:
+    """It searches over depth, block kind, norm order, learning rate, and more.
 
-    SPACE.yaml is a spec with a `vary:` section; without one a default space for the data is searched. Leaves best.yaml,
-    best.keras, leaderboard.csv, report.html with all its figures, factors.svg, space.yaml and journal.jsonl in searches/NAME, and
-    every trial in MLflow. Called again, it goes on where it was stopped.
+    SPACE.yaml is a spec with a `vary:` section. Without one, a default space for the data is
+    searched. Results go to searches/NAME: best.yaml, best.keras, leaderboard.csv, report.html with
+    all figures, factors.svg, space.yaml, and journal.jsonl. MLflow records every trial. The same
+    command resumes an interrupted search.
     """
+    _run(_Request(**given | {"strategy": Strategy(given["strategy"])}))
+
+
+def _run(request: _Request) -> None:
     interrupts = _Interrupts()
     console = Console(stderr=True, markup=False)
     console.print(
@@ -221,100 +269,81 @@ def tune(
         style="dim",
         highlight=False,
     )
-    searched = load_space(space) if space is not None else None
-    uri = resolve_uri(tracking_uri)
-    keep = Keep.parse(keep_models, keep_bytes)
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
-        raise reskeras.RequestError(
-            f"--name {name!r}: a name is one word of up to 100 letters, digits, '_', '-' and '.'"
-        )
-    for option, number in (("minutes", minutes), ("target", target)):
-        if number is not None and math.isnan(number):
-            raise reskeras.RequestError(f"--{option}: not a number")
-    if cluster is not None and Strategy(strategy) in (Strategy.MIRRORED, Strategy.TPU):
-        raise reskeras.RequestError(
-            f"--strategy {strategy} does not go with --ray, whose workers have one GPU each"
-        )
+    searched = load_space(request.space) if request.space is not None else None
+    uri = resolve_uri(request.tracking_uri)
+    keep = Keep.parse(request.keep_models, request.keep_bytes)
+    request.check()
     from reskeras.data import open_data
 
     with quiet_tensorflow():
-        if cluster is None:
+        if request.cluster is None:
             warm_up()
-        images = open_data(
-            data, image_shape(searched.base.model) if searched is not None else _SIZE_BEFORE_SPACE
-        )
+        size = _SIZE_BEFORE_SPACE if searched is None else image_shape(searched.base.model)
+        images = open_data(request.data, size)
         load_keras()
         from tuning.search.tune import tune as run_search
 
     console.print(images.describe(), highlight=False)
     if searched is None:
         searched = default_space(images.image_shape, images.classes, images.task)
-    objective = objective_of(images.task, objective)
-    if precision is not None:
-        searched = searched.with_train(precision=precision)
-    if name is None:
-        name = (
-            images.name.replace("/", "-")
-            if space is None
-            else f"{space.stem}-{images.name.replace('/', '-')}"
-        )
+    if request.precision is not None:
+        searched = searched.with_train(precision=request.precision)
+    objective = objective_of(images.task, request.objective)
+    name = request.name or _default_name(request.space, images.name)
     directory = Path("searches") / name
-    if trials is None and minutes is None and target is None:
-        trials = 20
-    if max_memory is None and cluster is None:
-        max_memory = safe_memory(workers or 1)
-    limits = Limits(params=max_params, macs=max_macs, memory=max_memory)
     tracker = Tracker(
         uri,
         on_problem=lambda text: console.print(f"warning: {text}", style="yellow", highlight=False),
-        system_metrics=system_metrics,
+        system_metrics=request.system_metrics,
     )
     executor = None
-    if cluster is not None:
+    if request.cluster is not None:
         from tuning.running.cluster import Ray
 
-        executor = Ray(images, cluster, directory=directory, workers=workers)
+        executor = Ray(images, request.cluster, directory=directory, workers=request.workers)
+    listeners: list[Listener] = [interrupts, Progress(console), tracker]
+    if request.tensorboard:
+        listeners.insert(2, TensorBoard())
     try:
         result = run_search(
             searched,
             images,
             directory=directory,
-            oracle=oracle,
-            trials=trials,
-            epochs=epochs,
-            minutes=minutes,
-            target=target,
-            final_epochs=final_epochs if final_epochs is not None else 20 if space is None else 0,
-            final_top=final_top,
-            final_seeds=final_seeds,
-            seed=seed,
-            fresh=not resume,
-            repair=repair,
+            oracle=request.oracle,
+            trials=request.most_trials(),
+            epochs=request.epochs,
+            minutes=request.minutes,
+            target=request.target,
+            final_epochs=request.epochs_of_finals(),
+            final_top=request.final_top,
+            final_seeds=request.final_seeds,
+            seed=request.seed,
+            fresh=not request.resume,
+            repair=request.repair,
             objective=objective,
-            workers=workers or 1,
+            workers=request.workers or 1,
             executor=executor,
-            strategy=Strategy(strategy),
-            limits=limits,
+            strategy=request.strategy,
+            limits=request.limits(),
             keep=keep,
-            command=["reskeras", *map(shown, sys.argv[1:])],
-            listeners=[
-                interrupts,
-                Progress(console),
-                *([TensorBoard()] if tensorboard else []),
-                tracker,
-            ],
+            command=["reskeras", *map(hide_passwords, sys.argv[1:])],
+            listeners=listeners,
         )
     except KeyboardInterrupt:
         interrupts.ignore_more()
         _show_what_is_done(directory, searched, objective, console)
         raise
-    if as_json:
+    if request.as_json:
         click.echo(json.dumps(_as_json(result)))
         return
-    look = tracker.page or f"reskeras ui {name}" + (
-        f" --tracking-uri {tracking_uri}" if tracking_uri else ""
-    )
-    _show(result, searched, objective, data, look)
+    store = f" --tracking-uri {request.tracking_uri}" if request.tracking_uri else ""
+    look = hide_passwords(tracker.page or f"reskeras ui {name}{store}")
+    _show(result, searched, objective, request.data, look)
+
+
+def _default_name(space: Path | None, data: str) -> str:
+    data = data.replace("/", "-")
+    return data if space is None else f"{space.stem}-{data}"
 
 
 def _show(result: Result, space: Space, objective: str, data: str, look: str) -> None:
@@ -347,11 +376,11 @@ def _show(result: Result, space: Space, objective: str, data: str, look: str) ->
     line(f"  train it again  reskeras train {result.directory}/best.yaml --data {data}")
     line(f"  use it          keras.models.load_model('{result.directory}/best.keras')")
     line(f"  compare trials  {look}")
-    line(f"  look at it all  {result.directory}/report.html")
+    line(f"  see the report  {result.directory}/report.html")
 
 
 def _finals(result: Result, objective: str) -> list[str]:
-    """The final trainings of each network: their mean score, and how far they spread."""
+    """The final trainings of each network: the mean of their scores and its spread."""
     lines = []
     for number, found in scores_by_trial(result.finals).items():
         spread = f" ± {write_score(objective, statistics.stdev(found))}" if len(found) > 1 else ""
@@ -362,30 +391,31 @@ def _finals(result: Result, objective: str) -> list[str]:
 
 
 def _show_what_is_done(directory: Path, space: Space, objective: str, console: Console) -> None:
-    """An early answer: the trials that ended before the search was interrupted."""
+    """Prints the trials that ended before the search was interrupted."""
     path = directory / "journal.jsonl"
     done = leaderboard(Journal(path).trials, objective) if path.exists() else []
     if done:
         console.print(_leaderboard(f"so far in {directory}", done, space, objective))
-    console.print("the trials that ended are kept, and the same command goes on", highlight=False)
+    console.print("finished trials are kept, and the same command resumes", highlight=False)
 
 
 class _Interrupts(Listener):
     """Turns SIGINT and SIGTERM into KeyboardInterrupt.
 
-    Python drops an exception that is raised while a destructor or the callback of a weak reference runs, and prints it. So it is
-    raised where this program waits or works itself, for which a signal that comes elsewhere is put off for a moment; one that
-    was dropped all the same is raised again at the next epoch.
+    Python prints and drops an exception that is raised in a destructor or in the callback of a weak
+    reference. So the exception is raised only while this program waits or runs its own code; a
+    signal that comes elsewhere is postponed for a moment. One that was dropped all the same is
+    raised again at the next epoch.
     """
 
     _OWN = (str(Path(reskeras.__file__).parent), str(Path(tuning.__file__).parent))
     _WAITING = ("selectors.py", "connection.py", "threading.py", "subprocess.py")
     _LONGEST = 40
-    """Times that a signal is put off, for 50 ms each."""
+    """How often a signal is postponed, for 50 ms each time."""
 
     def __init__(self) -> None:
-        self._seen, self._put_off = False, 0
-        # SIGINT too: a shell starts background jobs with it ignored. SIGALRM is one of them, put off.
+        self._seen, self._postponed = False, 0
+        # SIGINT too: a shell starts background jobs with it ignored. SIGALRM is a postponed signal.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, self._raise)
 
@@ -395,16 +425,16 @@ class _Interrupts(Listener):
         if (
             not file.startswith(self._OWN)
             and not file.endswith(self._WAITING)
-            and self._put_off < self._LONGEST
+            and self._postponed < self._LONGEST
         ):
-            self._put_off += 1
+            self._postponed += 1
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             return
-        self._put_off = 0
+        self._postponed = 0
         raise KeyboardInterrupt
 
     def ignore_more(self) -> None:
-        """For the rest of this process, which is about to end: a second Ctrl-C hurries the end, a later one does nothing."""
+        """Ignores further signals until this process ends."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.SIG_IGN)
 

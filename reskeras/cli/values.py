@@ -25,7 +25,7 @@ class _Count(_WholeNumber):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", str(value).strip().lower())
         if match is None or not (count := int(float(match[1]) * _UNITS[match[2]])):
             self.fail(
-                f"{value!r} is no count: give a number above 0, such as 300000, 500k, 2M or 1.5G",
+                f"{value!r} is not a count; give a number above 0, such as 300000, 500k, 2M, or 1.5G",
                 param,
                 ctx,
             )

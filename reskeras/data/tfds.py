@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 from reskeras.data.images import ImageData
-from reskeras.errors import RequestError, did_you_mean
+from reskeras.errors import RequestError, did_you_mean, in_a_line
 from reskeras.spec import ImageShape
 from reskeras.tasks import CLASSIFICATION
 
@@ -77,9 +77,7 @@ def _builder(name: str) -> Any:
         AssertionError,
         ImportError,
     ) as error:  # an unknown config or version, or a missing extra
-        raise RequestError(
-            f"data set {name!r} cannot be opened: {str(error).strip().splitlines()[0]}"
-        ) from error
+        raise RequestError(f"data set {name!r} cannot be opened: {in_a_line(error)}") from error
 
 
 def _prepare(builder: Any, name: str) -> None:

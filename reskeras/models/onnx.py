@@ -30,7 +30,9 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
         import onnxruntime
         import tf2onnx  # noqa: F401 - Keras imports it
     except ImportError as error:
-        raise ImportError(f"export_onnx needs `pip install 'reskeras[onnx]'` ({error})") from error
+        raise ImportError(
+            f"export_onnx needs the extra `onnx` of reskeras; in a clone: pip install '.[onnx]' ({error})"
+        ) from error
     (given,) = model.inputs
     image = np.random.default_rng(0).normal(size=(1, *given.shape[1:])).astype(given.dtype)
     expected = keras.tree.flatten(model(image, training=False))

@@ -1,6 +1,7 @@
 """The commands as a person calls them."""
 
 import dataclasses
+import errno
 import importlib
 import inspect
 import io
@@ -18,14 +19,16 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import reskeras
+from reskeras import RequestError
 from reskeras.cli import main
 from reskeras.cli.progress import Progress
-from reskeras.tasks import CLASSIFICATION, write_score
+from reskeras.tasks import CLASSIFICATION
 from reskeras.training.state import Epoch
-from reskeras.words import compact
 from tuning.record.entries import TrialRecord
 from tuning.record.events import Ending, Search, Trial
 from tuning.space import default_space
+
+COMMANDS = list(main.list_commands(None))
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -41,7 +44,10 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "resnet21"], "error: unknown preset 'resnet21'; did you mean"),
+        (
+            ["show", "resnet21"],
+            "error: 'resnet21' is not a preset (`reskeras presets` lists them), a spec file",
+        ),
         (["show", "none.yaml"], "error: none.yaml: No such file"),
         (["presets", "x*"], "error: no preset matches 'x*'"),
         (
@@ -57,7 +63,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         (["tune", "--oracle", "tarot"], "'tarot' is not one of 'asha', 'tpe',"),
         (
             ["tune", "--max-params", "many"],
-            "'many' is no count: give a number above 0, such as 300000, 500k, 2M or 1.5G",
+            "'many' is not a count; give a number above 0, such as 300000, 500k, 2M, or 1.5G",
         ),
         (["tune", "--target", "nan"], "error: --target: not a number"),
         (["tune", "--trials", "0"], "0 is not in the range x>=1"),
@@ -90,7 +96,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ),
         (
             ["predict", "none.keras", "pixels.npy"],
-            "error: 'none.keras' is no model: give a .keras file, a folder such as",
+            "error: 'none.keras' is not a .keras file or a folder with one (searches/NAME, trained/NAME) or the id",
         ),
         (
             ["predict", "bad.keras", "pixels.npy"],
@@ -98,18 +104,50 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ),
         (
             ["export", "none", "net.h5"],
-            "error: net.h5: a network is written as .keras, .onnx, .weights.h5, .tflite, or as a SavedModel",
+            "error: net.h5: give a name that ends in .keras, .onnx, .weights.h5, .tflite, or one without",
         ),
-        (["export", "none", "no/net.keras"], "error: no/net.keras: there is no folder no"),
-        (["export", "none", "bad.keras"], "error: bad.keras is there already; --force replaces it"),
+        (["export", "none", "no/net.keras"], "error: no/net.keras: the folder no does not exist"),
+        (["export", "none", "bad.keras"], "error: bad.keras already exists; --force replaces it"),
         (
             ["export", ".", "net"],
-            "error: .: has neither best.keras nor model.keras; `reskeras tune` and `reskeras train` leave them",
+            "error: .: has neither best.keras nor model.keras, which `reskeras tune` and `reskeras train` write",
         ),
-        (["export", "bad.yaml", "net"], "error: bad.yaml: a trained network is a .keras file"),
+        (
+            ["export", "bad.yaml", "net"],
+            "error: 'bad.yaml' is a spec file; give a .keras file or a folder with one",
+        ),
+        (
+            ["plot", "bad.keras"],
+            "error: 'bad.keras' is a trained network; give a preset or a spec file (.yaml, .json)",
+        ),
+        (["cost", "pixels.npy"], "error: 'pixels.npy' is not a preset or a spec file"),
+        (
+            ["predict", "resnet20", "pixels.npy"],
+            "error: 'resnet20' is a preset; give a .keras file",
+        ),
+        (["cost", "0123abc"], "error: '0123abc' is the id of a run; give a preset or a spec file"),
+        (
+            ["show", "bad.keras"],
+            "error: 'bad.keras' is a trained network; give a preset, a spec file",
+        ),
+        (
+            ["train", "digits_basic", "--out", "/proc/none"],
+            "error: /proc/none: No such file or directory",
+        ),
+        (["train", "digits_basic", "--out", "bad.yaml/x"], "error: bad.yaml/x: Not a directory"),
+        (["train", "digits_basic", "--out", "bad.yaml"], "error: bad.yaml: "),
+        (["train", "digits_basic", "--out", "x" * 300], "File name too long"),
+        (["export", "none", "x" * 300], "File name too long"),
+        (
+            ["export", "none", "/proc/net.keras"],
+            "error: /proc/net.keras: No such file or directory",
+        ),
+        (["predict", "none.keras", "pixels.npy", "--out", "bad.yaml/x"], "error: bad.yaml/x: "),
+        (["plot", "resnet20", "-o", "/proc/net.svg"], "error: /proc/net.svg: No such file"),
+        (["plot", "resnet20", "-o", f"{'x' * 300}.svg"], "File name too long"),
         (
             ["export", "none", "net.weights.h5", "--fold"],
-            "error: --fold leaves a network of other weights",
+            "error: --fold changes the weights",
         ),
         (["dance"], "No such command 'dance'"),
     ],
@@ -211,23 +249,96 @@ def test_the_ui_serves_the_store_on_loopback_and_ends_with_its_processes(tmp_pat
         urllib.request.urlopen(f"{address}/health", timeout=10)
 
 
-def test_numbers_are_told_as_people_read_them() -> None:
-    assert [compact(n) for n in (812, 77_610, 25_557_032, 4_089_000_000)] == [
-        "812",
-        "77.6k",
-        "25.6M",
-        "4.09G",
-    ]
-    assert write_score("val_accuracy", 0.98765) == "98.8 %"
-    assert write_score("val_loss", 0.123456) == "0.1235"
-
-
 def test_exported_names_exist_and_are_no_modules() -> None:
     importlib.import_module("tuning.search.tune")  # which imports everything
     for name in reskeras.__all__:
         assert not inspect.ismodule(getattr(reskeras, name)), name
     with pytest.raises(AttributeError, match="no attribute 'biuld'"):
         reskeras.biuld  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "status"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a.txt"),
+            "a.txt: No space left on device",
+            1,
+        ),
+        (MemoryError("Unable to allocate 3 TiB"), "out of memory: Unable to allocate 3 TiB", 1),
+        (RuntimeError("the work failed"), "the work failed", 1),
+        (RequestError("a: wrong\nb: wrong"), "a: wrong\nerror: b: wrong", 2),
+        (RuntimeError("http://user:secret@host: gone"), "http://***@host: gone", 1),
+    ],
+)
+def test_an_error_is_a_line(
+    error: Exception, line: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _failing(error, monkeypatch)
+    result = CliRunner().invoke(main, ["schema"])
+    assert (result.stderr, result.stdout, result.exit_code) == (f"error: {line}\n", "", status)
+
+
+def test_unexpected_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    _failing(ZeroDivisionError(), monkeypatch)
+    assert isinstance(CliRunner().invoke(main, ["schema"]).exception, ZeroDivisionError)
+
+
+def _failing(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = importlib.import_module("reskeras.cli.schema")
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(schema, "spec_schema", fail)
+
+
+def test_a_reader_may_leave_early() -> None:
+    """As `reskeras presets --json | head -1` does."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "reskeras", "presets", "--json"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_says_what_the_command_does_in_80_columns(command: str) -> None:
+    listed = CliRunner().invoke(main, ["--help"], terminal_width=120).stdout
+    first = next(
+        line.split(maxsplit=1)[1] for line in listed.splitlines() if line.split()[:1] == [command]
+    )
+    text = CliRunner().invoke(main, [command, "--help"], terminal_width=80).stdout
+    assert text.splitlines()[2].strip() == first
+    assert max(map(len, text.splitlines())) <= 80
+    assert "default: default" not in text
+
+
+def test_no_output_has_the_password_of_the_store(blobs_npz: Path) -> None:
+    """Nothing answers at the address: a search goes on without MLflow, the others fail."""
+    uri = "http://user:secret@127.0.0.1:9"
+    Path("space.yaml").write_text(
+        default_space((8, 8, 1), 3, CLASSIFICATION).with_train(epochs=1).dump()
+    )
+    commands = [
+        ["tune", "space.yaml", "--data", str(blobs_npz), "--trials", "1", "--name", "s"],
+        ["sync", "s"],
+        ["runs"],
+        ["ui"],
+        ["show", "0123abc"],
+    ]
+    for command in commands:
+        done = run(*command, "--tracking-uri", uri)
+        assert "secret" not in done.stdout + done.stderr, command
+        assert "***@127.0.0.1:9" in done.stdout + done.stderr, command
+    for path in Path("searches/s").rglob("*"):
+        assert not path.is_file() or b"secret" not in path.read_bytes(), path
 
 
 @pytest.mark.main_path

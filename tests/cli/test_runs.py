@@ -512,7 +512,9 @@ def test_show_prints_a_runs_spec(store: Store) -> None:
     assert "has no spec.yaml" in refused("show", store.ids["best"], store=store)
     assert "has no best.yaml" in refused("show", store.ids["search"], store=store)
     Path("abcdef").mkdir()
-    assert "unknown preset 'abcdef'" in refused("show", "abcdef", store=store)
+    assert "'abcdef' is a folder; give a preset, a spec file" in refused(
+        "show", "abcdef", store=store
+    )
 
 
 def test_without_a_model_the_way_to_one_is_said(store: Store) -> None:
@@ -629,7 +631,7 @@ def test_what_makes_another_score_is_said(
     other = reskeras_("train", run, "--data", tmp_path / "other.npz", store=searched)
     assert other.exit_code == 0, other.output
     warning = next(line for line in other.stderr.splitlines() if line.startswith("warning"))
-    assert "these are not the data of the run: their digest is" in warning
+    assert "this is not the data of the run: its digest is" in warning
     assert "exactly" not in other.stderr
     client = searched.client
     client.set_tag(run, "reskeras.parent_trial", "2")
@@ -638,7 +640,7 @@ def test_what_makes_another_score_is_said(
     finally:
         client.delete_tag(run, "reskeras.parent_trial")
     assert (
-        "warning: it began with the weights of trial 2, and begins anew here: its score will be another"
+        "warning: it started from the weights of trial 2, but starts over here, so its score will differ"
         in grown.stderr
     )
     assert "exactly" not in grown.stderr
@@ -661,7 +663,7 @@ def test_a_trial_that_was_ended_early_is_ended_there_again(
         "stopped", "losses", 1, {}, curve, spec=dump_recipe(longer), stopped="after epoch 2"
     )
     done = reskeras_("train", run, store=searched)
-    assert "as the run, this ends after epoch 2; --epochs 3 goes on" in done.stderr
+    assert "like the run, this ends after epoch 2; for more, give --epochs 3" in done.stderr
     assert f"val_loss: exactly the run's {epochs[1].metrics['val_loss']!r}" in done.stderr
     whole = reskeras_("train", run, "--epochs", "3", store=searched)
     assert "epoch   3 of 3" in whole.stderr
@@ -832,9 +834,9 @@ def test_masks_are_written_as_classes_of_pixels(tmp_path: Path) -> None:
         }
     assert (
         refused("predict", "unet.keras", "photos", "--out", "masks")
-        == "error: masks is there already; masks go to a new folder"
+        == "error: masks already exists; give a new folder"
     )
-    assert "2 images would get the mask a.png" in refused(
+    assert "2 images would have the same mask a.png" in refused(
         "predict", "unet.keras", *files, "--out", "new"
     )
     Path("torn.png").write_bytes(files[0].read_bytes()[:40])
@@ -894,10 +896,9 @@ def test_an_exported_network_computes_the_same(
     assert done.exit_code == 0, done.output
     np.testing.assert_allclose(_served(out, images), wanted, rtol=1e-4, atol=1e-6)
     assert done.stdout.startswith(f"saved: {out}, ")
-    assert done.stdout.endswith("kB, input [N, 8, 8, 1] float32, output [N, 12] float32\n")
+    assert done.stdout.endswith("KiB, input [N, 8, 8, 1] float32, output [N, 12] float32\n")
     assert (
-        refused("export", "trained/net", out)
-        == f"error: {out} is there already; --force replaces it"
+        refused("export", "trained/net", out) == f"error: {out} already exists; --force replaces it"
     )
     if out != "net.weights.h5":
         folded = reskeras_("export", "trained/net", out, "--fold", "--force")

@@ -167,7 +167,10 @@ def test_the_extra_is_named_where_it_is_missing(
     data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RequestError, match=r"--ray needs the extra: pip install 'reskeras\[ray\]'"):
+    with pytest.raises(
+        RequestError,
+        match=r"--ray needs the extra `ray` of reskeras; in a clone: pip install '\.\[ray\]'",
+    ):
         Ray(data, "local", directory="s")
 
 

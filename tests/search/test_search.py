@@ -660,7 +660,7 @@ def test_a_killed_command_goes_on_and_leaves_no_run_running(
         assert sorted(run.info.status for run in runs) == sorted(
             ["FINISHED"] * finished + ["KILLED"] * (len(runs) - finished)
         )
-        assert "the same command goes on" in stderr
+        assert "the same command resumes" in stderr
     process = start(tmp_path / "space.yaml", blobs_npz)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reskeras.data import ImageData
-from reskeras.errors import RequestError
+from reskeras.errors import RequestError, in_a_line
 from tuning.running.executor import (
     RECYCLED_AFTER,
     DiskFull,
@@ -163,7 +163,9 @@ def _connect(address: str, cpus: int) -> None:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise RequestError("--ray needs the extra: pip install 'reskeras[ray]'") from error
+        raise RequestError(
+            "--ray needs the extra `ray` of reskeras; in a clone: pip install '.[ray]'"
+        ) from error
     found = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
     if found not in {"auto", "local"}:
         _knock(found)
@@ -172,7 +174,7 @@ def _connect(address: str, cpus: int) -> None:
     try:
         ray.init(found, log_to_driver=False, logging_level=logging.ERROR, **how)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise RequestError(f"--ray {address}: {str(error).strip().splitlines()[0]}") from error
+        raise RequestError(f"--ray {address}: {in_a_line(error)}") from error
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray takes it
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from reskeras.errors import RequestError
+from reskeras.errors import RequestError, in_a_line
 from reskeras.spec import TrainSpec
 from tuning.running.machine import visible_gpus
 from tuning.settings import Strategy
@@ -178,7 +178,7 @@ def _distribution(strategy: Strategy) -> _Distribution:
             )
         except (ValueError, RuntimeError, tf.errors.OpError) as error:
             raise RequestError(
-                f"--strategy tpu: the TPU does not answer: {str(error).splitlines()[0]}"
+                f"--strategy tpu: the TPU does not answer: {in_a_line(error)}"
             ) from error
         cores = tf.distribute.TPUStrategy(resolver)
         if cores.extended.num_hosts > 1:

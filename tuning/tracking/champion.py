@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reskeras.errors import RequestError
+from reskeras.errors import RequestError, in_a_line
 
 if TYPE_CHECKING:
     from tuning.tracking.search_run import SearchRun
@@ -95,7 +95,7 @@ def _pack(file: Path, example: Path, packed: Path) -> None:
     try:
         model = keras.saving.load_model(file)
     except (ValueError, OSError) as error:
-        raise RequestError(f"{file}: not a Keras model: {str(error).splitlines()[0]}") from error
+        raise RequestError(f"{file}: not a Keras model: {in_a_line(error)}") from error
     images = _as_input(example, model.input.shape[1:])[None]
     told = keras.tree.map_structure(keras.ops.convert_to_numpy, model(images, training=False))
     packed.mkdir()  # mlflow.keras writes the example there before it makes the folder (mlflow/mlflow#16183)

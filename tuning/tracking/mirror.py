@@ -361,7 +361,7 @@ class Mirror:
                 self._client.set_terminated(
                     run.run_id, run.end[0] if run.end is not None else "KILLED"
                 )
-            self.refused.append(f"{run.name} ({run.run_id}): {str(error).strip().splitlines()[0]}")
+            self.refused.append(f"{run.name} ({run.run_id}): {in_a_line(error)}")
 
     # The end
 
@@ -420,7 +420,7 @@ class Mirror:
             RequestError,
             MlflowException,
         ) as error:  # a store without a registry still has the rest
-            self.refused.append(f"the model: {str(error).strip().splitlines()[0]}")
+            self.refused.append(f"the model: {in_a_line(error)}")
 
     def _keep(self, run: _Run, model: Path) -> None:
         """Gives a trial's run its model, or takes it away where others have become better since."""

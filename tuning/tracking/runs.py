@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reskeras.errors import RequestError
+from reskeras.errors import RequestError, hide_passwords, in_a_line
 from reskeras.spec import Recipe
 from reskeras.spec.text import load_recipe
 from reskeras.tasks import OBJECTIVES
 from tuning.settings import sign
 from tuning.tracking.champion import ALIAS, registered_name
-from tuning.tracking.store import check_exists, open_store, shown
+from tuning.tracking.store import check_exists, open_store
 
 _SHORTEST = 6
 _FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
@@ -171,7 +171,7 @@ class Runs:
                 f"run {deleted} is deleted; `mlflow.MlflowClient().restore_run({deleted!r})` in Python restores it"
             )
         raise RequestError(
-            f"{shown(self._uri)} has no run whose id is or begins with {word!r}; {where}"
+            f"{hide_passwords(self._uri)} has no run whose id is or begins with {word!r}; {where}"
         )
 
     def search_of(self, run: Run) -> Run:
@@ -338,7 +338,7 @@ class Runs:
         except RequestError:
             raise
         except Exception as error:
-            raise RuntimeError(f"{shown(self._uri)}: {what}: {_reason(error)}") from error
+            raise RuntimeError(f"{hide_passwords(self._uri)}: {what}: {_reason(error)}") from error
 
 
 def _run(run: Any) -> Run:
@@ -382,8 +382,7 @@ def _reason(error: BaseException) -> str:
     """The root of an error, in a line."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return shown(text.strip().split("\n")[0]) or type(error).__name__
+    return hide_passwords(in_a_line(error))
 
 
 @contextlib.contextmanager

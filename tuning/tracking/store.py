@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import filelock
 
-from reskeras.errors import RequestError
+from reskeras.errors import RequestError, hide_passwords
 from tuning.settings import sign
 from tuning.tracking.saved_view import view_key
 
@@ -45,7 +45,8 @@ def tracking_uri(given: str | None) -> str:
     scheme, _, rest = uri.partition("://")
     if scheme not in _SCHEMES or (scheme == "sqlite" and rest in ("", "/")):
         raise RequestError(
-            f"tracking store {shown(uri)!r}: give sqlite:///mlflow.db, the http(s):// address of a server, or another store that "
+            f"tracking store {hide_passwords(uri)!r}: "
+            "give sqlite:///mlflow.db, the http(s):// address of a server, or another store that "
             "MLflow writes to (a plain folder is none any more)"
         )
     return uri
@@ -140,11 +141,6 @@ def search_pages(uri: str) -> list[tuple[str, str]]:
         )
         for run in runs
     ]
-
-
-def shown(text: str) -> str:
-    """A text as it may be printed: without the passwords of the addresses in it."""
-    return re.sub(r"//\S+@", "//***@", text)
 
 
 def sqlite_path(uri: str) -> Path:

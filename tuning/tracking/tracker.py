@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from reskeras.errors import RequestError
+from reskeras.errors import RequestError, hide_passwords, in_a_line
 from tuning.record.entries import TrialRecord
 from tuning.record.events import Ending, Listener, Result, Search, Trial
 from tuning.record.journal import begun, lock_of
 from tuning.tracking.champion import EXAMPLE
 from tuning.tracking.mirror import Mirror
-from tuning.tracking.store import served, shown, tracking_uri
+from tuning.tracking.store import served, tracking_uri
 
 if TYPE_CHECKING:
     from reskeras.data import ImageData
@@ -84,7 +84,7 @@ class Tracker(Listener):
             self._state.notify_all()
         self._thread.join(_CLOSING_SECONDS[ending])
         if self._thread.is_alive():
-            self._on_problem(f"MLflow ({shown(self._uri)}) is slow; {self._sync_hint()}")
+            self._on_problem(f"MLflow ({hide_passwords(self._uri)}) is slow; {self._sync_hint()}")
 
     @property
     def page(self) -> str | None:
@@ -92,7 +92,7 @@ class Tracker(Listener):
         mirror = self._mirror
         if mirror is None or not served(self._uri):
             return None
-        return shown(self._uri).rstrip("/") + mirror.link
+        return hide_passwords(self._uri).rstrip("/") + mirror.link
 
     def flush(self, timeout: float) -> bool:
         """Waits until MLflow has all that has happened so far, or for so many seconds; returns whether it has."""
@@ -127,7 +127,7 @@ class Tracker(Listener):
                 self._state.notify_all()
         else:
             self._on_problem(
-                f"the last of this search is not in MLflow ({shown(self._uri)}); {self._sync_hint()}"
+                f"the last of this search is not in MLflow ({hide_passwords(self._uri)}); {self._sync_hint()}"
             )
 
     def _ready(self) -> bool:
@@ -154,13 +154,16 @@ class Tracker(Listener):
             if not self._failed:
                 self._failed = True
                 self._on_problem(
-                    f"MLflow failed ({shown(self._uri)}): {_reason(error)}. The search goes on; its journal has everything, "
+                    f"MLflow failed ({hide_passwords(self._uri)}): {hide_passwords(in_a_line(error)).rstrip('.')}. "
+                    "The search goes on; its journal has everything, "
                     "and MLflow is told later"
                 )
             return False
         if self._failed:
             self._failed = False
-            self._on_problem(f"MLflow ({shown(self._uri)}) answers again, and has what it missed")
+            self._on_problem(
+                f"MLflow ({hide_passwords(self._uri)}) answers again, and has what it missed"
+            )
         for refusal in self._mirror.refused:
             self._on_problem(f"MLflow does not take {refusal}")
         self._mirror.refused.clear()
@@ -174,7 +177,11 @@ class Tracker(Listener):
 
     def _sync_hint(self) -> str:
         assert self._search is not None
-        store = "" if self._uri == tracking_uri(None) else f" --tracking-uri {shown(self._uri)}"
+        store = (
+            ""
+            if self._uri == tracking_uri(None)
+            else f" --tracking-uri {hide_passwords(self._uri)}"
+        )
         return f"`reskeras sync {self._search.directory}{store}` sends it from the journal"
 
 
@@ -212,7 +219,7 @@ def sync(uri: str, directory: Path) -> list[str]:
         raise
     except Exception as error:
         raise RuntimeError(
-            f"MLflow failed ({shown(uri)}): {_reason(error)}; the same command goes on"
+            f"MLflow failed ({hide_passwords(uri)}): {hide_passwords(in_a_line(error)).rstrip('.')}; the same command goes on"
         ) from error
     return mirror.refused
 
@@ -232,7 +239,3 @@ def _save_example(data: ImageData, directory: Path) -> None:
 
     image, _ = next(iter(data.split("val")))
     np.save(directory / EXAMPLE, np.asarray(image))
-
-
-def _reason(error: Exception) -> str:
-    return shown(str(error).strip().split("\n")[0].rstrip(".")) or type(error).__name__

@@ -1,0 +1,126 @@
+"""What a word on the command line names: a preset, a spec file, a trained network, or a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import reskeras
+from reskeras.errors import RequestError, did_you_mean
+from reskeras.spec import Recipe
+from reskeras.spec.text import load_recipe
+
+if TYPE_CHECKING:
+    from tuning.tracking.runs import Run, Runs
+
+_MODELS = ("best.keras", "model.keras")
+"""The trained network in a folder, as `reskeras tune` and `reskeras train` call it."""
+_SPECS = (".yaml", ".yml", ".json")
+
+
+class Kind(enum.Enum):
+    """What a word names, and how a message says what to give."""
+
+    PRESET = "a preset"
+    SPEC = "a spec file (.yaml, .json)"
+    MODEL = "a .keras file or a folder with one (searches/NAME, trained/NAME)"
+    RUN = "the id of an MLflow run"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network by the word that names it."""
+
+    kind: Kind
+    word: str
+    path: Path
+    """Of the spec file or the `.keras` file; of other kinds the word."""
+
+    @property
+    def name(self) -> str:
+        """What files that are made from it are called."""
+        return self.word if self.kind is Kind.PRESET else self.path.stem
+
+
+def resolve(word: str, *wanted: Kind) -> Network:
+    """Says which of the kinds that are wanted a word names. It loads MLflow only for a run's id.
+
+    A preset goes before a file of its name, and a file before a run.
+
+    Raises:
+        RequestError: none of them; the message says what was found and what to give instead.
+    """
+    path = Path(word)
+    kind = _kind(word, path)
+    if kind is Kind.MODEL and kind in wanted and path.is_dir():
+        path = _in_folder(path)
+    if kind in wanted:
+        return Network(kind=kind, word=word, path=path)
+    give = " or ".join([", ".join(each.value for each in wanted[:-1]), wanted[-1].value])
+    if kind is not None:
+        raise RequestError(
+            f"{word!r} is {'a folder' if path.is_dir() else _FOUND[kind]}; give {give}"
+        )
+    if path.exists():
+        raise RequestError(f"{word!r} is not {give}")
+    near = did_you_mean(word, reskeras.presets()) if Kind.PRESET in wanted else ""
+    listed = " (`reskeras presets` lists them)" if Kind.PRESET in wanted else ""
+    raise RequestError(f"{word!r} is not {give.replace('a preset', f'a preset{listed}')}{near}")
+
+
+def recipe(network: Network) -> Recipe:
+    """The recipe of a preset or a spec file.
+
+    Raises:
+        RequestError: the file cannot be read, or one line for every mistake in it.
+    """
+    if network.kind is Kind.SPEC:
+        return load_recipe(network.path)
+    return Recipe(model=reskeras.preset(network.word))
+
+
+def find_run(word: str, uri: str | None) -> tuple[Runs, Run]:
+    """A run by its id or the beginning of it, and the runs of its store.
+
+    Raises:
+        RequestError: there is no such store or run, or there are several.
+        RuntimeError: the store cannot be read.
+    """
+    from tuning.tracking import tracking_uri
+    from tuning.tracking.runs import Runs
+
+    runs = Runs(tracking_uri(uri))
+    return runs, runs.find(word)
+
+
+_FOUND = {
+    Kind.PRESET: "a preset",
+    Kind.SPEC: "a spec file",
+    Kind.MODEL: "a trained network",
+    Kind.RUN: "the id of a run",
+}
+
+
+def _kind(word: str, path: Path) -> Kind | None:
+    if word in reskeras.presets():
+        return Kind.PRESET
+    if path.suffix in _SPECS:
+        return Kind.SPEC
+    if path.is_dir() or (path.suffix == ".keras" and path.is_file()):
+        return Kind.MODEL
+    if path.exists():
+        return None
+    from tuning.tracking.runs import is_run_id
+
+    return Kind.RUN if is_run_id(word) else None
+
+
+def _in_folder(folder: Path) -> Path:
+    for name in _MODELS:
+        if (folder / name).is_file():
+            return folder / name
+    raise RequestError(
+        f"{folder}: has neither {' nor '.join(_MODELS)}, which `reskeras tune` and `reskeras train` write"
+    )
