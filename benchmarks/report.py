@@ -75,6 +75,16 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return work(), time.process_time() - start
 
 
+def random_point(space: Space, random: np.random.Generator) -> dict[str, Any]:
+    """Values of a space, without conditional ones that do not apply."""
+    values = {path: _drawn(path, space, random) for path in space.vary}
+    for path in space.vary:
+        condition = space.condition(path)
+        if condition is not None and values[condition[0]] not in condition[1]:
+            del values[path]
+    return values
+
+
 def _drawn(path: str, space: Space, random: np.random.Generator) -> Any:
     item = space.vary[path]
     if not isinstance(item, Range):
@@ -104,7 +114,7 @@ def _journal(path: Path, space: Space, count: int) -> Journal:
         }
     )
     for number in range(1, count + 1):
-        values, at = {path: _drawn(path, space, random) for path in space.vary}, 10.0 * number
+        values, at = random_point(space, random), 10.0 * number
         journal.add(Started(number=number, values=values, time=at))
         best = 1 - 10 ** (-1 - 0.5 * random.random() - 0.3 * (values["block.kind"] == "dense"))
         best -= 0.05 * abs(math.log10(values["train.learning_rate"] / 0.01))
