@@ -251,9 +251,9 @@ def _task(space: Space, seed: int, seconds: float, directory: str) -> Any:
     import numpy as np
     from search_rivals.recording import Task
 
-    from reskeras.data import open_data
+    from reskeras.data import load
 
-    data = open_data("digits", SHAPE)
+    data = load("digits", SHAPE)
     data = dataclasses.replace(data, sizes={split: data.sizes[split] for split in ("train", "val")})
     arrays = {}
     for split in ("train", "val"):

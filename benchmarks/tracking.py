@@ -110,12 +110,12 @@ def _server(folder: Path) -> tuple["subprocess.Popen[bytes]", str]:
 
 
 def _searched(uri: str, trials: str, directory: str) -> dict[str, float]:
-    from reskeras.data import open_data
+    from reskeras.data import load
     from tuning.search.tune import tune
     from tuning.space import default_space
     from tuning.tracking import Tracker, open_store
 
-    data = open_data("digits", (8, 8, 1))
+    data = load("digits", (8, 8, 1))
     listeners: list[Any] = []
     problems: list[str] = []
     tracker = None

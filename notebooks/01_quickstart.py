@@ -20,7 +20,7 @@ import dataclasses
 import keras
 
 import reskeras
-from reskeras.data import open_data
+from reskeras.data import load
 from reskeras.spec import TrainSpec
 from reskeras.training.train import evaluate, train
 from tuning import Range, Space, tune
@@ -45,7 +45,7 @@ print(f"{model.count_params():,} parameters, the twin {twin.count_params():,}")
 # is scored for what it is.
 
 # %%
-data = open_data("digits", spec.input_shape)
+data = load("digits", spec.input_shape)
 print(data.describe())
 epochs = train(model, data, TrainSpec(epochs=2, learning_rate=1e-2))
 for epoch in epochs:

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 import reskeras
-from reskeras.data import open_data
+from reskeras.data import load
 from reskeras.spec import Stage, TrainSpec
 from reskeras.training.train import evaluate, train
 
@@ -59,7 +59,7 @@ print(
 # Train one block per stage, grow to three, and the score is the same before any further training.
 
 # %%
-data = open_data("digits", (8, 8, 1))
+data = load("digits", (8, 8, 1))
 spec = reskeras.preset("digits_basic")
 shallow = dataclasses.replace(
     spec, stages=[Stage(blocks=1, width=16), Stage(blocks=1, width=32, stride=2)]

@@ -13,7 +13,7 @@ import numpy as np
 import reskeras
 from reskeras.cli import options
 from reskeras.cli.models import find_model, load_model
-from reskeras.data.unlabelled import Source, open_images
+from reskeras.data.unlabelled import ImageSet, open_images
 from reskeras.files import check_free, replacing
 from reskeras.tasks import Task, task_of_output
 from reskeras.words import percent
@@ -77,11 +77,12 @@ def predict(
         click.echo(f"{each['image']:{width}}  {_line(each)}")
 
 
-def _answers(network: Any, sources: Sequence[Source]) -> Iterator[tuple[str, Any]]:
+def _answers(network: Any, sources: Sequence[ImageSet]) -> Iterator[tuple[str, Any]]:
     """Each image's name and its class probabilities; refuses at once what the network cannot do."""
-    from reskeras.models.predictor import classifier, images_of
+    from reskeras.models.inputs import input_form
+    from reskeras.models.predictor import classifier
 
-    shape, ask = images_of(network), classifier(network)
+    shape, ask = input_form(network).image_shape(network.name), classifier(network)
     batches = [source.batches(shape, _BATCH) for source in sources]
 
     def each() -> Iterator[tuple[str, Any]]:
@@ -94,7 +95,7 @@ def _answers(network: Any, sources: Sequence[Source]) -> Iterator[tuple[str, Any
 
 def _write_masks(
     answers: Iterator[tuple[str, Any]],
-    sources: Sequence[Source],
+    sources: Sequence[ImageSet],
     task: Task,
     describe: Callable[[Any], list[dict[str, Any]]],
     out: Path,
@@ -115,7 +116,7 @@ def _write_masks(
     return told
 
 
-def _check_masks(out: Path, sources: Sequence[Source]) -> None:
+def _check_masks(out: Path, sources: Sequence[ImageSet]) -> None:
     counts = Counter(place for source in sources for place in source.places)
     place, count = counts.most_common(1)[0]
     if count > 1:

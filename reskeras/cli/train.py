@@ -81,10 +81,10 @@ def train(
     )
     folder = out or _new_folder(Path("trained"), source.name)
     try_folder(folder)
-    from reskeras.data import open_data
+    from reskeras.data import load
 
     with quiet_tensorflow():
-        images = open_data(data, image_shape(recipe.model))
+        images = load(data, image_shape(recipe.model))
         recipe = Recipe(
             model=_fitted(recipe.model, images, console),
             train=dataclasses.replace(recipe.train, **changes),

@@ -273,13 +273,13 @@ def _run(request: _Request) -> None:
     uri = resolve_uri(request.tracking_uri)
     keep = Keep.parse(request.keep_models, request.keep_bytes)
     request.check()
-    from reskeras.data import open_data
+    from reskeras.data import load
 
     with quiet_tensorflow():
         if request.cluster is None:
             warm_up()
         size = _SIZE_BEFORE_SPACE if searched is None else image_shape(searched.base.model)
-        images = open_data(request.data, size)
+        images = load(request.data, size)
         load_keras()
         from tuning.search.tune import tune as run_search
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reskeras.data.images import ImageData
+from reskeras.data.pixels import is_bytes_or_floats, scaled
 from reskeras.errors import RequestError
 from reskeras.tasks import TASKS, task_of_labels
 
@@ -117,7 +118,7 @@ def _misfits(
         lines.append(
             f"x_{split} has shape {x.shape}; images are [N,H,W] or [N,H,W,C], of one size in all splits"
         )
-    if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
+    if not is_bytes_or_floats(x):
         lines.append(f"x_{split} is {x.dtype}; images are uint8 or floats")
     elif not np.isfinite(x).all():
         lines.append(f"x_{split} holds values that are not finite")
@@ -154,6 +155,5 @@ def _open(splits: Mapping[str, tuple[np.ndarray, np.ndarray]], split: str) -> An
     import tensorflow as tf
 
     x, y = splits[split]
-    scale = np.float32(1 / 255 if x.dtype == np.uint8 else 1)
     dataset = tf.data.Dataset.from_tensor_slices((x, y.astype(np.int32)))
-    return dataset.map(lambda image, label: (tf.cast(image, tf.float32) * scale, label))
+    return dataset.map(lambda image, label: (scaled(image), label))

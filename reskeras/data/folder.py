@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reskeras.data.images import ImageData
+from reskeras.data.pixels import resized, scaled
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 from reskeras.tasks import CLASSIFICATION
@@ -92,13 +93,11 @@ def read_image(path: Any, image_shape: ImageShape) -> Any:
     """Decodes an image file to [H,W,C] of 0..1 and resizes it; `path` is a string, or a tensor of one."""
     import tensorflow as tf
 
-    height, width, channels = image_shape
     # Always as colours first: a grey BMP cannot be asked for one channel, nor a coloured one.
     image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-    if channels == 1:
+    if image_shape[2] == 1:
         image = tf.image.rgb_to_grayscale(image)
-    image = tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width), antialias=True)
-    return tf.ensure_shape(image, image_shape)
+    return tf.ensure_shape(resized(scaled(image), image_shape[:2]), image_shape)
 
 
 def _class_names(folder: Path) -> list[str]:

@@ -9,7 +9,9 @@ import sys
 import threading
 from typing import Any
 
+from reskeras.data.embedded import EMBEDDED, embedded
 from reskeras.data.images import ImageData
+from reskeras.data.pixels import resized, scaled
 from reskeras.errors import RequestError, did_you_mean, in_a_line
 from reskeras.spec import ImageShape
 from reskeras.tasks import CLASSIFICATION
@@ -57,14 +59,12 @@ def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
 def _builder(name: str) -> Any:
     import tensorflow_datasets as tfds
 
-    if name == "digits":
-        from reskeras.data.embedded.digits import Digits
-
-        return Digits()
+    if (builder := embedded(name)) is not None:
+        return builder
     try:
         return tfds.builder(name)
     except tfds.core.registered.DatasetNotFoundError as error:
-        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        known = [*EMBEDDED, *tfds.list_builders(with_community_datasets=False)]
         near = (
             did_you_mean(name, known)
             or "; https://www.tensorflow.org/datasets/catalog/overview lists them;"
@@ -83,7 +83,7 @@ def _builder(name: str) -> Any:
 def _prepare(builder: Any, name: str) -> None:
     import tensorflow_datasets as tfds
 
-    if name != "digits" and not _network_answers():
+    if name not in EMBEDDED and not _network_answers():
         raise RequestError(
             f"data set {name!r} is not on this machine yet and must be downloaded, but the network does not answer. Prepare it "
             f"where there is one, with `python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}')"
@@ -93,7 +93,7 @@ def _prepare(builder: Any, name: str) -> None:
     tfds.disable_progress_bar()
     try:
         # TFDS tells its news on standard output, which is for results. The embedded digits, which it calls a download, are no news.
-        with contextlib.redirect_stdout(io.StringIO() if name == "digits" else sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO() if name in EMBEDDED else sys.stderr):
             builder.download_and_prepare()
     except OSError as error:
         raise RequestError(
@@ -153,12 +153,9 @@ def _open(
     import tensorflow as tf
 
     builder = _builder(name)
-    resized = None in builder.info.features[keys[0]].shape
 
     def convert(example: Any) -> Any:
-        image = tf.cast(example[keys[0]], tf.float32) / 255.0
-        if resized:
-            image = tf.image.resize(image, shape[:2], antialias=True)
+        image = resized(scaled(example[keys[0]]), shape[:2])
         return tf.ensure_shape(image, shape), example[keys[1]]
 
     return builder.as_dataset(split=splits[split], shuffle_files=False).map(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reskeras.data.folder import SUFFIXES, check_image, read_image
+from reskeras.data.pixels import is_bytes_or_floats, resized, scaled
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 
@@ -16,7 +17,7 @@ _ARRAYS = (".npy", ".npz")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
+class ImageSet:
     """Image files, or an array of images."""
 
     names: tuple[str, ...]
@@ -59,20 +60,15 @@ class Source:
             raise
 
     def _arrays(self, image_shape: ImageShape, size: int) -> Iterator[Any]:
-        import tensorflow as tf
-
         if self.array.shape[3] != image_shape[2]:
             raise RequestError(
                 f"{self.names[0]}: images of {self.array.shape[3]} channels; the network takes {image_shape[2]}"
             )
-        scale = np.float32(1 / 255 if self.array.dtype == np.uint8 else 1)
         for start in range(0, len(self.array), size):
-            batch = self.array[start : start + size].astype("float32") * scale
-            same = batch.shape[1:3] == image_shape[:2]
-            yield batch if same else tf.image.resize(batch, image_shape[:2], antialias=True).numpy()
+            yield resized(scaled(self.array[start : start + size]), image_shape[:2])
 
 
-def open_images(paths: Sequence[Path]) -> list[Source]:
+def open_images(paths: Sequence[Path]) -> list[ImageSet]:
     """Finds images: files, all files in folders (and folders in them), and arrays in `.npy` and `.npz` files.
 
     An array holds images [N,H,W] or [N,H,W,C], bytes or floats of 0..1; of the several arrays of an `.npz`, `x_test` is taken.
@@ -83,11 +79,11 @@ def open_images(paths: Sequence[Path]) -> list[Source]:
     return [_open(path) for path in paths]
 
 
-def _open(path: Path) -> Source:
+def _open(path: Path) -> ImageSet:
     if path.suffix.lower() in _ARRAYS and path.is_file():
         array = _images(path)
         numbers = range(len(array))
-        return Source(
+        return ImageSet(
             names=tuple(f"{path}[{number}]" for number in numbers),
             places=tuple(f"{path.stem}-{number:05}" for number in numbers),
             array=array,
@@ -105,7 +101,7 @@ def _open(path: Path) -> Source:
     for file in files:
         check_image(file)
     root = path if path.is_dir() else path.parent
-    return Source(
+    return ImageSet(
         names=tuple(str(file) for file in files),
         places=tuple(str(file.relative_to(root).with_suffix("")) for file in files),
     )
@@ -133,7 +129,7 @@ def _images(path: Path) -> Any:
         raise RequestError(
             f"{path}: an array of the shape {shape}; images are [N,H,W] or [N,H,W,C]"
         )
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+    if not is_bytes_or_floats(array):
         raise RequestError(f"{path}: an array of {array.dtype}; images are uint8 or floats of 0..1")
     if not np.isfinite(array).all():
         raise RequestError(f"{path}: values that are not finite")

@@ -1,6 +1,5 @@
 """A trained network as a function from arrays to arrays."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from reskeras.errors import RequestError
 from reskeras.models.folding import fold_batch_norm
-from reskeras.spec import ImageShape
+from reskeras.models.inputs import input_form
 from reskeras.tasks import task_of_output
 
 
@@ -62,26 +61,6 @@ def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
     return predict
 
 
-def images_of(model: keras.Model) -> ImageShape:
-    """Height, width and channels of the images that a network takes; one of vectors takes square grey images, flat.
-
-    Raises:
-        RequestError: it does not take images of one size.
-    """
-    shapes = [tuple(x.shape[1:]) for x in model.inputs]
-    match shapes:
-        case [(int(size),)] if math.isqrt(size) ** 2 == size:
-            return math.isqrt(size), math.isqrt(size), 1
-        case [(int(channels), int(height), int(width))] if _channels_first(model):
-            return height, width, channels
-        case [(int(height), int(width), int(channels))]:
-            return height, width, channels
-        case _:
-            raise RequestError(
-                f"{model.name} takes inputs of the shapes {shapes}, which are not images of one size"
-            )
-
-
 def classifier(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
     """A trained network as a function from images to the probabilities of classes, by a `predictor`.
 
@@ -97,7 +76,8 @@ def classifier(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]
     Raises:
         RequestError: it has no such head, does not take images, or is no Functional model.
     """
-    images_of(model)
+    form = input_form(model)
+    form.image_shape(model.name)
     try:
         predict = predictor(model, batch_size)
     except TypeError as error:
@@ -111,11 +91,7 @@ def classifier(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]
     activation = getattr(head._keras_history.operation, "activation", None)
 
     def probabilities(images: Any) -> Any:
-        array = np.asarray(images, "float32")
-        if len(model.inputs[0].shape) == 2:
-            array = array.reshape(len(array), -1)
-        elif _channels_first(model):
-            array = array.transpose(0, 3, 1, 2)
+        array = form.arrange(np.asarray(images, "float32"))
         given = predict(keras.tree.pack_sequence_as(model.input, [array]))
         scores = given["head"] if isinstance(given, dict) else given
         single = shape[-1] == 1
@@ -126,7 +102,3 @@ def classifier(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]
         return np.concatenate([1 - scores, scores], axis=-1) if single else scores
 
     return probabilities
-
-
-def _channels_first(model: keras.Model) -> bool:
-    return any(getattr(layer, "data_format", None) == "channels_first" for layer in model.layers)

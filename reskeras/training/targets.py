@@ -1,12 +1,12 @@
 """What each output of a network is trained towards, and how images and labels take the form that the network wants."""
 
-import math
 from typing import Any
 
 import keras
 import numpy as np
 
 from reskeras.data.images import ImageData
+from reskeras.models.inputs import input_form
 from reskeras.tasks import Output
 
 
@@ -27,7 +27,7 @@ class Targets:
 
     def __init__(self, model: keras.Model, data: ImageData) -> None:
         self.data = data
-        self._input_shape = tuple(model.input.shape)
+        self._form = input_form(model)
         self._named = isinstance(model.output, dict)
         made_by = {id(layer.output): layer for layer in model.layers}
         layers = {name: made_by[id(tensor)] for name, tensor in outputs_of(model).items()}
@@ -41,13 +41,8 @@ class Targets:
         return dataset.map(lambda image, label: (self.image(image), self._target(label)))
 
     def image(self, image: Any) -> Any:
-        """One image [H,W,C], flat for a fully connected network, channels first for one that works so."""
-        import tensorflow as tf
-
-        shape = self._input_shape[1:]
-        if len(shape) == 1:
-            return tf.reshape(image, [math.prod(self.data.image_shape)])
-        return image if shape == self.data.image_shape else tf.transpose(image, [2, 0, 1])
+        """One image [H,W,C] in the form that the network takes."""
+        return self._form.arrange(image)
 
     @property
     def signature(self) -> Any:
@@ -57,7 +52,7 @@ class Targets:
             data.task,
             data.image_shape,
             data.classes,
-            self._input_shape,
+            self._form,
             self._named,
             *self.heads.items(),
         )

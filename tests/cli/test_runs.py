@@ -22,7 +22,7 @@ from stubs import tiny
 import reskeras
 from reskeras.cli import main
 from reskeras.cli.runs import _show_side_by_side
-from reskeras.data import open_data
+from reskeras.data import load
 from reskeras.errors import RequestError
 from reskeras.spec import Level, Recipe, Segmenter, TrainSpec, UNet
 from reskeras.spec.text import dump_recipe, load_recipe
@@ -583,7 +583,7 @@ def searched(blobs: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFact
     np.savez(folder / "blobs.npz", **blobs)
     store = Store(folder)
     recorded = Recorded(store, str(folder / "blobs.npz"))
-    data = open_data(str(folder / "blobs.npz"), (8, 8, 1))
+    data = load(str(folder / "blobs.npz"), (8, 8, 1))
     how = {"oracle": "random", "trials": 2, "epochs": 1, "final_epochs": 2}
     result = tune(tiny(), data, directory=folder / "blobs", listeners=[recorded], **how)
     search = store.ids["blobs"]
@@ -652,9 +652,9 @@ def test_a_trial_that_was_ended_early_is_ended_there_again(
     recipe = load_recipe(_spec(searched, searched.ids["trial 1"]))
     longer = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, epochs=3))
     model = build_seeded(longer)
-    epochs = train(model, open_data(str(blobs_npz), (8, 8, 1)), longer.train)
+    epochs = train(model, load(str(blobs_npz), (8, 8, 1)), longer.train)
     assert len({epoch.metrics["val_loss"] for epoch in epochs}) == 3
-    digest = open_data(str(blobs_npz), (8, 8, 1)).digest
+    digest = load(str(blobs_npz), (8, 8, 1)).digest
     searched.search(
         "losses", "losses", 1, "val_loss", data_source=str(blobs_npz), data_digest=digest
     )
@@ -783,7 +783,7 @@ def test_predict_tells_what_keras_predicts(trained: keras.Model) -> None:
     Path("labelled/y").mkdir()
     for number in range(6):
         Path(f"labelled/{'xy'[number % 2]}/{number}.png").write_bytes(files[2].read_bytes())
-    images, _ = open_data("./labelled", (8, 8, 1)).tensors("train")
+    images, _ = load("./labelled", (8, 8, 1)).tensors("train")
     found = {one["class"]: one["probability"] for one in told[1]["classes"]}
     wanted = trained.predict(images[:1], verbose=0)[0]
     np.testing.assert_allclose(

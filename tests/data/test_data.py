@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import reskeras
-from reskeras.data import from_arrays, open_data, tfds
+from reskeras.data import from_arrays, load, tfds
 
 
 def as_arrays(data: object, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +17,7 @@ def as_arrays(data: object, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_digits_are_scikit_learns_in_three_splits_that_share_nothing() -> None:
-    data = open_data("digits", (32, 32, 3))
+    data = load("digits", (32, 32, 3))
     assert data.describe() == "digits: 1,077 train, 360 val, 360 test images of 8x8x1 in 10 classes"
     images, labels = (
         np.concatenate(parts)
@@ -109,21 +109,21 @@ def test_arrays_that_do_not_fit_are_named(
 
 
 def test_an_npz_is_checked_before_it_is_believed(tmp_path: Path, blobs_npz: Path) -> None:
-    assert open_data(str(blobs_npz), (8, 8, 1)).sizes == {"train": 96, "val": 48, "test": 48}
+    assert load(str(blobs_npz), (8, 8, 1)).sizes == {"train": 96, "val": 48, "test": 48}
     with pytest.raises(reskeras.RequestError, match=r"none\.npz: no such file"):
-        open_data("none.npz", (8, 8, 1))
+        load("none.npz", (8, 8, 1))
     (tmp_path / "text.npz").write_text("not a zip")
     with pytest.raises(reskeras.RequestError, match=r"text\.npz: not an \.npz"):
-        open_data("text.npz", (8, 8, 1))
+        load("text.npz", (8, 8, 1))
     (tmp_path / "empty.npz").touch()
     np.save(tmp_path / "one.npy", np.zeros(3))
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
     for name in ("empty", "one"):
         with pytest.raises(reskeras.RequestError, match=rf"{name}\.npz: not an \.npz"):
-            open_data(f"{name}.npz", (8, 8, 1))
+            load(f"{name}.npz", (8, 8, 1))
     np.savez(tmp_path / "objects.npz", x_train=np.array([{}], dtype=object))
     with pytest.raises(reskeras.RequestError, match=r"objects\.npz: not an \.npz of plain arrays"):
-        open_data("objects.npz", (8, 8, 1))
+        load("objects.npz", (8, 8, 1))
 
 
 def write_images(folder: Path, count: int, value: int) -> None:
@@ -136,52 +136,52 @@ def test_a_folder_of_classes_is_split_within_each_class(tmp_path: Path) -> None:
     write_images(tmp_path / "pets" / "cat", 20, 255)
     write_images(tmp_path / "pets" / "dog", 40, 51)
     (tmp_path / "pets" / "dog" / "notes.txt").write_text("not an image")
-    data = open_data("./pets", (8, 8, 3))
+    data = load("./pets", (8, 8, 3))
     assert (data.name, data.classes, data.image_shape) == ("pets", 2, (8, 8, 3))
     assert data.sizes == {"train": 42, "val": 9, "test": 9}
     images, labels = as_arrays(data, "train")
     np.testing.assert_allclose(images[labels == 0][..., 0], 1.0, rtol=1e-5)
     np.testing.assert_allclose(images[labels == 1][..., 0], 0.2, rtol=1e-5)
-    assert open_data("./pets", (8, 8, 3)).digest == data.digest
+    assert load("./pets", (8, 8, 3)).digest == data.digest
 
 
 def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
     for split, count in (("train", 4), ("val", 2)):
         for label, name in enumerate("ab"):
             write_images(tmp_path / "set" / split / name, count, 50 * label)
-    assert open_data("./set", (8, 8, 3)).sizes == {"train": 8, "val": 4}
+    assert load("./set", (8, 8, 3)).sizes == {"train": 8, "val": 4}
     write_images(tmp_path / "set" / "test" / "c", 1, 0)
     with pytest.raises(reskeras.RequestError, match="classes that train/ does not have: c"):
-        open_data("./set", (8, 8, 3))
+        load("./set", (8, 8, 3))
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     for name in "ab":
         write_images(tmp_path / "set" / name, 10, 9)
     Image.new("L", (5, 5), 77).save(tmp_path / "set" / "a" / "grey.bmp")
-    assert as_arrays(open_data("./set", (8, 8, 1)), "train")[0].shape[1:] == (8, 8, 1)
+    assert as_arrays(load("./set", (8, 8, 1)), "train")[0].shape[1:] == (8, 8, 1)
     (tmp_path / "set" / "b" / "3.png").write_text("oops")
     with pytest.raises(
         reskeras.RequestError, match=r"set/b/3\.png: not a PNG, JPEG, GIF or BMP image"
     ):
-        open_data("./set", (8, 8, 3))
+        load("./set", (8, 8, 3))
 
 
 def test_folders_without_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(reskeras.RequestError, match="no such folder"):
-        open_data("./none", (8, 8, 3))
+        load("./none", (8, 8, 3))
     (tmp_path / "empty").mkdir()
     with pytest.raises(
         reskeras.RequestError, match=r"found 0 classes; the layout is .*CLASS/\*\.png"
     ):
-        open_data("./empty", (8, 8, 3))
+        load("./empty", (8, 8, 3))
 
 
 def test_an_unknown_data_set_is_told_its_nearest() -> None:
     with pytest.raises(
         reskeras.RequestError, match="unknown data set 'mnistt'; did you mean 'mnist'"
     ):
-        open_data("mnistt", (8, 8, 3))
+        load("mnistt", (8, 8, 3))
 
 
 def test_a_data_set_to_download_without_a_network_says_what_to_do(
@@ -191,7 +191,7 @@ def test_a_data_set_to_download_without_a_network_says_what_to_do(
     with pytest.raises(
         reskeras.RequestError, match="must be downloaded, but the network does not answer"
     ):
-        open_data("mnist", (8, 8, 3))
+        load("mnist", (8, 8, 3))
 
 
 @dataclasses.dataclass

@@ -13,7 +13,7 @@ import strategies
 from nets import images, numpy, randomise, small
 
 import reskeras
-from reskeras.data import open_data
+from reskeras.data import load
 from reskeras.nets.growth import sketch, why_not_grow
 from reskeras.spec import (
     BasicBlock,
@@ -450,7 +450,7 @@ def test_what_is_no_model_is_refused() -> None:
 
 def test_grown_blocks_learn_on() -> None:
     """Three epochs after growing, hardly a channel of the new blocks is silent for all images."""
-    data = open_data("digits", (8, 8, 1))
+    data = load("digits", (8, 8, 1))
     deep = {"stages": [Stage(blocks=2, width=16), Stage(blocks=2, width=16, stride=2)]}
     for options in ({}, {"norm_order": "relu_before_add", "residual_scale": "learned"}):
         shallow = small(

@@ -5,7 +5,8 @@ from keras import layers
 
 import reskeras
 from reskeras.errors import RequestError
-from reskeras.models.predictor import classifier, images_of, predictor
+from reskeras.models.inputs import input_form
+from reskeras.models.predictor import classifier, predictor
 
 
 def test_a_predictor_gives_what_predict_gives_in_batches_of_any_size() -> None:
@@ -100,13 +101,14 @@ def test_a_classifier_brings_images_into_the_networks_form() -> None:
     x = keras.Input((3, 4, 5))
     planes = layers.GlobalAveragePooling2D(data_format="channels_first")(x)
     model = keras.Model(x, layers.Activation("softmax")(planes))
-    assert images_of(model) == (4, 5, 3)
+    assert input_form(model).image_shape("net") == (4, 5, 3)
     means = np.exp(images.mean((1, 2)))
     np.testing.assert_allclose(
         classifier(model)(images), means / means.sum(-1, keepdims=True), rtol=1e-4
     )
     x = keras.Input((16,))
-    assert images_of(keras.Model(x, layers.Dense(2)(x))) == (4, 4, 1)
+    vectors = keras.Model(x, layers.Dense(2)(x))
+    assert input_form(vectors).image_shape("net") == (4, 4, 1)
     square = images[:, :, :4, :1]
     flat = keras.Model(x, layers.Dense(2, "softmax")(x))
     np.testing.assert_allclose(
@@ -131,7 +133,7 @@ def test_what_is_no_classifier_is_refused() -> None:
         keras.Model(wide, layers.Conv2D(2, 1)(wide)),
         head("softmax", 3, flat=True),
     ):
-        with pytest.raises(RequestError, match="which are not images of one size"):
+        with pytest.raises(RequestError, match="not images of one size|takes 2 inputs, not one"):
             classifier(model)
     with pytest.raises(RequestError, match="not classes or masks"):
         classifier(keras.Model(a, {"stage1": layers.Flatten()(a)}))

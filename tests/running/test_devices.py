@@ -21,13 +21,13 @@ import dataclasses, json, sys
 from pathlib import Path
 import keras, numpy as np
 import reskeras
-from reskeras.data import from_arrays, open_data
+from reskeras.data import from_arrays, load
 from reskeras.spec import CifarStem, Classifier, Recipe, ResNet, Stage, TrainSpec
 from reskeras.training.train import Training, build_seeded, evaluate
 from tuning.running.devices import chosen, replicas, strategy_scope
 from tuning.settings import Strategy
 
-data = open_data(sys.argv[1], (8, 8, 1))
+data = load(sys.argv[1], (8, 8, 1))
 
 def recipe(norm, **train):
     net = ResNet(

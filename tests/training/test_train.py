@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import reskeras
-from reskeras.data import from_arrays, open_data
+from reskeras.data import from_arrays, load
 from reskeras.data.augment import augmented
 from reskeras.models.recalibration import recalibrate
 from reskeras.spec import (
@@ -79,7 +79,7 @@ def test_a_model_without_batch_norm_is_left_alone() -> None:
 
 def test_a_short_training_is_scored_on_the_network_not_on_lagging_averages() -> None:
     """Keras' default momentum of 0.99 after two epochs: by the moving averages most digits are taken for others."""
-    data = open_data("digits", (8, 8, 1))
+    data = load("digits", (8, 8, 1))
     spec = dataclasses.replace(
         reskeras.preset("digits_basic"),
         norm={"kind": "batch", "momentum": 0.99},

@@ -13,6 +13,7 @@ import numpy as np
 from reskeras.errors import RequestError, in_a_line
 
 if TYPE_CHECKING:
+    from reskeras.models.inputs import InputForm
     from tuning.tracking.search_run import SearchRun
 
 ALIAS = "champion"
@@ -88,6 +89,8 @@ def _pack(file: Path, example: Path, packed: Path) -> None:
     """The model in a folder as MLflow loads and serves it."""
     import keras
 
+    from reskeras.models.inputs import input_form
+
     with warnings.catch_warnings(action="ignore"):  # of type hints in its own code
         import mlflow.keras
         import mlflow.pyfunc.model
@@ -96,7 +99,7 @@ def _pack(file: Path, example: Path, packed: Path) -> None:
         model = keras.saving.load_model(file)
     except (ValueError, OSError) as error:
         raise RequestError(f"{file}: not a Keras model: {in_a_line(error)}") from error
-    images = _as_input(example, model.input.shape[1:])[None]
+    images = _example(example, input_form(model))[None]
     told = keras.tree.map_structure(keras.ops.convert_to_numpy, model(images, training=False))
     packed.mkdir()  # mlflow.keras writes the example there before it makes the folder (mlflow/mlflow#16183)
     # The requirements are given: MLflow would start a Python that imports TensorFlow to find them.
@@ -112,11 +115,8 @@ def _pack(file: Path, example: Path, packed: Path) -> None:
     )
 
 
-def _as_input(example: Path, shape: tuple[int, ...]) -> Any:
-    """The example as a network of this input takes it, flat or channels first; noise where there is none."""
-    if not example.exists():
-        return np.random.default_rng(0).random(shape, dtype=np.float32)
-    image = np.load(example)
-    if image.shape == shape:
-        return image
-    return image.reshape(shape) if len(shape) == 1 else image.transpose(2, 0, 1)
+def _example(path: Path, form: "InputForm") -> Any:
+    """The example image as the model takes it; noise where there is none."""
+    if not path.exists():
+        return np.random.default_rng(0).random(form.shape, dtype=np.float32)
+    return form.arrange(np.load(path))

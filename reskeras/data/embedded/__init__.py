@@ -1,4 +1,18 @@
 """Data sets that need no download, one module each.
 
-Imported by `reskeras.data` alone, when one of them is asked for by name.
+Imported by `reskeras.data.tfds` alone; the modules import tensorflow-datasets. A new set is a module
+with a TFDS builder and a line in `EMBEDDED`.
 """
+
+import importlib
+from typing import Any
+
+EMBEDDED = {"digits": "Digits"}
+"""The builder's class in the module of the data set's name."""
+
+
+def embedded(name: str) -> Any:
+    """The TFDS builder of an embedded data set; None for another name."""
+    if name not in EMBEDDED:
+        return None
+    return getattr(importlib.import_module(f"{__name__}.{name}"), EMBEDDED[name])()

@@ -1,0 +1,82 @@
+"""How a model takes images: channels last, channels first, or flat."""
+
+import dataclasses
+import enum
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from reskeras.errors import RequestError
+from reskeras.spec import ImageShape
+
+
+class Layout(enum.Enum):
+    """The order of an image's numbers."""
+
+    CHANNELS_LAST = "channels_last"
+    CHANNELS_FIRST = "channels_first"
+    FLAT = "flat"
+
+
+@dataclasses.dataclass(frozen=True)
+class InputForm:
+    """The form of a model's images; holds no part of the model."""
+
+    shape: tuple[int, ...]
+    """Of one image as the model takes it."""
+    layout: Layout
+
+    def arrange(self, images: Any) -> Any:
+        """Images [...,H,W,C], a NumPy array or a TensorFlow tensor, as the model takes them."""
+        if self.layout is Layout.CHANNELS_LAST:
+            return images
+        batch, sides = tuple(images.shape[:-3]), images.shape[-3:]
+        order = [*range(len(batch)), *(len(batch) + axis for axis in (2, 0, 1))]
+        if isinstance(images, np.ndarray):
+            if self.layout is Layout.FLAT:
+                return images.reshape(*batch, math.prod(sides))
+            return images.transpose(order)
+        import tensorflow as tf
+
+        if self.layout is Layout.FLAT:
+            return tf.reshape(images, [*batch, math.prod(sides)])
+        return tf.transpose(images, order)
+
+    def image_shape(self, name: str) -> ImageShape:
+        """Height, width and channels; flat images are taken for square gray ones.
+
+        Args:
+            name: of the model, for the error.
+
+        Raises:
+            RequestError: these are not images.
+        """
+        match self.layout, self.shape:
+            case Layout.FLAT, (int(size),) if math.isqrt(size) ** 2 == size:
+                return math.isqrt(size), math.isqrt(size), 1
+            case Layout.CHANNELS_FIRST, (int(channels), int(height), int(width)):
+                return height, width, channels
+            case Layout.CHANNELS_LAST, (int(height), int(width), int(channels)):
+                return height, width, channels
+            case _:
+                raise RequestError(
+                    f"{name} takes inputs of the shape {list(self.shape)}, not images of one size"
+                )
+
+
+def input_form(model: keras.Model) -> InputForm:
+    """The form of a model's images.
+
+    Raises:
+        RequestError: it has several inputs.
+    """
+    if len(model.inputs) != 1:
+        shapes = [list(tensor.shape[1:]) for tensor in model.inputs]
+        raise RequestError(f"{model.name} takes {len(shapes)} inputs, not one: {shapes}")
+    shape = tuple(model.inputs[0].shape[1:])
+    if len(shape) == 1:
+        return InputForm(shape, Layout.FLAT)
+    first = any(getattr(layer, "data_format", None) == "channels_first" for layer in model.layers)
+    return InputForm(shape, Layout.CHANNELS_FIRST if first else Layout.CHANNELS_LAST)
