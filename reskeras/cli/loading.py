@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# TensorFlow 2.21 writes these whatever TF_CPP_MIN_LOG_LEVEL says, because they come before its logging is set up.
+# TensorFlow 2.21 writes these whatever TF_CPP_MIN_LOG_LEVEL is, before it sets up its logging.
 _CHATTER = re.compile(
     rb"WARNING: All log messages before absl::|[IW]\d{4} \d\d:|To enable the following instructions:|\d{4}-\d\d-\d\d .*: [IW] "
 )
@@ -18,9 +18,10 @@ _NO_GPU = re.compile(rb"E\d{4} .*(cuInit|cuda_platform)")
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Within it TensorFlow may be imported and made to look for devices; its news is dropped, its errors are shown after it.
+    """Drops TensorFlow's log lines while it is imported and looks for devices.
 
-    What Python itself writes to `sys.stderr` meanwhile is shown at once.
+    Its errors are shown at the end of the context; what Python writes to `sys.stderr` is shown at
+    once.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, from then on
     sys.stderr.flush()
@@ -33,10 +34,10 @@ def quiet_tensorflow() -> Iterator[None]:
         finally:
             sys.stderr.flush()
             os.dup2(terminal, 2)
-            # Left open: log handlers made meanwhile keep it.
+            # Left open: log handlers that were created in the context keep it.
             sys.stderr = previous
             held.seek(0)
-            # Without a driver "failed call to cuInit" is no error.
+            # Without a driver, "failed call to cuInit" is not an error.
             no_gpu = not Path("/dev/nvidia0").exists() and not Path("/dev/nvidiactl").exists()
             for line in held:
                 if not _CHATTER.match(line) and not (no_gpu and _NO_GPU.match(line)):
@@ -51,5 +52,5 @@ def load_keras() -> None:
         import tensorflow as tf
 
         tf.config.list_logical_devices()
-        # It warns of every new network that it traces a step anew, which is what a search is.
+        # It warns about retracing for every new network, and a search has many.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -520,7 +520,10 @@ def test_the_command_writes_both_formats() -> None:
         ),
         (["resnet20", "-o", "none/net.svg"], "error: none/net.svg: no such folder: none"),
         (["resnet20", "-o", "folder.svg"], "error: folder.svg: Is a directory"),
-        (["resnet21"], "error: unknown preset 'resnet21'; did you mean"),
+        (
+            ["resnet21"],
+            "error: 'resnet21' is not a preset (`reskeras presets` lists them) or a spec file",
+        ),
         (["none.yaml"], "error: none.yaml: No such file"),
     ],
 )
