@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from reskeras.errors import in_a_line
+from reskeras.errors import hide_passwords, in_a_line
 
 STACK = (
     'Detected at node n defined at (most recent call last):\n  File "a.py", line 1, in <module>\n'
@@ -95,3 +95,15 @@ def test_system_errors_and_keys() -> None:
     )
     assert in_a_line(KeyError("width")) == "KeyError: 'width'"
     assert in_a_line(None) == in_a_line("") == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "printed"),
+    [
+        ("http://me:secret@host/x", "http://***@host/x"),
+        ("postgresql://me:p/w@p@host/x", "postgresql://***@host/x"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+    ],
+)
+def test_passwords_are_not_printed(address: str, printed: str) -> None:
+    assert hide_passwords(address) == printed

@@ -36,7 +36,7 @@ from tuning.record.events import Ending, Listener, Result, Search, Trial
 from tuning.record.journal import write_line
 from tuning.record.kept import Keep
 from tuning.tracking import Tracker, open_store, sync, tracking_uri
-from tuning.tracking.store import knows_views, shown, view_link
+from tuning.tracking.store import knows_views, view_link
 
 RATES = Range(low=0.001, high=0.1, log=True)
 
@@ -855,15 +855,3 @@ def test_one_tracker_follows_one_search_after_another(data: ImageData) -> None:
         ("s", "FINISHED"),
         ("t", "FINISHED"),
     }
-
-
-@pytest.mark.parametrize(
-    ("address", "printed"),
-    [
-        ("http://me:secret@host/x", "http://***@host/x"),
-        ("postgresql://me:p/w@p@host/x", "postgresql://***@host/x"),
-        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
-    ],
-)
-def test_passwords_are_not_printed(address: str, printed: str) -> None:
-    assert shown(address) == printed
