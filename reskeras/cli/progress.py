@@ -16,7 +16,7 @@ from reskeras.tasks import write_score
 from reskeras.words import compact
 from tuning.record.entries import TrialRecord
 from tuning.record.events import Ending, Listener, Result, Search, Trial
-from tuning.record.ranking import leaderboard
+from tuning.record.ranking import by_rank
 from tuning.space.titles import title
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Progress(Listener):
 
     def search_started(self, search: Search) -> None:
         self._search, self._done = search, len(search.done)
-        self._best = next(iter(leaderboard(search.done, search.objective)), None)
+        self._best = next(iter(by_rank(search.done, search.objective)), None)
         self._start = time.monotonic()
         names = ", ".join(search.space.short_names().values())
         trials = "trials" if search.trials is None else f"{search.trials} trials"
@@ -86,7 +86,7 @@ class Progress(Listener):
             self._last_end = time.monotonic()
             leads = (
                 self._best is None
-                or leaderboard([self._best, record], self._search.objective)[0] is record
+                or by_rank([self._best, record], self._search.objective)[0] is record
             )
             if leads:
                 self._best = record

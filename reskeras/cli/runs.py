@@ -15,8 +15,9 @@ from rich.text import Text
 import reskeras
 from reskeras.cli import options
 from reskeras.errors import did_you_mean, in_a_line
-from reskeras.tasks import OBJECTIVES, find_metric, write_score
-from reskeras.words import age, compact, three_digits
+from reskeras.tasks import OBJECTIVES, find_metric, metric_of, write_score
+from reskeras.words import age, three_digits
+from tuning.report.leaderboard import STOPPED_NOTE, Column, Format, Leaderboard, Row, to_terminal
 from tuning.tracking import tracking_uri as resolve_uri
 from tuning.tracking.runs import Kind, Run, Runs, Status, is_run_id, ranked
 
@@ -160,47 +161,54 @@ def _show_search(
     if not trials:
         output.print("no trials yet")
         return
-    rows = [_trial_row(rank, run) for rank, run in enumerate(trials[:most], start=1)]
-    table = _table()
-    _add_columns(table, rows, right=("#", "score", "depth", "params", "sec", *_numeric(rows)))
-    output.print(table)
-    _say_rest(output, len(trials), len(rows))
+    board = _leaderboard(search.objective, trials[:most])
+    output.print(to_terminal(board, whole=_WHOLE))
+    _say_rest(output, len(trials), len(board.rows))
     for run in finals:
         output.print(
             f"final training of trial {run.number}: {_outcome(run)} · after epoch {found.epochs(run)} · run {run.short}"
         )
     if any(run.status is Status.STOPPED for run in trials[:most]):
-        output.print("* ended early, because others were better", style="dim")
+        output.print(STOPPED_NOTE, style="dim")
     for reason, numbers in _failures(trials).items():
         output.print(
             f"trial {', '.join(map(str, numbers))} failed: {reason}", style="red", soft_wrap=True
         )
 
 
-def _trial_row(rank: int, run: Run) -> dict[str, Text | str]:
-    known = run.metrics.get
-    return {
-        "#": "" if run.score is None else str(rank),
-        "score": Text(
-            _outcome(run),
-            style="bold"
-            if run.score is not None
-            else "red"
-            if run.status is Status.FAILED
-            else "dim",
-        ),
-        **{name: _value(value) for name, value in _searched(run).items()},
-        "depth": run.params.get("depth", ""),
-        "params": ""
-        if (params := known("params_millions")) is None
-        else compact(round(params * 1e6)),
-        "sec": ""
-        if (seconds := known("trial_seconds")) is None
-        else f"{seconds:.1f}"
-        if seconds < 1000
-        else f"{seconds:.0f}",
-        "run": run.short,
-    }
+def _leaderboard(objective: str, trials: Sequence[Run]) -> Leaderboard:
+    """The table of a search's trials; what only some of them have stands behind the rest."""
+    searched = [_searched(run) for run in trials]
+    names = list(dict.fromkeys(name for values in searched for name in values))
+    columns = (
+        *(Column("#", Format.WHOLE), Column("score", Format.SCORE)),
+        *(Column(name, Format.VALUE) for name in names),
+        *(Column("depth", Format.WHOLE), Column("params", Format.COUNT)),
+        *(Column("sec", Format.SECONDS), Column("run", Format.TEXT)),
+    )
+
+    def row(number: int, run: Run, values: dict[str, str]) -> Row:
+        params = run.metrics.get("params_millions")
+        cells = (
+            *(None if run.score is None else number, run.score),
+            *(_parsed(values.get(name)) for name in names),
+            _parsed(run.params.get("depth")),
+            None if params is None else round(params * 1e6),
+            run.metrics.get("trial_seconds"),
+            run.short,
+        )
+        return Row(cells, run.status.value)
+
+    rows = (row(n, *pair) for n, pair in enumerate(zip(trials, searched, strict=True), start=1))
+    return Leaderboard(metric_of(objective), columns, tuple(rows)).without_empty(always=2)
+
+
+def _parsed(text: str | None) -> Any:
+    """A parameter as the value that it was."""
+    if text is None:
+        return None
+    number = _as_number(text)
+    return text if number is None else number if any(mark in text for mark in ".e") else int(number)
 
 
 def _searched(run: Run) -> dict[str, str]:
@@ -289,10 +297,6 @@ def _add_columns(table: Table, rows: Sequence[dict[str, Text | str]], right: Seq
         for name in dict.fromkeys(name for row in rows for name in row)
         if any(str(row.get(name, "")) for row in rows)
     ]
-    tail: list[str] = [
-        name for name in ("depth", "params", "sec", "run") if name in names
-    ]  # behind what only some trials have
-    names = [name for name in names if name not in tail] + tail
     for name in names:
         table.add_column(
             name,
@@ -302,15 +306,6 @@ def _add_columns(table: Table, rows: Sequence[dict[str, Text | str]], right: Seq
         )
     for row in rows:
         table.add_row(*(row.get(name, "") for name in names))
-
-
-def _numeric(rows: Sequence[dict[str, Text | str]]) -> list[str]:
-    names = {name for row in rows for name in row}
-    return [
-        name
-        for name in names
-        if all(_as_number(str(row[name])) is not None for row in rows if row.get(name))
-    ]
 
 
 def _say_rest(output: Console, all_: int, shown: int) -> None:

@@ -25,13 +25,13 @@ from reskeras.cli.values import COUNT
 from reskeras.errors import RequestError, hide_passwords
 from reskeras.spec import PRECISIONS, Precision, image_shape
 from reskeras.tasks import OBJECTIVES, objective_of, write_score
-from reskeras.words import compact, three_digits
 from tuning.insight.summary import what_mattered
 from tuning.record.entries import TrialRecord
 from tuning.record.events import Listener, Result, Trial
 from tuning.record.journal import Journal
 from tuning.record.kept import Keep
-from tuning.record.ranking import leaderboard, scores_by_trial
+from tuning.record.ranking import by_rank, scores_by_trial
+from tuning.report.leaderboard import STOPPED_NOTE, TERMINAL_COLUMNS, leaderboard_of, to_terminal
 from tuning.running.machine import safe_memory, warm_up
 from tuning.settings import DEFAULT_ORACLE, ORACLES, Strategy
 from tuning.space import Space, default_space, load_space
@@ -42,6 +42,8 @@ from tuning.tracking import tracking_uri as resolve_uri
 from tuning.tracking.tensorboard import TensorBoard
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
+_SHOWN = 10
+"""Trials in the leaderboard on the terminal."""
 _SIZE_BEFORE_SPACE = (32, 32, 3)
 """What images without a common size are resized to if no space sets a size."""
 
@@ -352,9 +354,9 @@ def _show(result: Result, space: Space, objective: str, data: str, look: str) ->
     def line(text: str, **style: Any) -> None:
         output.print(text, highlight=False, soft_wrap=True, **style)
 
-    output.print(
-        _leaderboard(f"leaderboard of {result.directory}", result.trials, space, objective)
-    )
+    output.print(_table(f"leaderboard of {result.directory}", result.trials, space, objective))
+    if any(record.status == "stopped" for record in result.trials[:_SHOWN]):
+        line(STOPPED_NOTE, style="dim")
     for text in what_mattered(result.trials, space, objective, result.importances):
         output.print(text)
     if result.exhausted:
@@ -393,9 +395,9 @@ def _finals(result: Result, objective: str) -> list[str]:
 def _show_what_is_done(directory: Path, space: Space, objective: str, console: Console) -> None:
     """Prints the trials that ended before the search was interrupted."""
     path = directory / "journal.jsonl"
-    done = leaderboard(Journal(path).trials, objective) if path.exists() else []
+    done = by_rank(Journal(path).trials, objective) if path.exists() else []
     if done:
-        console.print(_leaderboard(f"so far in {directory}", done, space, objective))
+        console.print(_table(f"so far in {directory}", done, space, objective))
     console.print("finished trials are kept, and the same command resumes", highlight=False)
 
 
@@ -446,28 +448,8 @@ class _Interrupts(Listener):
         self.trial_started(trial)
 
 
-def _leaderboard(
-    heading: str, trials: Sequence[TrialRecord], space: Space, objective: str
-) -> Table:
-    # No wider than 80 columns for the default space.
-    table = Table(
-        title=heading, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0)
-    )
-    table.add_column("trial", justify="right")
-    table.add_column(objective, justify="right", style="bold")
-    short = space.short_names()
-    for column in short.values():
-        table.add_column(column)
-    table.add_column("params", justify="right")
-    table.add_column("seconds", justify="right")
-    for record in trials[:10]:
-        searched = [record.values.get(path, "") for path in short]
-        cells = [three_digits(value) for value in searched]
-        score = "failed" if record.status == "failed" else write_score(objective, record.score)
-        table.add_row(
-            str(record.number), score, *cells, compact(record.params), f"{record.seconds:.1f}"
-        )
-    return table
+def _table(heading: str, ranked: Sequence[TrialRecord], space: Space, objective: str) -> Table:
+    return to_terminal(leaderboard_of(ranked[:_SHOWN], space, objective, TERMINAL_COLUMNS), heading)
 
 
 def _as_json(result: Result) -> dict[str, Any]:

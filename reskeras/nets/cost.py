@@ -4,6 +4,7 @@ Not called `cost`: importing a module of that name would put it in the place of 
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -47,6 +48,12 @@ def cost(spec: AnySpec | str) -> Cost:
         RequestError: no preset has this name, or the parts of the spec do not fit each other.
         TypeError: not a spec.
     """
+    return _cost(as_spec(spec))
+
+
+@functools.lru_cache(maxsize=512)
+def _cost(spec: AnySpec) -> Cost:
+    # A search asks for the cost of the same few networks again and again.
     made, ends = trace(spec)
     image, *made = made
     return Cost(

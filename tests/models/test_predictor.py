@@ -133,7 +133,7 @@ def test_what_is_no_classifier_is_refused() -> None:
         keras.Model(wide, layers.Conv2D(2, 1)(wide)),
         head("softmax", 3, flat=True),
     ):
-        with pytest.raises(RequestError, match="not images of one size|takes 2 inputs, not one"):
+        with pytest.raises(RequestError, match=r"not images of one size|takes 2 inputs, not one"):
             classifier(model)
     with pytest.raises(RequestError, match="not classes or masks"):
         classifier(keras.Model(a, {"stage1": layers.Flatten()(a)}))

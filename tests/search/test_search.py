@@ -29,7 +29,7 @@ from tuning import Range, Space, tune
 from tuning.record.entries import Started, TrialRecord
 from tuning.record.events import Listener, Trial
 from tuning.record.journal import Journal
-from tuning.record.ranking import leaderboard
+from tuning.record.ranking import by_rank
 from tuning.running.trial import Job, LastJob, Outcome, Run, Verdict
 from tuning.settings import ORACLES
 from tuning.space.limits import Limits
@@ -438,7 +438,7 @@ def test_final_trainings_of_the_best_over_several_seeds_decide_by_their_mean(
         for number in {final.record.number for final in result.finals}
     }
     assert sorted(means) == sorted(
-        record.number for record in leaderboard(result.trials, "val_accuracy")[:2]
+        record.number for record in by_rank(result.trials, "val_accuracy")[:2]
     )
     assert result.best.number == max(means, key=means.get)
     assert len({final.record.score for final in result.finals}) == 6
@@ -549,8 +549,8 @@ def test_objectives_have_their_own_direction(data: ImageData) -> None:
         TrialRecord(number=3, values={}, status="failed"),
         TrialRecord(number=4, values={}, status="completed", score=0.3, metrics={"val_loss": 0.1}),
     ]
-    assert [record.number for record in leaderboard(records, "val_accuracy")] == [4, 1, 2, 3]
-    assert [record.number for record in leaderboard(records, "val_loss")] == [2, 4, 1, 3]
+    assert [record.number for record in by_rank(records, "val_accuracy")] == [4, 1, 2, 3]
+    assert [record.number for record in by_rank(records, "val_loss")] == [2, 4, 1, 3]
     with pytest.raises(
         reskeras.RequestError, match="unknown objective 'val_mean_iou' for classification"
     ):

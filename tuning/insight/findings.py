@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from reskeras.errors import RequestError
-from reskeras.nets.cost import cost
 from reskeras.tasks import metric_of
 from tuning.insight.importance import importances, scored, searched
 from tuning.insight.scales import ScoreScale, scale_of
 from tuning.record.entries import Entry, EpochRecord, Final, FinalEpoch, FinalPlan, TrialRecord
 from tuning.record.journal import Journal
-from tuning.record.ranking import leaderboard
+from tuning.record.ranking import by_rank
 from tuning.space import Space
+from tuning.space.costs import depth_and_macs
 from tuning.space.titles import title
 
 _PAUSE = 60.0
@@ -46,8 +45,8 @@ class Findings:
         self.about: dict[str, Any] = journal.header["about"]
         self.objective: str = journal.header["objective"]
         self.metric = metric_of(self.objective)
-        self.ranked = leaderboard(journal.trials, self.objective)
-        self.scored = leaderboard(scored(journal.trials), self.objective)
+        self.ranked = by_rank(journal.trials, self.objective)
+        self.scored = by_rank(scored(journal.trials), self.objective)
         self.values = {record.number: searched(record, space) for record in self.ranked}
         self.titles = {number: title(values, space) for number, values in self.values.items()}
         self.importances = (
@@ -74,7 +73,7 @@ class Findings:
             }
             key = tuple((path, repr(value)) for path, value in network.items())
             if key not in known:
-                known[key] = _cost(network, self.space)
+                known[key] = depth_and_macs(self.space, network)
             if (costs := known[key]) is not None:
                 found[number] = costs
         return found
@@ -102,11 +101,3 @@ def _clock(history: Sequence[Entry]) -> tuple[Callable[[float], float], float]:
             lost.append(lost[-1] + idle)
     first = when(history[0]) if history else 0.0
     return lambda time: max(0.0, time - first - lost[bisect.bisect_right(ends, time)]), lost[-1]
-
-
-def _cost(values: Mapping[str, Any], space: Space) -> tuple[int, int] | None:
-    try:
-        costs = cost(space.recipe(values).model)
-    except RequestError:  # values that make no network together; the trial failed
-        return None
-    return costs.depth, costs.macs

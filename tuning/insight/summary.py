@@ -13,7 +13,7 @@ from reskeras.tasks import write_score
 from tuning.insight.boundary import boundary
 from tuning.insight.importance import FEWEST, categories, importances, scored, searched
 from tuning.record.entries import TrialRecord
-from tuning.record.ranking import leaderboard
+from tuning.record.ranking import by_rank
 from tuning.space import Space
 from tuning.space.titles import title
 
@@ -62,13 +62,11 @@ def best_of_each(
         having = [
             record for record in records if str(searched(record, space).get(path)) == str(value)
         ]
-        ranked = leaderboard(scored(having), objective)
+        ranked = by_rank(scored(having), objective)
         found.append(Best(value=value, record=ranked[0] if ranked else None, trials=len(having)))
     order = [
         record.number
-        for record in leaderboard(
-            [best.record for best in found if best.record is not None], objective
-        )
+        for record in by_rank([best.record for best in found if best.record is not None], objective)
     ]
     return sorted(
         found, key=lambda best: order.index(best.record.number) if best.record else len(order)
@@ -133,7 +131,7 @@ def what_mattered(
             *_kinds(records, space, objective, choice),
         ]
     ends = sorted(
-        boundary(leaderboard(trials, objective)[0], space),
+        boundary(by_rank(trials, objective)[0], space),
         key=lambda end: -known.get(end.path, 0.0),
     )
     lines += [Text(f"! {end.sentence}", style="yellow") for end in ends[: 12 - len(lines)]]

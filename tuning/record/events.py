@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reskeras.spec import Recipe
 from tuning.record.entries import Final, TrialRecord, final_key, trial_key
-from tuning.record.ranking import leaderboard
+from tuning.record.ranking import by_rank
 from tuning.space import Space
 
 if TYPE_CHECKING:  # these need Keras; who only listens does not
@@ -102,7 +102,7 @@ class Result:
             for final in self.finals
             if final.record.number == self.best.number and final.record.score is not None
         ]
-        return leaderboard(scored, self.objective)[0] if scored else None
+        return by_rank(scored, self.objective)[0] if scored else None
 
     @property
     def kept(self) -> TrialRecord:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reskeras.errors import RequestError
 from tuning.record.entries import TrialRecord, trial_key
-from tuning.record.ranking import leaderboard
+from tuning.record.ranking import by_rank
 
 KEEP_BYTES = 2 << 30
 
@@ -59,7 +59,7 @@ class Kept:
         for path in there:
             if path.name not in by_folder:
                 shutil.rmtree(path)
-        self._records = leaderboard(
+        self._records = by_rank(
             [by_folder[path.name] for path in there if path.name in by_folder], self._objective
         )
         self._prune()
@@ -70,7 +70,7 @@ class Kept:
             return True
         return (
             self._keep.count > 0
-            and leaderboard([self._records[-1], record], self._objective)[0] is record
+            and by_rank([self._records[-1], record], self._objective)[0] is record
         )
 
     def add(self, record: TrialRecord, model: Path, spec: str) -> None:
@@ -87,7 +87,7 @@ class Kept:
             shutil.copyfile(model, partial)
         os.replace(partial, folder / "model.keras")
         (folder / "spec.yaml").write_text(spec, encoding="utf-8")
-        self._records = leaderboard([*self._records, record], self._objective)
+        self._records = by_rank([*self._records, record], self._objective)
         self._prune()
 
     def _prune(self) -> None:

@@ -1,29 +1,33 @@
 """Which trial is better."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tuning.record.entries import Final, TrialRecord
 from tuning.settings import sign
 
+Rank = tuple[bool, float, float, int]
 
-def leaderboard(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
-    """The trials, best first, failed ones last; equal scores go by validation loss, then by age."""
 
-    def rank(record: TrialRecord) -> tuple[bool, float, float, int]:
-        score = 0.0 if record.score is None else -sign(objective) * record.score
-        return (
-            record.score is None or math.isnan(score),
-            score,
-            record.metrics.get("val_loss", 0.0),
-            record.number,
-        )
+def rank(objective: str, score: float | None, metrics: Mapping[str, float], number: int) -> Rank:
+    """What trials are sorted by: the best score first, those without one last.
 
-    return sorted(trials, key=rank)
+    Equal scores go by validation loss, then by age.
+    """
+    loss = 0.0 if score is None else -sign(objective) * score
+    lost = score is None or math.isnan(loss)
+    return lost, loss, metrics.get("val_loss", 0.0), number
+
+
+def by_rank(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
+    """The trials, best first, failed ones last."""
+    return sorted(
+        trials, key=lambda record: rank(objective, record.score, record.metrics, record.number)
+    )
 
 
 def scores_by_trial(finals: Iterable[Final]) -> dict[int, list[float]]:
-    """The scores of final trainings, by the number of the trial whose network they train; without failed ones."""
+    """The scores of final trainings by the number of their trial; failed ones have none."""
     scores: dict[int, list[float]] = {}
     for final in finals:
         if final.record.score is not None:

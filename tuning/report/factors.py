@@ -29,7 +29,7 @@ from reskeras.errors import RequestError
 from tuning.insight.importance import importances, scored, searched, strip
 from tuning.insight.scales import ScoreScale, limits, marks, scale_of
 from tuning.record.entries import TrialRecord
-from tuning.record.ranking import leaderboard
+from tuning.record.ranking import by_rank
 from tuning.settings import sign
 from tuning.space import Range, Space
 
@@ -181,7 +181,7 @@ def _panel(
         axes.set_xlim(*_room(item))
         _numbers_below(axes, item, whole=space.is_whole(path))
         ticks = np.array(lost, dtype=float)
-    best = leaderboard(scored(records), objective)[0]
+    best = by_rank(scored(records), objective)[0]
     _dots(axes, x, heights, [record for record, _ in shown], best.number, low)
     axes.plot(
         ticks, np.full(len(ticks), 0.035), transform=axes.get_xaxis_transform(), zorder=4, **_FAILED

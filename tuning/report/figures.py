@@ -19,7 +19,7 @@ from reskeras.tasks import write_score
 from tuning.insight.findings import Findings
 from tuning.insight.scales import limits
 from tuning.record.entries import EpochRecord, FinalEpoch, TrialRecord
-from tuning.record.ranking import leaderboard
+from tuning.record.ranking import by_rank
 from tuning.report.style import (
     Figure,
     Noted,
@@ -66,7 +66,7 @@ def over_time(found: Findings) -> Noted:
     steps: list[TrialRecord] = []
     for record in found.journal.trials:
         if record.number in known and (
-            best is None or leaderboard([best, record], found.objective)[0] is record
+            best is None or by_rank([best, record], found.objective)[0] is record
         ):
             best = record
             steps.append(record)

@@ -6,10 +6,10 @@ conditional value, and do not name the trial under the pointer (docs/decisions/0
 """
 
 import collections
+import dataclasses
 import html
 import importlib.resources
 import json
-import math
 import re
 import shlex
 import statistics
@@ -20,7 +20,7 @@ from typing import Any
 from reskeras.drawing.palette import BLUE, FAINT, GRAY, HAIR, HIGHLIGHT, INK, ROSE
 from reskeras.errors import in_a_line
 from reskeras.files import write_text
-from reskeras.tasks import Unit, write_score
+from reskeras.tasks import write_score
 from reskeras.words import duration
 from tuning.insight.boundary import boundary
 from tuning.insight.findings import Findings, when
@@ -29,6 +29,7 @@ from tuning.insight.summary import best_of_each, first_choice
 from tuning.record.entries import Dropped, Final, TrialRecord
 from tuning.record.journal import Journal
 from tuning.report.figures import curves, over_time
+from tuning.report.leaderboard import PAGE_COLUMNS, Row, leaderboard_of, to_page
 from tuning.report.lineage import lineage
 from tuning.report.parallel import parallel
 from tuning.report.style import Noted
@@ -273,61 +274,18 @@ def _margin(found: Findings, winner: TrialRecord, name: str, other: TrialRecord)
 
 
 def _leaderboard(found: Findings) -> dict[str, Any]:
-    """Columns that are not empty (name, kind, whether it is searched), and rows, the best first."""
-    searched = found.space.short_names()
-    columns = [
-        ("rank", "whole"),
-        ("trial", "whole"),
-        (found.objective, "share" if found.metric.unit is Unit.SHARE else "loss"),
-    ]
-    columns += [
-        *((short, "value") for short in searched.values()),
-        ("epochs", "whole"),
-        ("params", "count"),
-        ("MACs", "count"),
-    ]
-    columns += [
-        ("depth", "whole"),
-        ("seconds", "tenths"),
-        ("memory", "bytes"),
-        ("parent", "whole"),
-        ("status", "status"),
-    ]
-    rows = []
-    for rank, record in enumerate(found.ranked, start=1):
-        depth, macs = found.costs.get(record.number, (None, None))
-        values = [found.values[record.number].get(path) for path in searched]
-        score = (
-            None
-            if record.status == "failed" or not math.isfinite(record.score or 0.0)
-            else record.score
-        )
+    ranked, objective = found.ranked, found.objective
+    board = leaderboard_of(ranked, found.space, objective, PAGE_COLUMNS, found.costs)
+    place = [column.name for column in board.columns].index("status")
+    words = {"completed": "", "stopped": "stopped early"}
+
+    def status(row: Row, record: TrialRecord) -> Row:
         error = in_a_line(record.error)
-        status = {
-            "completed": "",
-            "stopped": "stopped early",
-            "failed": f"failed: {error}" if error else "failed",
-        }[record.status]
-        row = [
-            rank,
-            record.number,
-            score,
-            *values,
-            record.epochs or None,
-            record.params or None,
-            macs,
-            depth,
-        ]
-        rows.append([*row, round(record.seconds, 2), record.peak_memory, record.parent, status])
-    kept = [
-        place
-        for place in range(len(columns))
-        if place < 3 or any(row[place] not in (None, "") for row in rows)
-    ]
-    return {
-        "columns": [[*columns[place], 3 <= place < 3 + len(searched)] for place in kept],
-        "rows": [[row[place] for place in kept] for row in rows],
-    }
+        text = words.get(record.status, f"failed: {error}" if error else "failed")
+        return Row((*row.cells[:place], text, *row.cells[place + 1 :]), row.fate)
+
+    rows = tuple(map(status, board.rows, ranked))
+    return to_page(dataclasses.replace(board, rows=rows))
 
 
 def _final_trainings(found: Findings) -> str:

@@ -29,9 +29,9 @@ from tuning.record.entries import (
 from tuning.record.events import Listener, Result, Search, Trial
 from tuning.record.journal import Journal
 from tuning.record.kept import Keep, Kept
-from tuning.record.ranking import leaderboard, scores_by_trial
+from tuning.record.ranking import by_rank, scores_by_trial
 from tuning.report.factors import factor_plot
-from tuning.report.leaderboard import write_leaderboard
+from tuning.report.leaderboard import CSV_COLUMNS, leaderboard_of, write_csv
 from tuning.report.page import write_report
 from tuning.running.executor import DiskFull, Ended, Executor, Lost, Reported
 from tuning.running.trial import Job, LastJob, Outcome, Parent, Verdict
@@ -136,8 +136,9 @@ class Loop:
         Raises:
             RuntimeError: no trial has a score.
         """
-        ranked = leaderboard(self.journal.trials, self.search.objective)
-        write_leaderboard(self.search.directory / "leaderboard.csv", ranked, self.search.space)
+        ranked = by_rank(self.journal.trials, self.search.objective)
+        board = leaderboard_of(ranked, self.search.space, self.search.objective, CSV_COLUMNS)
+        write_csv(board, self.search.directory / "leaderboard.csv")
         if not ranked or ranked[0].score is None:
             reasons = sorted({in_a_line(record.error) for record in ranked})
             reasons += [f"not run: {count} {reason}" for reason, count in self._dropped.items()]
@@ -467,8 +468,7 @@ class Loop:
 
     def _leads(self, record: TrialRecord) -> bool:
         return (
-            self._best is None
-            or leaderboard([self._best, record], self.search.objective)[0] is record
+            self._best is None or by_rank([self._best, record], self.search.objective)[0] is record
         )
 
     def _score(self, running: _Running, epoch: int, metrics: Mapping[str, float]) -> bool:

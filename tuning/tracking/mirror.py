@@ -32,12 +32,12 @@ from tuning.record.entries import (
 )
 from tuning.record.events import Ending
 from tuning.record.journal import read_on
-from tuning.record.ranking import leaderboard
+from tuning.record.ranking import by_rank
 from tuning.report.curve import curve_plot
 from tuning.space.recipes import final_recipe, trial_recipe
 from tuning.space.titles import title
 from tuning.tracking.champion import log_champion
-from tuning.tracking.note import Pages, search_note, trial_note
+from tuning.tracking.note import ROWS, Pages, search_note, trial_note
 from tuning.tracking.search_run import SearchRun
 from tuning.tracking.subject import Subject
 
@@ -273,7 +273,7 @@ class Mirror:
         if record.score is not None:
             if (
                 self._leader is None
-                or leaderboard([self._leader, record], self._subject.objective)[0] is record
+                or by_rank([self._leader, record], self._subject.objective)[0] is record
             ):
                 self._leader, self._conclusion = record, None
             assert self._leader.score is not None
@@ -368,7 +368,7 @@ class Mirror:
     def _conclude(self) -> None:
         assert self._conclusion is not None
         for rank, record in enumerate(
-            leaderboard(list(self._records.values()), self._subject.objective)[:_RANKED], start=1
+            by_rank(list(self._records.values()), self._subject.objective)[:_RANKED], start=1
         ):
             run = self._runs[trial_key(record.number)]
             if not run.gone:
@@ -438,7 +438,7 @@ class Mirror:
         run.kept = model.exists()
 
     def _describe(self, ending: Ending | None) -> None:
-        ranked = leaderboard(list(self._records.values()), self._subject.objective)
+        ranked = by_rank(list(self._records.values()), self._subject.objective)
         runs = f"#/experiments/{self._experiment}/runs"
         pages = Pages(
             charts=self._parent.link.removeprefix("/"),
@@ -453,8 +453,13 @@ class Mirror:
             for record in self._finals
             if record.number == winner and record.score is not None
         ]
-        final = next(iter(leaderboard(finals, self._subject.objective)), None)
-        note = search_note(self._subject, ranked, pages, ending, self._conclusion, final)
+        final = next(iter(by_rank(finals, self._subject.objective)), None)
+        costs = {
+            record.number: found
+            for record in ranked[:ROWS]
+            if (found := self._subject.cost(record.values)) is not None
+        }
+        note = search_note(self._subject, ranked, pages, ending, self._conclusion, final, costs)
         self._client.set_tag(self._parent.run_id, "mlflow.note.content", note)
         self._noted = time.monotonic()
 

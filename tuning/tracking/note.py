@@ -4,16 +4,15 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 
-from reskeras.errors import RequestError, in_a_line
-from reskeras.nets.cost import cost
+from reskeras.errors import in_a_line
 from reskeras.tasks import write_score
-from reskeras.words import three_digits
 from tuning.record.entries import Conclusion, TrialRecord
 from tuning.record.events import Ending
+from tuning.report.leaderboard import NOTE_COLUMNS, leaderboard_of, to_markdown
 from tuning.space.titles import title
 from tuning.tracking.subject import Subject
 
-_ROWS = 15
+ROWS = 15
 _GAP = "&emsp;| "
 """Between columns, which MLflow sets without any room."""
 _TRAINING = "?workflowType=machine_learning"
@@ -48,6 +47,7 @@ def search_note(
     ending: Ending | None,
     conclusion: Conclusion | None,
     final: TrialRecord | None,
+    costs: Mapping[int, tuple[int, int]],
 ) -> str:
     """The description of a search's run: the answer, its links, the leaderboard, and the command that repeats it.
 
@@ -58,6 +58,7 @@ def search_note(
         ending: how it ended; None while it runs.
         conclusion: what it came to, once it has ended.
         final: the best final training of the winner, where there was one.
+        costs: depth and MACs of the trials' networks, by number.
     """
     # One paragraph: MLflow shows 150 pixels, fading from the fourth line on, and folds away the rest.
     table = pages.charts.replace("compareRunsMode=CHART", "compareRunsMode=TABLE")
@@ -70,15 +71,12 @@ def search_note(
         "",
     ]
     if ranked:
-        short = subject.short
-        names = [subject.objective, *short.values(), "depth", "params", "epochs", "seconds"]
-        lines += [f"| {_GAP.join(['rank', 'trial', *names])} |", "|" + " --- |" * (len(names) + 2)]
-        lines += [
-            _row(rank, record, pages, subject)
-            for rank, record in enumerate(ranked[:_ROWS], start=1)
-        ]
-        if len(ranked) > _ROWS:
-            lines.append(f"\nand {len(ranked) - _ROWS} more")
+        board = leaderboard_of(ranked[:ROWS], subject.space, subject.objective, NOTE_COLUMNS, costs)
+        lines += to_markdown(
+            board, lambda number: _link(str(number), pages.trials[number]), gap=_GAP
+        )
+        if len(ranked) > ROWS:
+            lines.append(f"\nand {len(ranked) - ROWS} more")
         lines.append("")
     if subject.command:
         lines += [
@@ -124,24 +122,6 @@ def _answer(
             return f"The search failed. The best of {so_far} was {found}."
         case _:
             return f"Running. So far the best of {so_far} is {found}."
-
-
-def _row(rank: int, record: TrialRecord, pages: Pages, subject: Subject) -> str:
-    values = subject.space.point(record.values)
-    searched = [three_digits(values.get(path, "")) for path in subject.short]
-    try:
-        depth = str(cost(subject.space.recipe(values).model).depth)
-    except RequestError:
-        depth = ""
-    facts = [depth, f"{record.params:,}", str(record.epochs), f"{record.seconds:.1f}"]
-    cells = [
-        str(rank),
-        _link(str(record.number), pages.trials[record.number]),
-        _score(subject, record),
-        *searched,
-        *facts,
-    ]
-    return f"| {_GAP.join(cells)} |"
 
 
 def _link(text: str, page: str) -> str:

@@ -15,7 +15,7 @@ from reskeras.errors import RequestError, hide_passwords, in_a_line
 from reskeras.spec import Recipe
 from reskeras.spec.text import load_recipe
 from reskeras.tasks import OBJECTIVES
-from tuning.settings import sign
+from tuning.record.ranking import rank
 from tuning.tracking.champion import ALIAS, registered_name
 from tuning.tracking.store import check_exists, open_store
 
@@ -97,13 +97,10 @@ def is_run_id(word: str) -> bool:
 
 
 def ranked(runs: Iterable[Run]) -> list[Run]:
-    """Best first, those without a score last; equal scores go by validation loss, then by number, as in a search's leaderboard."""
-
-    def rank(run: Run) -> tuple[bool, float, float, int]:
-        score = 0.0 if run.score is None else -sign(run.objective) * run.score
-        return run.score is None, score, run.metrics.get("val_loss", 0.0), run.number or 0
-
-    return sorted(runs, key=rank)
+    """Best first, those without a score last, as in a search's leaderboard."""
+    return sorted(
+        runs, key=lambda run: rank(run.objective, run.score, run.metrics, run.number or 0)
+    )
 
 
 class Runs:

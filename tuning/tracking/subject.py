@@ -7,6 +7,7 @@ from typing import Any
 
 import reskeras
 from tuning.space import Range, parse_space
+from tuning.space.costs import depth_and_macs
 
 
 class Subject:
@@ -51,6 +52,10 @@ class Subject:
             "reskeras.objective": self.objective,
             "reskeras.version": reskeras.__version__,
         }
+
+    def cost(self, values: Mapping[str, Any]) -> tuple[int, int] | None:
+        """Depth and MACs of a trial's network; None where its values make none."""
+        return depth_and_macs(self.space, self.space.point(values))
 
     def params(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What was searched, of a trial's values, by short name, with the logarithms that charts need."""
