@@ -31,7 +31,7 @@ def draw_chain(trace: Trace, spec: ResNet | DenseNet, wide: float) -> tuple[Canv
     stem = tuple(
         one(name, trace, paint)
         for name, paint in (("stem", SAND), ("stem_pool", ROSE))
-        if name in trace.maps
+        if name in trace.nodes
     )
     columns = [
         Column(
@@ -51,7 +51,7 @@ def draw_chain(trace: Trace, spec: ResNet | DenseNet, wide: float) -> tuple[Canv
         head = tuple(
             one(name, trace, paint)
             for name, paint in (("head_pool", ROSE), ("head", SAND))
-            if name in trace.maps
+            if name in trace.nodes
         )
         columns.append(
             Column(
@@ -73,11 +73,11 @@ def _stage(trace: Trace, spec: ResNet | DenseNet, number: int, blocks: int) -> l
         *_plain(size_lines(trace, name)),
     )
     conv, pool = f"{name}_transition_conv1", f"{name}_transition_pool"
-    if isinstance(spec, ResNet) and conv in trace.maps:
+    if isinstance(spec, ResNet) and conv in trace.nodes:
         # In a stage with a given width, dense layers and the 1x1 convolution belong together.
         groups.append(one(conv, trace, SAND))
     columns = [Column(title=f"stage {number}", groups=tuple(groups), lines=lines)]
-    if isinstance(spec, DenseNet) and conv in trace.maps:
+    if isinstance(spec, DenseNet) and conv in trace.nodes:
         words = [
             trace.notes[conv].lines[0],
             " ".join(trace.notes[pool].lines),

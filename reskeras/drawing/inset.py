@@ -24,7 +24,7 @@ from reskeras.drawing.palette import (
 )
 from reskeras.drawing.solids import arc_of
 from reskeras.drawing.tracing import Note, Role, Trace, times
-from reskeras.nets.cost import Maps
+from reskeras.nets.graph import Node
 from reskeras.spec import Block, DenseBlock
 
 _PAINTS: dict[Role, Paint] = {
@@ -132,7 +132,7 @@ def _lane(suffix: str, gated: bool) -> Lane:
     return Lane.SQUEEZE if suffix.startswith("se_") else Lane.BRANCH
 
 
-def _visible(maps: Maps, nodes: dict[str, Note]) -> str | None:
+def _visible(maps: Node, nodes: dict[str, Note]) -> str | None:
     """The nearest earlier layer that is drawn; None is the block's input."""
     while maps.name not in nodes:
         if not maps.inputs:
@@ -141,7 +141,7 @@ def _visible(maps: Maps, nodes: dict[str, Note]) -> str | None:
     return maps.name
 
 
-def _outside(trace: Trace, unit: str) -> Maps:
+def _outside(trace: Trace, unit: str) -> Node:
     within = {maps.name for maps in trace.within(unit)}
     maps = trace.within(unit)[0]
     while maps.name in within:

@@ -43,7 +43,7 @@ def most_of(spec: UNet) -> int:
 def row_of(trace: Trace, name: str, block: Block, blocks: int, paint: Paint, *, most: int) -> Row:
     """The blocks of a level, and the 1x1 convolution after dense layers."""
     groups = [stage_group(trace, name, block, blocks, most=most, paint=paint)]
-    if f"{name}_transition_conv1" in trace.maps:
+    if f"{name}_transition_conv1" in trace.nodes:
         groups.append(one(f"{name}_transition_conv1", trace, SAND))
     return Row(
         groups=tuple(groups),
@@ -66,7 +66,7 @@ def own_encoder(trace: Trace, spec: UNet) -> list[Row]:
 
 def other_encoder(trace: Trace, spec: UNet, encoder: ResNet | DenseNet) -> list[Row]:
     """The levels of an encoder that is a network of its own, the bridge last."""
-    full = max(trace["image_pad" if "image_pad" in trace.maps else "image"].sides)
+    full = max(trace["image_pad" if "image_pad" in trace.nodes else "image"].sides)
     rows: list[tuple[list[Group], list[Line]]] = [([], []) for _ in range(len(spec.stages) + 1)]
 
     def place(group: Group, *lines: Line) -> None:

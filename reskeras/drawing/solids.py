@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from reskeras.drawing.canvas import Arc, Box, Canvas, Point
 from reskeras.drawing.palette import BLUE, GRAY, GREEN, HIGHLIGHT, STEEL, Paint
 from reskeras.drawing.tracing import Trace
-from reskeras.nets.cost import Maps
+from reskeras.nets.graph import Node
 from reskeras.spec import Block, DenseBlock, PlainBlock
 
 DOTS_WIDTH = 20.0
@@ -224,7 +224,7 @@ def arc_of(trace: Trace, unit: str) -> Arc | None:
     return Arc.IDENTITY if shortcut <= branch else Arc.CHANGED
 
 
-def before(maps: Maps) -> set[str]:
+def before(maps: Node) -> set[str]:
     """The names of a layer and of all layers that it depends on."""
     found, waiting = set(), [maps]
     while waiting:

@@ -52,7 +52,7 @@ class _Drawing:
         return range(1, self.spec.depth + 1)
 
     def _slab(self, name: str, paint: Paint) -> Slab:
-        block = name not in self.trace.maps
+        block = name not in self.trace.nodes
         maps = self.trace.within(name)[-1] if block else self.trace[name]
         arc = arc_of(self.trace, name) if block else None
         return Slab(name=name, sides=maps.sides, channels=maps.channels, paint=paint, arc=arc)

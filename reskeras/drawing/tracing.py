@@ -1,4 +1,4 @@
-"""What a network's layers are called in a drawing: the arithmetic of `reskeras.nets.cost` that also takes notes."""
+"""What a network's layers are called in a drawing: words for each node of its graph."""
 
 import dataclasses
 import itertools
@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from reskeras.nets.assemble import assemble
-from reskeras.nets.cost import Arithmetic, Maps
-from reskeras.nets.primitives import Convolution, Padding, PoolKind
+from reskeras.nets.graph import Node, Recorder
 from reskeras.nets.unet import encoder_of
-from reskeras.spec import Activation, AnySpec, Norm, PresetEncoder, UNet
+from reskeras.spec import AnySpec, PresetEncoder, UNet
 
 Role = Literal["conv", "norm", "activation", "add", "concat", "multiply", "pool", "other"]
 
@@ -31,82 +30,72 @@ class Note:
     lines: tuple[str, ...]
 
 
-class Trace(Arithmetic):
+class Trace:
     """A network's layers by name, and notes on those that a person would draw (no endpoints, rims or crops)."""
 
     def __init__(self, spec: AnySpec) -> None:
-        super().__init__()
-        self.notes: dict[str, Note] = {}
         self.spec = plain_names(spec)
-        assemble(self.spec, self)
-        self.maps: dict[str, Maps] = {maps.name: maps for maps in self.made}
+        recorder = Recorder()
+        assemble(self.spec, recorder)
+        self.nodes: dict[str, Node] = {node.name: node for node in recorder.nodes}
+        notes = {name: note_of(node) for name, node in self.nodes.items()}
+        self.notes: dict[str, Note] = {name: note for name, note in notes.items() if note}
 
-    def __getitem__(self, name: str) -> Maps:
-        return self.maps[name]
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
 
-    def within(self, name: str) -> list[Maps]:
+    def within(self, name: str) -> list[Node]:
         """The layers whose names begin with this one and an underscore, in the order in which they run."""
-        return [maps for maps in self.made if maps.name.startswith(f"{name}_")]
+        return [node for node in self.nodes.values() if node.name.startswith(f"{name}_")]
 
-    def convolution(self, x: Maps, conv: Convolution, *, name: str) -> Maps:
-        words = conv_words(conv.kernel, len(x.sides))
-        more = [f"/{conv.stride}"] if conv.stride > 1 else []
-        more += [f"{conv.groups} groups"] if conv.groups > 1 else []
-        activation = [ACTIVATIONS.get(conv.activation, conv.activation)] if conv.activation else []
-        self.notes[name] = Note("conv", (words, ", ".join([str(conv.width), *more]), *activation))
-        return super().convolution(x, conv, name=name)
 
-    def norm(self, x: Maps, spec: Norm, *, name: str, zero: bool = False) -> Maps:
-        self.notes[name] = Note("norm", (NORMS[spec.kind], *(["γ = 0"] if zero else [])))
-        return super().norm(x, spec, name=name)
-
-    def activation(self, x: Maps, kind: Activation, *, name: str) -> Maps:
-        self.notes[name] = Note("activation", tuple(ACTIVATIONS[kind].split()))
-        return super().activation(x, kind, name=name)
-
-    def add(self, xs: Sequence[Maps], *, name: str, float32: bool = False) -> Maps:
-        self.notes[name] = Note("add", ("+",))
-        return super().add(xs, name=name)
-
-    def concat(self, xs: Sequence[Maps], *, name: str) -> Maps:
-        self.notes[name] = Note("concat", ("C",))
-        return super().concat(xs, name=name)
-
-    def multiply(self, x: Maps, gate: Maps, *, name: str) -> Maps:
-        self.notes[name] = Note("multiply", ("×",))
-        return super().multiply(x, gate, name=name)
-
-    def scale(self, x: Maps, factor: float, *, offset: float = 0.0, name: str) -> Maps:
-        words = "1 − g" if (factor, offset) == (-1.0, 1.0) else f"× {factor:.3g}"
-        self.notes[name] = Note("other", (words,))
-        return super().scale(x, factor, offset=offset, name=name)
-
-    def learned_scale(self, x: Maps, *, name: str) -> Maps:
-        self.notes[name] = Note("other", ("× α", "learned"))
-        return super().learned_scale(x, name=name)
-
-    def window(
-        self, x: Maps, kind: PoolKind, size: int, stride: int, padding: Padding, *, name: str
-    ) -> Maps:
-        # Pooling of one pixel only leaves some out: option A's way of halving.
-        words = (
-            "subsample" if size == 1 else f"{'max' if kind == 'max' else 'avg'} pool",
-            f"/{stride}",
-        )
-        self.notes[name] = Note("pool", words)
-        return super().window(x, kind, size, stride, padding, name=name)
-
-    def global_pool(self, x: Maps, *, name: str, keep_sides: bool = False) -> Maps:
-        self.notes[name] = Note("pool", ("global", "avg pool"))
-        return super().global_pool(x, name=name, keep_sides=keep_sides)
-
-    def pad_channels(self, x: Maps, width: int, *, name: str) -> Maps:
-        self.notes[name] = Note("other", ("zero", "channels"))
-        return super().pad_channels(x, width, name=name)
-
-    def dropout(self, x: Maps, rate: float, *, name: str, whole: bool = False) -> Maps:
-        self.notes[name] = Note("other", ("drop path" if whole else "dropout", f"{rate:.2g}"))
-        return super().dropout(x, rate, name=name, whole=whole)
+def note_of(node: Node) -> Note | None:
+    """What a drawing says of a layer; None where it leaves the layer out."""
+    settings = node.settings
+    match node.kind:
+        case "Dense" if node.is_learned_scale:
+            return Note("other", ("× α", "learned"))
+        case "Conv" | "Dense":
+            width = [str(node.channels)]
+            if (stride := settings.get("strides", 1)) > 1:
+                width.append(f"/{stride}")
+            if (groups := settings.get("groups", 1)) > 1:
+                width.append(f"{groups} groups")
+            kind = settings["activation"]
+            activation = [] if kind == "linear" else [ACTIVATIONS.get(kind, kind)]
+            words = conv_words(settings.get("kernel_size", 1), len(node.sides))
+            return Note("conv", (words, ", ".join(width), *activation))
+        case "BatchNormalization" | "LayerNormalization" | "GroupNormalization" as kind:
+            zero = ["γ = 0"] if settings["gamma_initializer"] == "zeros" else []
+            return Note("norm", (NORMS[kind.removesuffix("Normalization").lower()], *zero))
+        case "ReLU" | "Activation":
+            return Note(
+                "activation", tuple(ACTIVATIONS[settings.get("activation", "relu")].split())
+            )
+        case "Add":
+            return Note("add", ("+",))
+        case "Concatenate":
+            return Note("concat", ("C",))
+        case "Multiply":
+            return Note("multiply", ("×",))
+        case "Rescaling":
+            factor = settings["scale"]
+            one_minus = (factor, settings["offset"]) == (-1.0, 1.0)
+            return Note("other", ("1 − g" if one_minus else f"× {factor:.3g}",))
+        case "MaxPooling" | "AveragePooling" as kind:
+            words = "max pool" if kind == "MaxPooling" else "avg pool"
+            # Pooling of one pixel only leaves some out: option A's way of halving.
+            words = "subsample" if settings["pool_size"] == 1 else words
+            return Note("pool", (words, f"/{settings['strides']}"))
+        case "GlobalAveragePooling":
+            return Note("pool", ("global", "avg pool"))
+        case "ZeroPadding2D":
+            return Note("other", ("zero", "channels"))
+        case "Dropout":
+            words = "drop path" if settings["noise_shape"] else "dropout"
+            return Note("other", (words, f"{settings['rate']:.2g}"))
+        case _:
+            return None
 
 
 def plain_names(spec: AnySpec) -> AnySpec:

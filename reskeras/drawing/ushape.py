@@ -136,7 +136,7 @@ def _draw_plain(
         canvas.line([(fork.edge, fork.y), (fork.x, fork.y)])
         if _has_skip(trace, number):
             canvas.arrow([*way, (x, fork.y + RADIUS)])
-            _draw_skip(canvas, spec, fork, x, crop=f"decoder{number}_crop" in trace.maps)
+            _draw_skip(canvas, spec, fork, x, crop=f"decoder{number}_crop" in trace.nodes)
             canvas.arrow([(x + RADIUS, fork.y), (left - 2, fork.y)])
         else:
             canvas.arrow([*way, (x, fork.y), (left - 2, fork.y)])
@@ -157,7 +157,7 @@ def _draw_plain(
 
 
 def _has_skip(trace: Trace, number: int) -> bool:
-    return any(f"decoder{number}_{how}" in trace.maps for how in ("concat", "add"))
+    return any(f"decoder{number}_{how}" in trace.nodes for how in ("concat", "add"))
 
 
 def _draw_skip(canvas: Canvas, spec: UNet, fork: Fork, end: float, *, crop: bool) -> None:

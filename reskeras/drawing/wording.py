@@ -125,7 +125,7 @@ def size_lines(trace: Trace, name: str, after: str | None = None) -> list[str]:
     maps = trace[name]
     lines = [f"width {maps.channels}"]
     if maps.sides:
-        pooled = trace.maps.get(after or "")
+        pooled = trace.nodes.get(after or "")
         lines.append(sides_words(maps.sides) + (f" → {times(pooled.sides)}" if pooled else ""))
     return lines
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from reskeras.models.build import build
 from reskeras.nets.assemble import as_spec
-from reskeras.nets.growth import Channels, Node, Plan, scaled_by
+from reskeras.nets.graph import Graph, Node
+from reskeras.nets.growth import Channels, Plan, scaled_by
 from reskeras.spec import AnySpec
 
 Array = np.ndarray[Any, Any]
@@ -55,9 +56,9 @@ class _Growth:
     def __init__(self, source: keras.Model, target: keras.Model, spec: AnySpec) -> None:
         self.target = target
         self.trained = {layer.name: layer for layer in source.layers}
-        nodes, ends = _nodes(target, spec)
-        self.plan = Plan(*_nodes(source, spec), nodes, ends, spec)
-        self.nodes = {node.name: node for node in nodes}
+        graph = graph_of(target, spec)
+        self.plan = Plan(graph_of(source, spec), graph, spec)
+        self.nodes = {node.name: node for node in graph.nodes}
 
     def run(self) -> None:
         """Sets all weights of the target."""
@@ -93,12 +94,13 @@ class _Growth:
                 layer.set_weights(twin.get_weights())
 
 
-def _nodes(model: keras.Model, spec: AnySpec) -> tuple[list[Node], list[Node]]:
-    """The layers of a model in the order in which they run, and those that give its outputs."""
+def graph_of(model: keras.Model, spec: AnySpec) -> Graph:
+    """The graph of a built model."""
     axis = 0 if spec.data_format == "channels_first" else -1
     made: dict[int, Node] = {}
     for layer in model.layers:
-        shape = tuple(layer.output.shape[1:])
+        sides = list(layer.output.shape[1:])
+        channels = sides.pop(axis)
         made[id(layer.output)] = Node(
             name=layer.name,
             kind=type(layer).__name__,
@@ -106,11 +108,11 @@ def _nodes(model: keras.Model, spec: AnySpec) -> tuple[list[Node], list[Node]]:
             inputs=()
             if isinstance(layer, keras.layers.InputLayer)
             else tuple(made[id(tensor)] for tensor in _list(layer.input)),
-            shape=shape,
-            channels=shape[axis],
+            sides=tuple(sides),
+            channels=channels,
             kernel=tuple(layer.kernel.shape) if hasattr(layer, "kernel") else None,
         )
-    return list(made.values()), [made[id(tensor)] for tensor in _list(model.output)]
+    return Graph(list(made.values()), [made[id(tensor)] for tensor in _list(model.output)])
 
 
 def _make_identity(layers: dict[str, Any], options: Any) -> None:

@@ -1,5 +1,6 @@
 """Architectures, written once: families and blocks call a protocol of layers and know no framework.
 
-Keras (`reskeras.models`), arithmetic (`reskeras.nets.cost`) and pictures (`reskeras.drawing`) read them.
-Imports `reskeras.spec`; `drawing`, `models` and the search's oracles import it.
+Keras (`reskeras.models`) and a recorder (`reskeras.nets.graph`) implement the protocol. Costs,
+growth and drawings read the recorded graph. Imports `reskeras.spec`; `drawing`, `models` and the
+search's oracles import this room.
 """

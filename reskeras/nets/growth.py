@@ -3,30 +3,21 @@
 `reskeras.models.growth` plans with the layers of the trained model, `why_not_grow` with those that its spec makes.
 """
 
-import dataclasses
-import math
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from reskeras.errors import RequestError
-from reskeras.nets.cost import Arithmetic, Maps, trace
-from reskeras.nets.primitives import Convolution, Padding, PoolKind
+from reskeras.nets.graph import Graph, Node, record
 from reskeras.nets.unet import encoder_of
 from reskeras.spec import (
     PRE_ACTIVATION,
-    Activation,
     AnySpec,
-    BatchNorm,
     BottleneckBlock,
     DropoutShortcut,
     GatedShortcut,
-    GroupNorm,
-    LayerNorm,
     NoNorm,
-    Norm,
     ResNet,
     ScaledShortcut,
     UNet,
@@ -43,29 +34,6 @@ _FREE = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Node:
-    """A layer, as far as growing depends on it."""
-
-    name: str
-    kind: str
-    """Its class."""
-    settings: Mapping[str, Any]
-    inputs: tuple["Node", ...]
-    shape: tuple[int | None, ...]
-    """Of its output, without the batch."""
-    channels: int
-    kernel: tuple[int, ...] | None = None
-    """The shape, where it has one."""
-
-    @property
-    def kernel_channels(self) -> tuple[int, int]:
-        """Those that its kernel takes (of each group) and gives."""
-        assert self.kernel is not None
-        before, after = self.kernel[-2:]
-        return (after, before) if "Transpose" in self.kind else (before, after)
-
-
 def why_not_grow(shallow: AnySpec, deep: AnySpec) -> str | None:
     """Why `reskeras.grow` would refuse to make the network of one spec out of the trained one of another.
 
@@ -75,7 +43,7 @@ def why_not_grow(shallow: AnySpec, deep: AnySpec) -> str | None:
         The reason in a line; None where it would not refuse.
     """
     try:
-        Plan(*sketch(shallow), *sketch(deep), deep)
+        Plan(record(shallow), record(deep), deep)
     except RequestError as error:
         return str(error)
     return None
@@ -94,25 +62,23 @@ class Plan:
 
     def __init__(
         self,
-        source: Sequence[Node],
-        source_ends: Sequence[Node],
-        target: Sequence[Node],
-        target_ends: Sequence[Node],
+        source: Graph,
+        target: Graph,
         spec: AnySpec,
     ) -> None:
         self.spec = spec
-        self._trained = {node.name: node for node in source}
+        self._trained = {node.name: node for node in source.nodes}
         self.channels: dict[str, Channels] = {}
         self._moved = self._moved_blocks()
         blocks = {block for name in self._trained if (block := block_of(name))}
         self.new_blocks: dict[str, dict[str, str]] = {}
-        for node in target:
+        for node in target.nodes:
             block, twin = block_of(node.name), self.twin(node.name)
             if block and (twin is None or block_of(twin) not in blocks):
                 self.new_blocks.setdefault(block, {})[node.name.removeprefix(f"{block}_")] = (
                     node.name
                 )
-        kept = {self.twin(node.name) for node in target}
+        kept = {self.twin(node.name) for node in target.nodes}
         if lost := [name for name in self._trained if name not in kept]:
             raise RequestError(
                 f"the trained network has a layer {lost[0]}, which the new one lacks: "
@@ -121,7 +87,7 @@ class Plan:
         for block in self.new_blocks:
             if reason := self._why_not(block):
                 raise RequestError(f"{block} cannot start as the identity: {reason}")
-        for node in target:
+        for node in target.nodes:
             twin = self.twin(node.name)
             try:
                 self.channels[node.name] = (
@@ -131,11 +97,11 @@ class Plan:
                 )
             except RequestError as error:
                 raise RequestError(f"{node.name}: {error}") from error
-        if len(target_ends) != len(source_ends):
+        if len(target.outputs) != len(source.outputs):
             raise RequestError(
-                f"there are {len(target_ends)} outputs, the trained network has {len(source_ends)}"
+                f"there are {len(target.outputs)} outputs, the trained network has {len(source.outputs)}"
             )
-        for end, trained in zip(target_ends, source_ends, strict=True):
+        for end, trained in zip(target.outputs, source.outputs, strict=True):
             if end.shape != trained.shape:
                 raise RequestError(
                     f"the output is {list(end.shape)}, the trained network's is {list(trained.shape)}"
@@ -200,7 +166,7 @@ class Plan:
                     )
             case "ZeroPadding2D" if node.name.endswith("_shortcut_pad"):
                 return _padded(node, twin, inputs[0])
-            case _ if node.kernel is not None and not _is_learned_scale(node):
+            case _ if node.kernel is not None and not node.is_learned_scale:
                 return _widened(node, twin, inputs[0])
         return inputs[0]
 
@@ -327,10 +293,6 @@ def _check_settings(node: Node, twin: Node) -> None:
             )
 
 
-def _is_learned_scale(node: Node) -> bool:
-    return node.kind == "Dense" and node.kernel == (1, 1) and node.name.endswith("_scale")
-
-
 def _widened(node: Node, twin: Node, old: Channels) -> Channels:
     """Behind a trained kernel within a greater one: its outputs come first."""
     grouped = node.settings.get("groups", 1) > 1
@@ -355,156 +317,3 @@ def _padded(node: Node, twin: Node, old: Channels) -> Channels:
     return np.concatenate(
         [old, np.where((len(old) == trained) & (added < trained + trained_more), added, -1)]
     )
-
-
-def sketch(spec: AnySpec) -> tuple[list[Node], list[Node]]:
-    """The layers of a spec's network in the order in which they run, and those that give its outputs.
-
-    Raises:
-        RequestError: the parts of the spec do not fit each other.
-    """
-    layers = _Sketch()
-    made, ends = trace(spec, layers)
-    nodes: dict[int, Node] = {}
-    for maps in made:
-        kind, settings, kernel = layers.told[id(maps)]
-        shape = (
-            (maps.channels, *maps.sides)
-            if spec.data_format == "channels_first"
-            else (*maps.sides, maps.channels)
-        )
-        inputs = tuple(nodes[id(before)] for before in maps.inputs)
-        nodes[id(maps)] = Node(
-            name=maps.name,
-            kind=kind,
-            settings=settings,
-            inputs=inputs,
-            shape=shape,
-            channels=maps.channels,
-            kernel=kernel,
-        )
-    return list(nodes.values()), [nodes[id(end)] for end in ends]
-
-
-class _Sketch(Arithmetic):
-    """`reskeras.nets.primitives.Layers` that notes of each layer what `reskeras.models.keras_layers` would tell Keras."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: dict[int, tuple[str, dict[str, Any], tuple[int, ...] | None]] = {}
-
-    def input(self, shape: tuple[int, ...], *, name: str) -> Maps:
-        return self._tell(super().input(shape, name=name), "InputLayer")
-
-    def convolution(self, x: Maps, conv: Convolution, *, name: str) -> Maps:
-        settings = {"use_bias": conv.bias, "activation": conv.activation or "linear"}
-        if x.sides:
-            settings |= {
-                "kernel_size": conv.kernel,
-                "strides": conv.stride,
-                "groups": conv.groups,
-                "padding": conv.padding,
-            }
-        kernel = (*[conv.kernel] * len(x.sides), x.channels // conv.groups, conv.width)
-        return self._tell(
-            super().convolution(x, conv, name=name),
-            "Conv" if x.sides else "Dense",
-            kernel,
-            **settings,
-        )
-
-    def conv_transpose(self, x: Maps, width: int, *, name: str) -> Maps:
-        kernel = (*[2] * len(x.sides), width, x.channels)
-        return self._tell(super().conv_transpose(x, width, name=name), "ConvTranspose", kernel)
-
-    def dense(self, x: Maps, width: int, *, name: str, activation: str | None) -> Maps:
-        made = super().dense(x, width, name=name, activation=activation)
-        return self._tell(
-            made, "Dense", (x.channels, width), activation=activation or "linear", use_bias=True
-        )
-
-    def norm(self, x: Maps, spec: Norm, *, name: str, zero: bool = False) -> Maps:
-        made = super().norm(x, spec, name=name, zero=zero)
-        match spec:
-            case BatchNorm(epsilon=epsilon):
-                return self._tell(made, "BatchNormalization", epsilon=epsilon)
-            case GroupNorm(epsilon=epsilon, groups=groups):
-                return self._tell(
-                    made, "GroupNormalization", epsilon=epsilon, groups=math.gcd(groups, x.channels)
-                )
-            case LayerNorm(epsilon=epsilon):
-                return self._tell(made, "LayerNormalization", epsilon=epsilon)
-            case _:
-                raise TypeError(f"no norm: {spec!r}")
-
-    def activation(self, x: Maps, kind: Activation, *, name: str) -> Maps:
-        made = super().activation(x, kind, name=name)
-        return (
-            self._tell(made, "ReLU")
-            if kind == "relu"
-            else self._tell(made, "Activation", activation=kind)
-        )
-
-    def add(self, xs: Sequence[Maps], *, name: str, float32: bool = False) -> Maps:
-        return self._tell(super().add(xs, name=name, float32=float32), "Add")
-
-    def concat(self, xs: Sequence[Maps], *, name: str) -> Maps:
-        return self._tell(super().concat(xs, name=name), "Concatenate")
-
-    def multiply(self, x: Maps, gate: Maps, *, name: str) -> Maps:
-        return self._tell(super().multiply(x, gate, name=name), "Multiply")
-
-    def scale(self, x: Maps, factor: float, *, offset: float = 0.0, name: str) -> Maps:
-        return self._tell(
-            super().scale(x, factor, offset=offset, name=name),
-            "Rescaling",
-            scale=factor,
-            offset=offset,
-        )
-
-    def learned_scale(self, x: Maps, *, name: str) -> Maps:
-        made = super().learned_scale(x, name=name)
-        (scaled,) = made.inputs
-        self._tell(scaled.inputs[0], "Reshape")
-        self._tell(scaled, "Dense", (1, 1))
-        return self._tell(made, "Reshape")
-
-    def window(
-        self, x: Maps, kind: PoolKind, size: int, stride: int, padding: Padding, *, name: str
-    ) -> Maps:
-        made = super().window(x, kind, size, stride, padding, name=name)
-        return self._tell(
-            made, f"{kind.capitalize()}Pooling", pool_size=size, strides=stride, padding=padding
-        )
-
-    def global_pool(self, x: Maps, *, name: str, keep_sides: bool = False) -> Maps:
-        made = super().global_pool(x, name=name, keep_sides=keep_sides)
-        return made if made is x else self._tell(made, "GlobalAveragePooling", keepdims=keep_sides)
-
-    def upsample(self, x: Maps, *, name: str) -> Maps:
-        return self._tell(super().upsample(x, name=name), "UpSampling")
-
-    def pad(self, x: Maps, amounts: Sequence[tuple[int, int]], *, name: str) -> Maps:
-        return self._tell(super().pad(x, amounts, name=name), "ZeroPadding", padding=list(amounts))
-
-    def crop(self, x: Maps, amounts: Sequence[tuple[int, int]], *, name: str) -> Maps:
-        return self._tell(super().crop(x, amounts, name=name), "Cropping", cropping=list(amounts))
-
-    def pad_channels(self, x: Maps, width: int, *, name: str) -> Maps:
-        made = super().pad_channels(x, width, name=name)
-        (padded,) = made.inputs
-        self._tell(padded.inputs[0], "Reshape")
-        self._tell(padded, "ZeroPadding2D", padding=[(0, width - x.channels)])
-        return self._tell(made, "Reshape")
-
-    def dropout(self, x: Maps, rate: float, *, name: str, whole: bool = False) -> Maps:
-        return self._tell(super().dropout(x, rate, name=name, whole=whole), "Dropout")
-
-    def endpoint(self, x: Maps, *, name: str) -> Maps:
-        return self._tell(super().endpoint(x, name=name), "Identity")
-
-    def _tell(
-        self, made: Maps, kind: str, kernel: tuple[int, ...] | None = None, **settings: Any
-    ) -> Maps:
-        self.told[id(made)] = kind, settings, kernel
-        return made

@@ -1,8 +1,8 @@
 """What every architecture is made of, without saying by what.
 
-The families and blocks call a `Layers`, and do not import Keras: `reskeras.models.keras_layers` makes Keras layers of the calls,
-`reskeras.nets.cost` arithmetic. So an architecture is written down once; that both make the same of a call, layer by layer, is a
-property that tests/nets/test_cost.py checks on random specs.
+The families and blocks call a `Layers` and do not import Keras: `reskeras.models.keras_layers`
+makes Keras layers of the calls, `reskeras.nets.graph` records a graph. So an architecture is
+written down once. tests/nets/test_cost.py checks on random specs that both make the same layers.
 """
 
 import dataclasses

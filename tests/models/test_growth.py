@@ -14,7 +14,9 @@ from nets import images, numpy, randomise, small
 
 import reskeras
 from reskeras.data import load
-from reskeras.nets.growth import sketch, why_not_grow
+from reskeras.models.growth import graph_of
+from reskeras.nets.graph import record
+from reskeras.nets.growth import why_not_grow
 from reskeras.spec import (
     BasicBlock,
     BatchNorm,
@@ -428,13 +430,15 @@ def test_what_is_foretold_comes_true(spec: Any) -> None:
     else:
         with pytest.raises(reskeras.RequestError, match=same_reason(foretold)):
             reskeras.grow(model, _deeper(spec))
-    nodes, _ = sketch(spec)
-    assert {node.name for node in nodes} == {layer.name for layer in model.layers}
-    for node in nodes:
-        layer = model.get_layer(node.name)
-        kernel = getattr(layer, "kernel", None)
-        assert node.shape == tuple(layer.output.shape[1:])
-        assert node.kernel == (None if kernel is None else tuple(kernel.shape))
+    nodes = {node.name: node for node in record(spec).nodes}
+    built = {node.name: node for node in graph_of(model, spec).nodes}
+    assert nodes.keys() == built.keys()
+    for name, node in nodes.items():
+        assert node.kernel == built[name].kernel
+        assert [x.name for x in node.inputs] == [x.name for x in built[name].inputs]
+        assert node.elements == built[name].elements, name
+        if not name.endswith("_split") and f"{name}_split" not in nodes:  # reshaped in Keras
+            assert node.shape == built[name].shape, name
 
 
 def test_frozen_layers_stay_frozen() -> None:

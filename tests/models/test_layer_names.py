@@ -13,7 +13,7 @@ from nets import images, numpy, randomise, small
 
 import reskeras
 from reskeras.nets.assemble import assemble
-from reskeras.nets.cost import Arithmetic
+from reskeras.nets.graph import Recorder
 from reskeras.spec import DeepStem, Features, NormOrder
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,10 +42,10 @@ NETS["nested"] = dataclasses.replace(
 
 @pytest.mark.parametrize("name", NETS)
 def test_layer_names_are_those_of_the_golden_file(name: str) -> None:
-    layers = Arithmetic()
+    layers = Recorder()
     assemble(NETS[name], layers)
     found = "".join(
-        f"{maps.name} {'x'.join(map(str, (*maps.sides, maps.channels)))}\n" for maps in layers.made
+        f"{maps.name} {'x'.join(map(str, (*maps.sides, maps.channels)))}\n" for maps in layers.nodes
     )
     golden = GOLDEN / f"layers_{name}.txt"
     if os.environ.get("UPDATE_GOLDEN"):
@@ -58,9 +58,9 @@ def test_layer_names_are_those_of_the_golden_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", reskeras.presets())
 def test_no_name_is_there_twice_and_all_have_the_prefix(name: str) -> None:
-    layers = Arithmetic()
+    layers = Recorder()
     assemble(dataclasses.replace(reskeras.preset(name), layer_prefix="a_"), layers)
-    names = [maps.name for maps in layers.made]
+    names = [maps.name for maps in layers.nodes]
     assert len(set(names)) == len(names)
     assert all(layer.startswith("a_") for layer in names)
     assert names[0] == "a_image"
@@ -105,7 +105,7 @@ def test_features_are_the_outputs_of_the_layers_of_their_names() -> None:
     ],
 )
 def test_every_family_has_endpoints(name: str, endpoints: list[str]) -> None:
-    layers = Arithmetic()
+    layers = Recorder()
     _, outputs = assemble(
         dataclasses.replace(reskeras.preset(name), head=Features(endpoints=tuple(endpoints))),
         layers,

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from strategies import specs
 
 import reskeras
-from reskeras.nets.cost import trace
-from reskeras.spec import BasicBlock, Features, ResNet
+from reskeras.nets.cost import statistics, trainable_params
+from reskeras.nets.graph import record
+from reskeras.spec import BasicBlock, Features, NoNorm, PlainBlock, ResNet, UNet
 
 # Trainable parameters: published, counted from keras.applications, torchvision, timm, segmentation_models.pytorch or the authors'
 # code; "ours" where the net is reskeras' own or differs from the paper's (the preset says in what), then by construction.
@@ -243,19 +244,34 @@ def test_memory_of_a_net_worked_out_by_hand() -> None:
     assert reskeras.cost(spec).inference_bytes == 4 * 3 * 32
 
 
+def test_memory_of_a_concatenation_holds_both_of_its_inputs() -> None:
+    spec = UNet(
+        input_shape=(4, 4, 1),
+        block=PlainBlock(),
+        norm=NoNorm(),
+        stages=({"width": 2}, {"width": 2}),
+        head={"kind": "segmentation", "classes": 2},
+    )
+    cost = reskeras.cost(spec)
+    # 32 numbers in each of: the encoder's conv, relu, conv, relu; the upsampled maps; the decoder's
+    # four; the head. 8 in the pooled maps and in each of the bridge's four. 64 in the concatenation.
+    assert cost.activation_bytes == 4 * (10 * 32 + 5 * 8 + 64)
+    # The most at once: the skip, the upsampled maps, and their concatenation.
+    assert cost.inference_bytes == 4 * (32 + 32 + 64)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spec=specs)
 def test_arithmetic_and_keras_agree_on_every_layer(spec: Any) -> None:
-    run, _ = trace(spec)
+    run = record(spec).nodes
     model = reskeras.build(spec)
     made = {maps.name: maps for maps in run}
     assert len(made) == len(run), "a layer's name is there twice"
     assert made.keys() == {layer.name for layer in model.layers}
     for layer in model.layers:
         assert math.prod(layer.output.shape[1:]) == made[layer.name].elements, layer.name
-        assert layer.count_params() == made[layer.name].params + made[layer.name].statistics, (
-            layer.name
-        )
+        node = made[layer.name]
+        assert layer.count_params() == trainable_params(node) + statistics(node), layer.name
         assert layer.name.startswith(spec.layer_prefix)
     cost = reskeras.cost(spec)
     assert cost.params == model.count_params()
