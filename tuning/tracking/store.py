@@ -11,6 +11,7 @@ import filelock
 
 from reskeras.errors import RequestError, hide_passwords
 from tuning.settings import sign
+from tuning.tracking.moved import ARTIFACTS, follow
 from tuning.tracking.saved_view import view_key
 
 _SETTINGS = {
@@ -74,6 +75,7 @@ def open_store(uri: str) -> Any:
             os.replace(partial, path)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
+        follow(path)
     return client
 
 
@@ -90,9 +92,7 @@ def check_exists(uri: str) -> None:
 
 def artifact_location(uri: str) -> str | None:
     """Where a new experiment keeps its files: beside an SQLite store; None leaves it to the server."""
-    return (
-        (sqlite_path(uri).parent / "mlartifacts").as_uri() if uri.startswith("sqlite:///") else None
-    )
+    return (sqlite_path(uri).parent / ARTIFACTS).as_uri() if uri.startswith("sqlite:///") else None
 
 
 def knows_views(uri: str) -> bool:
