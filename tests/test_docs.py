@@ -79,3 +79,46 @@ def test_every_tox_environment_is_run_by_ci() -> None:
     listed = re.search(r"env_list = (.*)", text).group(1).split(", ")
     assert sorted(listed) == sorted(re.findall(r"\[testenv:(\w+)\]", text))
     assert yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+
+
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+# Looks like a module, and is none: tags of MLflow, and a package's former place.
+NAMES_OF_OTHERS = {"reskeras.kind", "reskeras.tuning"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_and_modules_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):
+        assert (page.parent / target).exists(), target
+    for path in re.findall(r"`((?:reskeras|tuning|tests|docs|benchmarks)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"`((?:reskeras|tuning)(?:\.\w+)+)`", text):
+        assert resolves(name) or name in NAMES_OF_OTHERS, name
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or what a module's text defines or imports; loads nothing."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:count])
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if file.exists():
+            source = file.read_text(encoding="utf-8")
+            return count == len(parts) or re.search(rf"\b{parts[count]}\b", source) is not None
+    return False
+
+
+def test_the_picture_of_imports_is_that_of_the_imports() -> None:
+    script = ROOT / "docs" / "import_graph.py"
+    picture = (ROOT / "docs" / "images" / "import_graph.svg").read_text(encoding="utf-8")
+    code = f"import runpy; print(runpy.run_path({str(script)!r})['draw'](), end='')"
+    drawn = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    assert drawn == picture, "python docs/import_graph.py draws it anew"
