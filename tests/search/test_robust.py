@@ -46,7 +46,7 @@ def journal(folder: str) -> list[dict[str, Any]]:
 
 
 def trials(folder: str) -> list[dict[str, Any]]:
-    measured = {"seconds": 0, "time": 0, "peak_memory": None}
+    measured = {"seconds": 0, "time": 0, "peak_memory": None, "crc": None}
     return [{**entry, **measured} for entry in journal(folder) if entry["kind"] == "trial"]
 
 
@@ -347,7 +347,8 @@ def test_a_journal_that_finds_no_space_ends_the_search_clearly_and_stays_whole(
     assert os.waitstatus_to_exitcode(forks.answer()) == 1
     told = Path("failure.txt").read_text().splitlines()[-1]
     assert re.fullmatch(
-        r"RuntimeError: .*cut/journal\.jsonl: .*; what is written so far is intact, and the same .*",
+        r"RuntimeError: .*cut/journal\.jsonl: .*; what is written so far is intact\. "
+        r"Fix this, then run the same command to resume",
         told,
     )
     before = journal("cut")  # all of it can be read
@@ -365,7 +366,7 @@ def test_a_model_that_finds_no_space_does_not_make_its_trial_fail(
     Path("full").touch()
     with pytest.raises(
         RuntimeError,
-        match=r"\.trial-0001\.keras: No space left on device; .* the same command goes on",
+        match=r"\.trial-0001\.keras: No space left on device; .* run the same command to resume",
     ):
         tune(tiny(), data, directory="s", trials=2, workers=workers)
     assert entries_of("s", "trial") == 0
@@ -405,7 +406,7 @@ def test_two_interrupts_end_the_command_cleanly(forks: Forks, blobs_npz: Path, g
     assert status == 130, output
     assert "Traceback" not in output
     assert "so far in" in output
-    assert "the same command goes on" in output
+    assert "the same command resumes" in output
     wait_until(lambda: not any(map(alive, children)))
     # The endless trial is no longer in the space's file, but it began: with other batches it is another search.
     Path("space.yaml").write_text(tiny(3, **{"train.batch_size": [16, 12]}).dump())
@@ -517,11 +518,11 @@ def test_a_worker_that_dies_while_its_trial_is_put_off_is_not_started_again_in_t
     data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    for module in ("search", "loop"):
+    for module in ("tune", "loop"):
         clock = SimpleNamespace(
             monotonic=lambda: now[0], perf_counter=time.perf_counter, time=time.time
         )
-        monkeypatch.setattr(f"tuning.{module}.time", clock)
+        monkeypatch.setattr(f"tuning.search.{module}.time", clock)
     begun: list[str] = []
 
     class Dies(InProcess):

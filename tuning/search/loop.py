@@ -669,7 +669,7 @@ class Loop:
 def disk_is_full(reason: str) -> RuntimeError:
     """What a search ends with where there is no space left."""
     return RuntimeError(
-        f"{reason}; what is written so far is intact, and the same command goes on once that is mended"
+        f"{reason}; what is written so far is intact. Fix this, then run the same command to resume"
     )
 
 
