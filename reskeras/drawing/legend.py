@@ -7,7 +7,7 @@ from reskeras.drawing.canvas import Arc, Canvas, Point, Shape
 from reskeras.drawing.page import Sign, symbol
 from reskeras.drawing.palette import GRAY, SMALL
 from reskeras.drawing.tracing import times
-from reskeras.drawing.wording import arc_words, is_residual
+from reskeras.drawing.wording import arc_words, has_shortcuts
 from reskeras.spec import AnySpec, Hourglass, UNet
 
 GAP = 24.0
@@ -38,7 +38,7 @@ def _arcs(spec: Any, network: Canvas) -> Iterator[Entry]:
         yield sample, "identity shortcut"
     if Arc.CHANGED in arcs:
         parts = [part for part in (getattr(spec, "encoder", None), spec) if part]
-        words = dict.fromkeys(arc_words(part.shortcut) for part in parts if is_residual(part))
+        words = dict.fromkeys(arc_words(part.shortcut) for part in parts if has_shortcuts(part))
         (sample := Canvas()).line([(0, 0), (24, 0)], dashed=True)
         yield sample, f"shortcut: {' or '.join(words)}"
     if Arc.DENSE in arcs:

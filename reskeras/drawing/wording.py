@@ -4,7 +4,6 @@ from typing import Any
 
 from reskeras.drawing.tracing import NORMS, Trace, conv_words, times
 from reskeras.spec import (
-    BasicBlock,
     Block,
     BottleneckBlock,
     CifarStem,
@@ -20,6 +19,7 @@ from reskeras.spec import (
     Regressor,
     Segmenter,
     Stem,
+    is_residual,
 )
 
 
@@ -135,6 +135,6 @@ def sides_words(sides: tuple[int, ...]) -> str:
     return times(sides) if len(sides) > 1 else f"length {times(sides)}"
 
 
-def is_residual(spec: Any) -> bool:
+def has_shortcuts(spec: Any) -> bool:
     """Whether the blocks of a network have shortcuts."""
-    return isinstance(spec.block, BasicBlock | BottleneckBlock) and spec.shortcut != "none"
+    return is_residual(spec.block) and spec.shortcut != "none"

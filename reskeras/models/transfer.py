@@ -119,6 +119,10 @@ _APPLICATIONS = {
 }
 
 
+_CLASSES = 1000
+"""Of ImageNet, which keras.applications' weights are for."""
+
+
 def load_pretrained(model: keras.Model, spec: AnySpec, weights: str) -> None:
     """Gives a model built from a spec the weights that keras.applications has for that network.
 
@@ -151,9 +155,7 @@ def load_pretrained(model: keras.Model, spec: AnySpec, weights: str) -> None:
             f"weights {weights!r}: there are none for {body.name!r}, only for networks that differ from {', '.join(_APPLICATIONS)} "
             "in nothing but images, classes and name"
         )
-    head = (
-        not prefix and isinstance(body.head, Classifier) and body.head.classes == known.head.classes
-    )
+    head = not prefix and isinstance(body.head, Classifier) and body.head.classes == _CLASSES
     source = getattr(keras.applications, _APPLICATIONS[name])(include_top=head, weights=weights)
     prefix += body.layer_prefix
     transfer_weights(source, model, prefix=prefix, head=head)

@@ -1,6 +1,6 @@
 """Kinds of block."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -65,4 +65,10 @@ Block = Annotated[
 
 def is_residual(block: Block) -> bool:
     """Whether blocks of this kind have a shortcut."""
-    return isinstance(block, BasicBlock | BottleneckBlock)
+    match block:
+        case BasicBlock() | BottleneckBlock():
+            return True
+        case PlainBlock() | DenseBlock():
+            return False
+        case _:
+            assert_never(block)

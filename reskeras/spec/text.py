@@ -9,18 +9,18 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from reskeras.errors import RequestError, did_you_mean
-from reskeras.spec import Recipe, Spec, TrainSpec
+from reskeras.spec import AnySpec, Recipe, Spec, TrainSpec
 
 _MAX_BYTES = 1_000_000
 _MAX_DEPTH = 40
 _MAX_NODES = 20_000
 """Far more than any spec holds; what it stops is a few lines of aliases that expand to gigabytes."""
 
-_SPEC: TypeAdapter[Any] = TypeAdapter(Spec)
+_SPEC: TypeAdapter[AnySpec] = TypeAdapter(Spec)
 _TRAIN: TypeAdapter[TrainSpec] = TypeAdapter(TrainSpec)
 
 
-def load_spec(path: str | Path) -> Any:
+def load_spec(path: str | Path) -> AnySpec:
     """Reads a spec from a YAML (or JSON) file.
 
     Returns:
@@ -41,7 +41,7 @@ def load_recipe(path: str | Path) -> Recipe:
     return parse_recipe(read_document(path), where=str(path))
 
 
-def dump_spec(spec: Any) -> str:
+def dump_spec(spec: AnySpec) -> str:
     """The spec as YAML that `load_spec` reads back to an equal value."""
     return dump_document(to_document(spec))
 

@@ -2,23 +2,23 @@
 
 import dataclasses
 import fnmatch
-from typing import Any
 
 from reskeras.errors import RequestError, did_you_mean
+from reskeras.spec import AnySpec
 from reskeras.spec.presets import densenet, hourglass, resnet, unet
 from reskeras.spec.presets.named import Named
 
 _ALL: dict[str, Named] = {**resnet.PRESETS, **densenet.PRESETS, **unet.PRESETS, **hourglass.PRESETS}
 
 
-def preset(name: str) -> Any:
+def preset(name: str) -> AnySpec:
     """The spec of a named network.
 
     Raises:
         RequestError: no preset has this name; the message names the nearest.
     """
     if name not in _ALL and name.endswith((".yaml", ".yml", ".json")):
-        raise RequestError(f"{name!r} is no preset; reskeras.load_spec({name!r}) reads a file")
+        raise RequestError(f"{name!r} is not a preset; reskeras.load_spec({name!r}) reads a file")
     if name not in _ALL:
         raise RequestError(
             f"unknown preset {name!r}{did_you_mean(name, _ALL) or ';'} `reskeras presets` lists all {len(_ALL)}"

@@ -1,13 +1,15 @@
 """What a preset is."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from reskeras.spec import AnySpec
 
 
 class Named(NamedTuple):
     """A network of the literature."""
 
-    make: Callable[[], Any]
+    make: Callable[[], AnySpec]
     """Returns its spec, not yet named."""
     source: str
     """Where it comes from, in a line."""
