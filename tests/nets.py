@@ -6,7 +6,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from reskeras.spec import BasicBlock, CifarStem, Classifier, ResNet, Stage
+from reskeras.spec import (
+    UNIONS,
+    BasicBlock,
+    BottleneckBlock,
+    CifarStem,
+    Classifier,
+    DenseBlock,
+    GroupNorm,
+    ResNet,
+    Stage,
+)
 
 
 def small(**changes: Any) -> ResNet:
@@ -42,3 +52,17 @@ def images(*shape: int, n: int = 4) -> np.ndarray:
 
 def numpy(tensor: Any) -> np.ndarray:
     return keras.ops.convert_to_numpy(tensor)
+
+
+# What a value of each kind is given in tests, beyond its defaults.
+_SETTINGS: dict[type, dict[str, Any]] = {
+    BottleneckBlock: {"bottleneck_ratio": 0.5},
+    DenseBlock: {"growth_rate": 4},
+    GroupNorm: {"groups": 4},
+}
+
+
+def kinds(field: str) -> list[Any]:
+    """A small value of every kind of `block`, `norm` or `stem`: tests cover a new kind by itself."""
+    width = {"width": 8} if field == "stem" else {}
+    return [kind(**width, **_SETTINGS.get(kind, {})) for kind in UNIONS[field]]

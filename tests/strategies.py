@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from reskeras.spec import (
+    UNIONS,
     Activation,
     BasicBlock,
     BatchNorm,
@@ -13,7 +14,6 @@ from reskeras.spec import (
     CifarStem,
     Classifier,
     ConvBias,
-    DeepStem,
     DenseBlock,
     DenseNet,
     DenseStage,
@@ -23,7 +23,6 @@ from reskeras.spec import (
     GroupNorm,
     Heatmaps,
     Hourglass,
-    ImagenetStem,
     Init,
     LayerNorm,
     Level,
@@ -50,9 +49,7 @@ norms = st.one_of(
     st.builds(LayerNorm, epsilon=st.floats(1e-9, 1e-2)),
     st.builds(GroupNorm, groups=st.integers(1, 32)),
 )
-stems = st.one_of(
-    *(st.builds(stem, width=widths) for stem in (CifarStem, ImagenetStem, DeepStem, LinearStem))
-)
+stems = st.one_of(*(st.builds(stem, width=widths) for stem in UNIONS["stem"]))
 dense = st.builds(DenseBlock, growth_rate=few, bottleneck=st.booleans())
 residual = st.sampled_from(
     [

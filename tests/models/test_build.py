@@ -7,7 +7,7 @@ from typing import get_args
 import keras
 import numpy as np
 import pytest
-from nets import images, numpy, randomise, small
+from nets import images, kinds, numpy, randomise, small
 
 import reskeras
 from reskeras.spec import (
@@ -20,18 +20,21 @@ from reskeras.spec import (
     DenseNet,
     DenseStage,
     Level,
+    LinearStem,
     NoNorm,
+    Norm,
     NormOrder,
     PlainBlock,
     Segmenter,
     ShortcutWord,
     Stage,
+    Stem,
     UNet,
 )
 
 pytestmark = pytest.mark.backend
 
-BLOCKS = [PlainBlock(), BasicBlock(), BottleneckBlock(), DenseBlock(growth_rate=4)]
+BLOCKS = kinds("block")
 
 
 def trainable(model: keras.Model) -> int:
@@ -61,7 +64,7 @@ def test_option_b_costs_two_projections_more_at_any_depth() -> None:
     ("block", "order", "shortcut"),
     [
         *itertools.product(BLOCKS, get_args(NormOrder), ["project_on_change"]),
-        *itertools.product([BLOCKS[1]], get_args(NormOrder), get_args(ShortcutWord)),
+        *itertools.product([BasicBlock()], get_args(NormOrder), get_args(ShortcutWord)),
     ],
     ids=str,
 )
@@ -76,6 +79,17 @@ def test_every_combination_builds_in_its_shape(
     )
     # `width` is the width of what a stage gives, whatever its blocks: the interface that makes block kind searchable.
     assert model.get_layer("head_pool").input.shape == (None, 4, 4, 16)
+
+
+@pytest.mark.parametrize("stem", kinds("stem"), ids=lambda stem: stem.kind)
+@pytest.mark.parametrize("norm", kinds("norm"), ids=lambda norm: norm.kind)
+def test_every_stem_builds_with_every_norm(stem: Stem, norm: Norm) -> None:
+    shape = (16,) if isinstance(stem, LinearStem) else (16, 16, 1)
+    model = reskeras.build(
+        small(input_shape=shape, stem=stem, norm=norm, stages=(Stage(blocks=1, width=8),))
+    )
+    assert model.get_layer("stem").output.shape[-1] == 8
+    assert any("norm" in layer.name for layer in model.layers) == (norm.kind != "none")
 
 
 # He et al. 2016 (arXiv 1603.05027), Fig. 4: the layers of one unit, read from the top; `add` is where the shortcut joins.

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import strategies
-from nets import images, numpy, randomise, small
+from nets import images, kinds, numpy, randomise, small
 
 import reskeras
 from reskeras.data import load
@@ -19,13 +19,11 @@ from reskeras.nets.graph import record
 from reskeras.nets.growth import why_not_grow
 from reskeras.spec import (
     BasicBlock,
-    BatchNorm,
     BottleneckBlock,
     CifarStem,
     Classifier,
     DenseBlock,
     DenseNet,
-    GroupNorm,
     Heatmaps,
     Hourglass,
     LayerNorm,
@@ -45,16 +43,8 @@ WIDE = {
     "stem": CifarStem(width=12),
     "stages": (Stage(blocks=3, width=12), Stage(blocks=2, width=20, stride=2)),
 }
-BLOCKS = {
-    block.kind: block
-    for block in (
-        PlainBlock(),
-        BasicBlock(),
-        BottleneckBlock(bottleneck_ratio=0.5),
-        DenseBlock(growth_rate=4),
-    )
-}
-NORMS = {norm.kind: norm for norm in (BatchNorm(), LayerNorm(), GroupNorm(groups=4), NoNorm())}
+BLOCKS = {block.kind: block for block in kinds("block")}
+NORMS = {norm.kind: norm for norm in kinds("norm")}
 replace = dataclasses.replace
 
 

@@ -1,7 +1,6 @@
 """Weights to and from keras.applications: the same function, which only the same structure can compute."""
 
 import dataclasses
-import itertools
 from pathlib import Path
 
 import keras
@@ -34,9 +33,10 @@ def features(model: keras.Model, x: np.ndarray) -> np.ndarray:
     return numpy(keras.Model(model.input, model.layers[-2].output)(x))
 
 
-# Odd sides tell paddings apart.
-@pytest.mark.parametrize(("name", "size"), [*itertools.product(APPLICATIONS, (64, 97))])
-def test_the_preset_computes_what_keras_applications_does(name: str, size: int) -> None:
+# Deeper ones only repeat blocks; tests/nets/test_cost.py compares their numbers of parameters.
+@pytest.mark.parametrize("name", ["resnet50", "resnet50v2", "densenet121"])
+def test_the_preset_computes_what_keras_applications_does(name: str) -> None:
+    size = 97  # odd sides tell paddings apart
     theirs, ours = application(name, size), preset(name, size)
     randomise(theirs)
     reskeras.transfer_weights(theirs, ours)
@@ -208,7 +208,7 @@ def test_v1_weights_are_not_poured_into_a_net_with_other_strides() -> None:
         reskeras.transfer_weights(theirs, ours)
     with pytest.raises(
         reskeras.RequestError,
-        match=r"the source has no encoder|the target has no layers with weights whose names begin",
+        match="the target has no layers with weights whose names begin with 'encoder_'",
     ):
         reskeras.transfer_weights(theirs, ours, prefix="encoder_")
 
