@@ -1,10 +1,30 @@
-"""What a search may be told to do: its oracles by name."""
+"""What a search can be asked to do: its oracles and their traits, its objective, its devices."""
 
+import dataclasses
 import enum
+from collections.abc import Mapping
 
 from reskeras.tasks import metric_of
 
-ORACLES = ("asha", "tpe", "random", "bayesian", "hyperband", "grid", "nested")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OracleTraits:
+    """What reports must know about an oracle."""
+
+    unbiased: bool = False
+    """It tries bad points as often as good ones."""
+
+
+ORACLES: Mapping[str, OracleTraits] = {
+    "asha": OracleTraits(),
+    "tpe": OracleTraits(),
+    "random": OracleTraits(unbiased=True),
+    "bayesian": OracleTraits(),
+    "hyperband": OracleTraits(),
+    "grid": OracleTraits(unbiased=True),
+    "nested": OracleTraits(),
+}
+"""The oracles by name; `tuning.oracles.make_oracle` has their classes."""
 
 
 def sign(objective: str) -> float:

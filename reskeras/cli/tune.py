@@ -122,7 +122,7 @@ class _Request:
 @options.data("digits")
 @click.option(
     "--oracle",
-    type=click.Choice(ORACLES),
+    type=click.Choice(list(ORACLES)),
     default=DEFAULT_ORACLE,
     show_default=True,
     help="The algorithm that suggests trials.",

@@ -1,4 +1,7 @@
-"""What suggests the trials of a search: Keras Tuner's oracles, mended, and ours on its `Oracle` class (keras-tuner 1.4.8)."""
+"""What suggests the trials of a search: Keras Tuner's oracles, fixed, and ours on its class.
+
+Written for keras-tuner 1.4.8. A new oracle takes a class here and a row in `tuning.settings.ORACLES`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +11,9 @@ import keras_tuner
 from reskeras.errors import RequestError, did_you_mean
 from reskeras.tasks import metric_of
 from tuning.oracles.base import SharedSpace, Values, fill
-from tuning.oracles.mended import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
 from tuning.oracles.nested import NestedOracle
 from tuning.oracles.rules import HalvingRule, MedianRule
+from tuning.oracles.stock import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
 from tuning.oracles.tpe import AshaOracle, TpeOracle
 from tuning.settings import ORACLES
 from tuning.space import Range, Space, label, sample

@@ -52,7 +52,7 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
     structural = False
     """Whether a suggestion is part of a plan that a replay must go through, such as a grid."""
     promotes = False
-    """Whether the end of a running trial can give something new to suggest."""
+    """Whether new trials continue from the weights of ended ones, so that each trial leaves its state."""
 
     def __init__(
         self, *, seed: int, start: Sequence[Values] = (), rule: Rule | None = None, **settings: Any

@@ -33,7 +33,7 @@ from tuning.report.leaderboard import PAGE_COLUMNS, Row, leaderboard_of, to_page
 from tuning.report.lineage import lineage
 from tuning.report.parallel import parallel
 from tuning.report.style import Noted
-from tuning.settings import sign
+from tuning.settings import ORACLES, OracleTraits, sign
 from tuning.space import Space
 
 _COLORS = {
@@ -45,9 +45,6 @@ _COLORS = {
     "star": HIGHLIGHT,
     "rose": ROSE.edge,
 }
-
-_UNBIASED = ("random", "grid")
-"""Oracles that try bad points as often as good ones."""
 
 
 def write_report(
@@ -337,7 +334,8 @@ def _importance(found: Findings) -> str:
         "How much each factor matters for the rank of a trial (permutation importance). "
         f"With {count:,} trials, a large importance varies by about {doubt} from search to search."
     )
-    if found.journal.header["oracle"] not in _UNBIASED:
+    traits = ORACLES.get(found.journal.header["oracle"], OracleTraits())
+    if not traits.unbiased:
         note += (
             " This oracle learns and avoids bad values, so a factor that it settled early looks "
             "less important than it is."

@@ -43,8 +43,6 @@ _ATTEMPTS = 3
 """A trial whose process dies so often has failed."""
 _MOST_DROPPED = 1000
 """A search ends when so many suggestions in a row are of no use."""
-_HEIRS = ("hyperband", "nested")
-"""Oracles whose trials start from others' weights."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -352,7 +350,7 @@ class Loop:
             model=self.search.directory / f".{trial.key}.keras",
             first_epoch=trial.first_epoch,
             parent=parent,
-            leave_state=self.search.oracle in _HEIRS and not trial.final,
+            leave_state=self.oracle.promotes and not trial.final,
             strategy=self.strategy,
         )
 

@@ -1,4 +1,4 @@
-"""Keras Tuner's own oracles, with what would hurt a search mended."""
+"""Keras Tuner's own oracles, with fixes for what would hurt a search."""
 
 import warnings
 from collections.abc import Iterator
