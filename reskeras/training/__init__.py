@@ -1,5 +1,7 @@
 """Training: from a built model and data to a trained model and its scores.
 
-`reskeras.training.train` is the door. Imports `models`, `data`, `tasks` and `spec`; `tuning.running` and the command line
+Start at `reskeras.training.train`. A `Training` runs its epochs through a `CompiledTrainer` or a
+`FittedTrainer`; `Feed` supplies the batches and `Targets` what they are compared with.
+This package imports `models`, `data`, `tasks` and `spec`; `tuning.running` and the command line
 import it.
 """

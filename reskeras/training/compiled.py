@@ -1,9 +1,10 @@
-"""Training and scoring in a few compiled calls, shared by networks that run alike. For TensorFlow, on one device.
+"""Training and scoring in a few compiled calls that networks share. TensorFlow on one device only.
 
-Most of a short training is not training: Keras traces the step, compiles it, and crosses from Python to TensorFlow once a step.
-A `CompiledTrainer` runs a whole epoch in one call (or in calls of about a second), and takes the variables as arguments, so that a
-second network of the same structure, with other initial weights or another learning rate, runs what the first one compiled.
-Networks that differ in depth alone share the traces of their blocks (see `reskeras.training.segments`).
+Most of a short training is overhead: Keras traces the step, compiles it, and crosses from Python to
+TensorFlow at every step. A `CompiledTrainer` runs a whole epoch in one call (or in calls of about a
+second) and takes the variables as arguments. A second network of the same structure, with different
+initial weights or another learning rate, reuses what the first one compiled. Networks that differ
+only in depth share the traces of their blocks (see `reskeras.training.segments`).
 """
 
 import math
@@ -19,15 +20,15 @@ from reskeras.training.segments import SegmentedModel, Update, function, fused_u
 from reskeras.training.targets import Targets, outputs_of
 
 _CALL_SECONDS = 1.0
-"""Aim for one call, which neither Ctrl-C nor a deadline can end."""
+"""Target length of one call, which neither Ctrl-C nor a deadline can interrupt."""
 _KEPT = 32
-"""Compiled networks that are kept at most."""
+"""How many compiled networks are kept at most."""
 _KEPT_BYTES = 512 << 20
-"""Aim for the weights that are kept with them: layers, whose variables these are, are what is traced."""
+"""Limit on the weights kept along with them: traces refer to layers, and layers own variables."""
 
 
 class Programs:
-    """What was traced and compiled, for the networks that a process trains one after another."""
+    """Traced and compiled functions, shared by the networks that a process trains in turn."""
 
     def __init__(self) -> None:
         self.functions: dict[Any, Any] = {}
@@ -35,10 +36,10 @@ class Programs:
         self.compiled: dict[Any, _Program] = {}
         """By the structure of network, loss and optimizer."""
         self.feeds: dict[Any, Any] = {}
-        """Images as networks take them, by data set."""
+        """Feeds by data set and by the form in which networks take images."""
 
     def keep(self, key: Any, program: "_Program") -> None:
-        """Keeps a program; forgets all when there are too many, since they share most of what they hold."""
+        """Keeps a program. Drops all others at a limit, since they share most of what they hold."""
         if (
             len(self.compiled) >= _KEPT
             or program.bytes + sum(kept.bytes for kept in self.compiled.values()) > _KEPT_BYTES
@@ -54,9 +55,10 @@ class CompiledTrainer:
     Args:
         model: a built Functional network without losses of its layers' own.
         targets: of the model.
-        optimizer: SGD or Adam, without clipping, accumulation or averaging; it is built here, and its slots are used.
+        optimizer: SGD or Adam without clipping, accumulation or averaging. It is built here, and its
+            slots are used.
         recompute: see `SegmentedModel`.
-        programs: what may be shared with other runs.
+        programs: compiled functions to share with other trainings.
     """
 
     def __init__(
@@ -108,13 +110,15 @@ class CompiledTrainer:
         ]
 
     def epoch(self, batches: Any, rates: np.ndarray[Any, Any]) -> dict[str, float]:
-        """Trains on batches, each at its learning rate [steps]; ends early where the loss is not finite any more.
+        """Trains on batches, each at its own learning rate [steps].
+
+        Stops as soon as the loss is no longer finite.
 
         Returns:
             The means of the loss and the metrics over the images, as Keras' `fit` reports them.
         """
         program, done = self._program, 0
-        # Of unknown length, so that another batch size is no other function.
+        # The length is left open, so a different batch size does not retrace.
         all_rates = tf.Variable(tf.constant(rates, tf.float32), shape=[None], trainable=False)
         iterator, tally = iter(batches), program.nothing()
         while done < len(rates) and math.isfinite(float(tally[0])):
@@ -128,7 +132,7 @@ class CompiledTrainer:
                 tally,
                 *self._variables,
             )
-            float(tally[0])  # waits for a device that works on its own
+            float(tally[0])  # waits for a device that runs asynchronously
             done += steps
             program.measure(steps, time.perf_counter() - start)
         return program.result(tally)
@@ -143,10 +147,10 @@ class CompiledTrainer:
         return program.result(tally)
 
     def recalibrate(self, batches: Any) -> None:
-        """As `reskeras.models.recalibration.recalibrate`, over batches of images."""
+        """Does what `reskeras.models.recalibration.recalibrate` does, over batches of images."""
         if not self._norms:
             return
-        # From zero, a moving average becomes one minus its momentum of what it is told.
+        # Starting at zero, one update leaves (1 - momentum) times the batch's value.
         shares = [1 - layer.momentum for layer in self._norms for _ in range(2)]
 
         def moments(images: Any) -> list[np.ndarray[Any, Any]]:
@@ -196,11 +200,11 @@ _SETTINGS = {
     "beta_2",
     "epsilon",
 }
-"""Of an optimizer: those that compiled training heeds."""
+"""Optimizer settings that compiled training honors."""
 
 
 def _update_rule(optimizer: Any) -> Update:
-    """An optimizer's update rule, which is kept for other networks, without its slots, which should not be."""
+    """An optimizer's update rule, free of its slots: other networks reuse the rule."""
     bare = type(optimizer).from_config(optimizer.get_config())
     bare.build([])
     fused = fused_update(bare)
@@ -232,13 +236,13 @@ class _Program:
         self._compiled = False
 
     def measure(self, steps: int, seconds: float) -> None:
-        """Learns how many steps one call may have. The first call, which compiles, says nothing."""
+        """Adjusts the steps per call to the time taken. Ignores the first call, which compiles."""
         if self._compiled:
             self.steps = max(1, min(100 * self.steps, int(_CALL_SECONDS * steps / seconds)))
         self._compiled = True
 
     def nothing(self) -> list[Any]:
-        """The sums of a loss, of images, and the variables of metrics, before anything was seen."""
+        """An empty tally: sum of losses, number of images, variables of the metrics."""
         metrics = [tf.zeros(v.shape, v.dtype) for metric in self.metrics for v in metric.variables]
         return [tf.constant(0.0), tf.constant(0.0), *metrics]
 
@@ -253,7 +257,7 @@ class _Program:
     def forward(
         self, images: Any, states: list[list[Any]], *, training: bool
     ) -> tuple[list[Any], dict[int, Any]]:
-        """The outputs, and the logits behind them by their number (see `SegmentedModel`)."""
+        """The outputs, and the logits behind them by output number (see `SegmentedModel`)."""
         tensors = {self.inputs: images}
         self.segmented.run(tensors, training, states)
         outputs = [tensors[key] for key in self.outputs]
@@ -298,7 +302,7 @@ class _Program:
         slots: list[list[Any]],
         iterations: Any,
     ) -> list[Any]:
-        """Steps `first` to `last` (not included) of an epoch."""
+        """Runs steps `first` to `last` (exclusive) of an epoch."""
 
         def step(number: Any, *tally: Any) -> Any:
             images, wanted = next(iterator)
@@ -316,7 +320,7 @@ class _Program:
             iterations.assign_add(1)
             return number + 1, *self._tallied(loss, wanted, outputs, list(tally))
 
-        def goes_on(number: Any, total: Any, *_: Any) -> Any:
+        def continues(number: Any, total: Any, *_: Any) -> Any:
             return (number < last) & tf.math.is_finite(total)
 
-        return list(tf.while_loop(goes_on, step, (first, *tally), parallel_iterations=1)[1:])
+        return list(tf.while_loop(continues, step, (first, *tally), parallel_iterations=1)[1:])

@@ -1,9 +1,9 @@
-"""Images on their way to a network: in the order of an epoch, changed, in batches; never later than the network wants them.
+"""The input pipeline: shuffles, augments, batches and prefetches images.
 
-A data set that fits in memory (`ImageData.in_memory`) is decoded once and gathered batch by batch; a larger one is read, shuffled
-and prefetched by `tf.data`. The order of an epoch follows from a seed and the epoch's number alone, so that a training that was
-interrupted goes on with the images that it would have seen. (`tf.data` also mixes in the seed given to `tf.random.set_seed`; the
-command line gives none.)
+A data set that fits in memory (`ImageData.in_memory`) is decoded once and gathered batch by batch; a
+larger one is read, shuffled and prefetched by `tf.data`. The order of an epoch depends only on the
+seed and the number of the epoch, so an interrupted training resumes with the images it would have
+seen. (`tf.data` also mixes in the seed passed to `tf.random.set_seed`; the command line sets none.)
 """
 
 import math
@@ -18,15 +18,16 @@ from reskeras.spec import TrainSpec
 from reskeras.training.targets import Targets
 
 _SHUFFLED = 50_000
-"""Images that the shuffle buffer of a data set outside memory holds."""
+"""Size of the shuffle buffer, in images, for data that do not fit in memory."""
 
 
 class Feed:
-    """The batches of a data set as one kind of network takes them; trainings of one thread may share it.
+    """Batches of a data set in the form one kind of network takes. Not thread-safe.
 
     Args:
         targets: of the network.
-        shared: whether several devices share each batch, which a pipeline that reads variables does not allow.
+        shared: whether several devices share each batch, which rules out a pipeline that reads
+            variables.
     """
 
     def __init__(self, targets: Targets, *, shared: bool = False) -> None:
@@ -34,12 +35,13 @@ class Feed:
         self._size = self._data.sizes["train"]
         self._shared = shared
         self._made: dict[Any, Any] = {}
-        """What is made once: splits as tensors, and pipelines."""
+        """Cache: splits as tensors, and pipelines."""
 
     def training(self, spec: TrainSpec, epoch: int) -> Any:
-        """Batches (images, targets) of one epoch, the last one smaller; a `tf.data.Dataset`.
+        """Batches (images, targets) of one epoch as a `tf.data.Dataset`; the last may be smaller.
 
-        Where the data are in memory, an iterator keeps to the order that was the latest asked for when it gave its first batch.
+        For data in memory, an iterator uses the order most recently requested when it yields its
+        first batch.
         """
         random = np.random.default_rng([spec.seed, epoch])
         if not self._data.in_memory:
@@ -62,7 +64,7 @@ class Feed:
         )
 
     def images(self, size: int) -> Any:
-        """The training images without their targets, in their own order, in batches of a size."""
+        """The training images without targets, in the order of the data, in batches of `size`."""
         if self._data.in_memory:
             whole = self._whole("train")[0][:MOST_RECALIBRATED]
             return [whole[start : start + size] for start in range(0, len(whole), size)]
@@ -70,7 +72,7 @@ class Feed:
         return images.map(lambda image, _: self._targets.image(image)).batch(size).prefetch(1)
 
     def split(self, name: str, size: int) -> Any:
-        """Batches (images, targets) of a split, in its own order; a `tf.data.Dataset`."""
+        """Batches (images, targets) of a split in the order of the data, as a `tf.data.Dataset`."""
         if not self._data.in_memory:
             return self._batched(
                 self._counted(self._data.split(name), self._data.sizes[name]), size
@@ -101,7 +103,7 @@ class Feed:
         )
 
     def _order(self) -> tuple[Any, Any]:
-        """The order of an epoch and its random numbers, which a pipeline that is made once reads; pipelines run on the host."""
+        """Variables on the host for an epoch's order and random numbers; the pipeline reads them."""
         import tensorflow as tf
 
         with tf.device("CPU:0"):
@@ -109,7 +111,10 @@ class Feed:
             return tf.Variable(zeros, trainable=False), tf.Variable(zeros, trainable=False)
 
     def _gathered(self, spec: TrainSpec, read: Callable[[], Any]) -> Any:
-        """Reads order and numbers when an iterator gives its first batch: one that was left early disturbs nobody."""
+        """Reads order and numbers when an iterator yields its first batch.
+
+        An iterator that is abandoned early therefore does not affect later ones.
+        """
         import tensorflow as tf
 
         begin = tf.data.Dataset.range(1)
@@ -148,13 +153,13 @@ class Feed:
         return self._batched(self._counted(begin.flat_map(examples), self._size), spec.batch_size)
 
     def _counted(self, dataset: Any, size: int) -> Any:
-        """Tells how many there are: Keras' `fit` takes an end that it did not expect for a mistake."""
+        """Declares the cardinality: Keras' `fit` warns about a data set that ends unexpectedly."""
         import tensorflow as tf
 
         return dataset.apply(tf.data.experimental.assert_cardinality(size))
 
     def _whole(self, split: str) -> Any:
-        """A split as the network takes it, (images, targets), as tensors."""
+        """A whole split as tensors (images, targets), in the form the network takes."""
         import tensorflow as tf
 
         def whole() -> Any:

@@ -1,4 +1,4 @@
-"""Training by Keras' own `fit`: on any backend, in any precision, over several devices."""
+"""Training with Keras' own `fit`: any backend, any precision, several devices."""
 
 import collections
 import contextlib
@@ -17,13 +17,13 @@ class FittedTrainer:
     """Trains and scores one network, as `reskeras.training.compiled.CompiledTrainer` does.
 
     It trains on the devices of the `tf.distribute.Strategy` (TensorFlow) or
-    `keras.distribution.Distribution` (JAX) in force when it is made. The loss of a batch is the mean
-    over all its images, whatever part of it each device has.
+    `keras.distribution.Distribution` (JAX) that is active when it is created. The loss of a batch is
+    the mean over all its images, however they are divided among devices.
 
     Args:
-        model: a built network; under a strategy or distribution, one built in its scope.
+        model: a built network; with a strategy or distribution, built within its scope.
         targets: of the model.
-        optimizer: with its learning rate's schedule.
+        optimizer: including its learning-rate schedule.
     """
 
     def __init__(self, model: Any, targets: Targets, optimizer: Any) -> None:
@@ -31,11 +31,13 @@ class FittedTrainer:
         self._devices = _devices()
         if isinstance(self._devices, _Mirrored):
             self._runner = _shared(model)
-            # Statistics are computed on one device: a strategy keeps a batch norm's averages apart on each.
+            # Recalibration runs on one device: a strategy keeps separate batch-norm averages on
+            # each.
             self._single = keras.models.clone_model(model)
         with self._devices.scope():
             self._runner.compile(optimizer, **targets.compile_options())
-            # A step that makes variables while it is traced is traced twice, so those of optimizer and metrics are made before.
+            # A step that creates variables while traced is traced twice, so the variables of
+            # optimizer and metrics are created first.
             self._runner.optimizer.build(self._runner.trainable_variables)
             target, output = targets.example()
             self._runner.compute_loss(None, target, output)
@@ -44,7 +46,7 @@ class FittedTrainer:
         self.optimizer = self._runner.optimizer
 
     def epoch(self, batches: Any, rates: np.ndarray) -> dict[str, float]:
-        """Trains on batches. The learning rates are the optimizer's own affair here."""
+        """Trains on batches. Only the number of `rates` counts: the optimizer has its schedule."""
         return scores_of(self._devices.fit(self._runner, batches, len(rates)))
 
     def evaluate(self, batches: Any) -> dict[str, float]:
@@ -52,7 +54,7 @@ class FittedTrainer:
         return scores_of(self._devices.evaluate(self._runner, batches))
 
     def recalibrate(self, batches: Any) -> None:
-        """As `reskeras.models.recalibration.recalibrate`, over batches of images."""
+        """Does what `reskeras.models.recalibration.recalibrate` does, over batches of images."""
         if self._single is not self._model:
             self._single.set_weights(self._model.get_weights())
         recalibrate_over(self._single, batches)
@@ -61,7 +63,10 @@ class FittedTrainer:
 
 
 def scores_of(logs: Mapping[str, Any]) -> dict[str, float]:
-    """The loss and the scores of the last head; of the other heads Keras reports the losses, which are in the loss."""
+    """The loss and the scores of the last head.
+
+    Keras also reports the losses of the other heads; these are part of the total loss already.
+    """
     scores = {
         name.removeprefix("head_"): float(value)
         for name, value in logs.items()
@@ -89,7 +94,7 @@ class _OneDevice:
 
 
 class _Mirrored(_OneDevice):
-    """The replicas of a `tf.distribute.Strategy`; each takes an equal part of each batch, to one image."""
+    """The replicas of a `tf.distribute.Strategy`; their parts of a batch differ by one image at most."""
 
     def __init__(self, strategy: Any) -> None:
         self._strategy = strategy
@@ -98,7 +103,7 @@ class _Mirrored(_OneDevice):
         return self._strategy.scope()
 
     def fit(self, model: Any, batches: Any, steps: int) -> Mapping[str, Any]:
-        # Without the number of steps Keras reads on until there is no batch left, and counts an update that had none.
+        # Without the number of steps, Keras reads past the last batch and counts an empty update.
         with self.scope():
             history = model.fit(
                 self._shares(batches), epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0
@@ -117,7 +122,8 @@ class _Mirrored(_OneDevice):
         return scores
 
     def _shares(self, batches: Any) -> Any:
-        # TensorFlow by itself fills one replica after the other, so that a small last batch leaves the last ones little or nothing.
+        # TensorFlow fills one replica after another, so a small last batch would leave the last
+        # replicas little or nothing.
         import tensorflow as tf
 
         count = self._strategy.num_replicas_in_sync
@@ -127,7 +133,8 @@ class _Mirrored(_OneDevice):
 
             def part(number: Any) -> Any:
                 start, stop = number * size // count, (number + 1) * size // count
-                # Where there are fewer images than replicas some run one that is not counted: without any, convolutions fail.
+                # With fewer images than replicas, some replicas run one image that is not counted:
+                # convolutions fail on an empty batch.
                 stop_run = tf.maximum(stop, start + 1)
                 return (
                     *tf.nest.map_structure(lambda whole: whole[start:stop_run], (images, targets)),
@@ -142,7 +149,10 @@ class _Mirrored(_OneDevice):
 
 
 class _Parallel(_OneDevice):
-    """The devices of a `keras.distribution.Distribution` on JAX; a batch that they cannot share equally each of them computes."""
+    """The devices of a `keras.distribution.Distribution` on JAX.
+
+    Each device computes the whole of a batch that cannot be divided equally.
+    """
 
     def __init__(self, distribution: Any) -> None:
         self._distribution = distribution
@@ -152,7 +162,7 @@ class _Parallel(_OneDevice):
         return _in_force(self._distribution)
 
     def fit(self, model: Any, batches: Any, steps: int) -> Mapping[str, Any]:
-        # Keras lays out each batch like the first, so the last one, which may be smaller, is given apart.
+        # Keras lays out each batch like the first, so the last, possibly smaller, one goes separately.
         images, sums = 0, collections.Counter[str]()
 
         def add(logs: Mapping[str, Any], count: int) -> None:
@@ -181,7 +191,7 @@ class _Parallel(_OneDevice):
         return {name: total / images for name, total in sums.items()}
 
     def evaluate(self, model: Any, batches: Any) -> Mapping[str, Any]:
-        # On every device in full: the sizes of these batches are the data's.
+        # Every device runs whole batches: their sizes depend on the data and may not divide evenly.
         with _in_force(None):
             return super().evaluate(model, batches)
 
@@ -197,7 +207,7 @@ def _in_force(distribution: Any) -> Iterator[None]:
 
 
 def _devices() -> _OneDevice:
-    """Those of the strategy or distribution in force."""
+    """The devices of the active strategy or distribution."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -211,15 +221,16 @@ def _devices() -> _OneDevice:
 
 
 def _shared(model: Any) -> Any:
-    """A model with the layers of `model`, whose replicas share a batch in unequal parts and yet weigh each image the same.
+    """A model on the layers of `model` that weighs every image equally in uneven parts of a batch.
 
-    Keras takes the mean of the replicas' means, which is the mean over the images where all have equally many.
+    Keras averages the means of the replicas, which is the mean over the images only when all
+    replicas have the same number of images.
     """
     import tensorflow as tf
 
     class Shared(keras.Model):  # type: ignore[misc]
         def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-            """Nothing: all is built. Keras takes a batch and the mean of the replicas' parts, which must be equally large."""
+            """Does nothing: all is built. Keras' version requires replicas with equal parts."""
 
         def train_step(self, data: Any) -> Any:
             images, targets, count = data
@@ -232,7 +243,7 @@ def _shared(model: Any) -> Any:
                 outputs = self(images, training=True)
                 loss = self.compute_loss(
                     images, targets, outputs, None, training=True
-                )  # the mean over these, by the replicas
+                )  # mean over this replica's images, divided by the number of replicas
                 scaled = self.optimizer.scale_loss(loss * weight)
             self.optimizer.apply(
                 tape.gradient(scaled, self.trainable_variables), self.trainable_variables

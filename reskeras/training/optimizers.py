@@ -19,7 +19,7 @@ def make_schedule(spec: TrainSpec, first: int, last: int) -> Any:
     rate = spec.learning_rate * 0.5 * (1 + math.cos(math.pi * first / last))
     return keras.optimizers.schedules.CosineDecay(
         rate, decay_steps=max(1, last - first)
-    )  # 1: there is nothing left to train
+    )  # 1 when nothing is left to train
 
 
 def make_optimizer(spec: TrainSpec, rate: Any) -> Any:

@@ -1,10 +1,10 @@
-"""Runs a model block by block, so that equal blocks are traced once and may be recomputed.
+"""Runs a model block by block, so equal blocks are traced once and can be recomputed.
 
 Keras traces a training step layer by layer, and its graph grows with the depth: ten ops and more for
 a batch norm, as many for the update of a variable. `SegmentedModel` runs the same layers in
 *segments*: stretches of the graph, in topological order, that end where a block ends (see `_cut`).
 A segment is a pure function of its inputs and of the values of its variables. Segments of one
-structure (their layers differ in names and variables alone) share one traced function that takes
+structure (their layers differ only in names and variables) share one traced function that takes
 the variables as arguments, so a network of hundreds of equal blocks is hundreds of calls of a
 handful of functions.
 
@@ -24,27 +24,26 @@ from reskeras.errors import RequestError
 _BLOCK_ENDS = (keras.layers.Add, keras.layers.Concatenate)
 _POOLS = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
 _RECOMPUTED_CUTS = 3
-"""Cuts that one recomputed segment spans: with more, fewer tensors are kept, but more are alive while
-one is recomputed."""
+"""Cuts that one recomputed segment spans. More cuts keep fewer tensors between segments but more
+alive while one is recomputed."""
 
 _NOT_INLINED = {"_noinline": True}
 _INLINED = 40
-"""Calls of up to this many segments are inlined, which runs a little faster. With more, starting takes
-longer (benchmarks/build.py)."""
+"""A model of up to this many segments is inlined, which runs slightly faster. Inlining more makes the
+first step slower."""
 
 
 class SegmentedModel:
     """A Functional model as segments, and the traced functions that they share.
 
     Args:
-        model: the model; no mask may run through its layers.
-        recompute: keep only the activations between segments, and compute those within twice:
-            less memory, more time.
-        functions: the traced functions by structure; several models may share them.
+        model: the model; its layers must not pass masks on.
+        recompute: keep only the activations between segments and compute those inside a segment
+            twice: less memory, more time.
+        functions: traced functions by structure, which several models can share.
 
     Attributes:
-        states: the variables of each segment; those of another model of the same `structure` fit
-            as well.
+        states: the variables of each segment; those of any model of the same `structure` fit.
         structure: equal for models that differ only in names, initial values and seeds.
     """
 
@@ -91,7 +90,7 @@ class SegmentedModel:
     def run(
         self, tensors: dict[int, Any], training: bool, states: list[list[Any]] | None = None
     ) -> None:
-        """Adds what the segments pass on to `tensors`, by the ids of the symbolic tensors."""
+        """Adds the segments' outputs to `tensors`, whose keys are ids of symbolic tensors."""
         for segment, state in zip(
             self.segments, self.states if states is None else states, strict=True
         ):
@@ -112,7 +111,7 @@ class SegmentedModel:
 
 
 class _Segment:
-    """A stretch of the graph: its nodes, the tensors (by id) it takes and gives, its variables."""
+    """A stretch of the graph: its nodes, input and output tensors (by id) and variables."""
 
     def __init__(self, nodes: list[Any], wanted: set[int]) -> None:
         made = [id(tensor) for node in nodes for tensor in node.outputs]
@@ -142,16 +141,16 @@ class _Segment:
         )
 
     def switches(self) -> tuple[bool, ...]:
-        """What may change between two compilations: which layers and variables are frozen."""
+        """Which layers and variables are trainable: this can change between compilations."""
         return tuple(part.trainable for part in (*self.layers, *self.variables))
 
     def run(
         self, inputs: Iterable[Any], state: Iterable[Any], training: bool
     ) -> tuple[list[Any], list[Any], dict[int, Any]]:
-        """Outputs, the variables' values afterwards, and logits; changes nothing.
+        """Outputs, new values of the variables, and logits, without side effects.
 
-        The logits, by the numbers of the outputs, are what a softmax or sigmoid leaves on its output
-        for Keras' cross-entropies. Without them these lose all probabilities below 1e-7.
+        The logits, by output number, are what a softmax or sigmoid attaches to its output for Keras'
+        cross-entropies. Without them, the cross-entropies clip probabilities below 1e-7.
         """
         tensors = dict(zip(self.inputs, inputs, strict=True))
         with keras.StatelessScope(list(zip(self.variables, state, strict=True))) as scope:
@@ -166,7 +165,7 @@ class _Segment:
                 for tensor, result in zip(node.outputs, keras.tree.flatten(results), strict=True):
                     if getattr(result, "_keras_mask", None) is not None:
                         raise RequestError(
-                            f"compiled training carries no masks, but {node.operation.name!r} makes one"
+                            f"compiled training does not support masks, but {node.operation.name!r} makes one"
                         )
                     tensors[id(tensor)] = result
         after = [scope.get_current_value(variable) for variable in self.variables]
@@ -182,9 +181,9 @@ class _Segment:
 def _cut(model: keras.Model) -> list[list[Any]]:
     """The nodes of a graph in topological order, cut where a block ends.
 
-    A block ends at an addition or a concatenation, or where pooling begins, if everything else made
-    since the last cut is used up. One tensor crosses a cut, beside tensors of earlier cuts (the
-    skips of a U-Net).
+    A block ends at an addition, a concatenation or the input of a pooling layer, if every other
+    tensor made since the last cut has been consumed. One tensor crosses a cut, besides tensors of
+    earlier cuts (the skips of a U-Net).
     """
     depths = model._nodes_by_depth
     order = [
@@ -210,7 +209,7 @@ def _cut(model: keras.Model) -> list[list[Any]]:
 
 
 def _describe(node: Any, numbers: dict[int, int]) -> Any:
-    """What a node does, without names, initial values and seeds; tensors are numbers."""
+    """What a node computes, without names, initial values and seeds; tensors become numbers."""
     arguments = keras.tree.map_structure(
         lambda part: numbers[id(part)] if isinstance(part, keras.KerasTensor) else repr(part),
         (node.arguments.args, node.arguments.kwargs),
@@ -252,7 +251,7 @@ def _forward(segment: _Segment, training: bool, *, inline: bool) -> Any:
 def _recomputed(segment: _Segment) -> Any:
     """As `_forward` in training, with a gradient that runs the segment again.
 
-    It is not inlined, so the second run cannot begin before the gradients arrive that it is for.
+    It is not inlined, so the second run cannot start before its upstream gradients arrive.
     """
     forward = _forward(segment, training=True, inline=False)
     trainable = [variable.trainable for variable in segment.variables]
@@ -276,7 +275,7 @@ def _recomputed(segment: _Segment) -> Any:
     gradients = function(backward, inline=False)
 
     def run(inputs: list[Any], state: list[Any]) -> Any:
-        # Read before `forward` advances seeds and statistics, so that the second run repeats the first.
+        # Read before `forward` advances seeds and statistics, so the second run repeats the first.
         before = [tf.convert_to_tensor(value) for value in state]
         wanted = [value for value in inputs if value.dtype.is_floating]
         wanted += [value for value, needed in zip(before, trainable, strict=True) if needed]
@@ -284,8 +283,8 @@ def _recomputed(segment: _Segment) -> Any:
         fixed_state = [
             None if needed else value for value, needed in zip(before, trainable, strict=True)
         ]
-        # Handles only of what may be assigned: tf.custom_gradient admits no trainable variable, frozen
-        # or not.
+        # Pass handles only of what may be assigned: tf.custom_gradient accepts no trainable
+        # variable, frozen or not.
         handles = [
             value if variable.trainable else variable
             for value, variable in zip(before, state, strict=True)
@@ -327,18 +326,18 @@ def function(
         experimental_attributes=attributes,
         reduce_retracing=reduce_retracing,
     )
-    # TensorFlow counts traces by source line, and would warn about one function per structure.
+    # TensorFlow counts traces by source line and would warn, although each structure traces once.
     made._omit_frequent_tracing_warning = True
     return made
 
 
 def _fusible(node: Any) -> bool:
-    """Whether a layer is a batch norm that TensorFlow's fused op can compute."""
+    """Whether a node's layer is a batch norm that TensorFlow's fused op can compute."""
     layer, x = node.operation, node.input_tensors[0]
     return (
         type(layer) is keras.layers.BatchNormalization
         and layer.trainable
-        and not getattr(layer, "renorm", False)  # Keras 3.12 has none
+        and not getattr(layer, "renorm", False)  # absent in Keras 3.12
         and not layer.synchronized
         and len(x.shape) == 4
         and layer.axis in (-1, 3)
@@ -347,7 +346,10 @@ def _fusible(node: Any) -> bool:
 
 
 def _fused_norm(layer: keras.layers.BatchNormalization, x: Any) -> Any:
-    """Batch norm [N,H,W,C] in training, in one op; as Keras', its moving variance is that of the population."""
+    """Training-mode batch norm [N,H,W,C] in one op.
+
+    The moving variance is the population's, as in Keras.
+    """
     channels = x.shape[-1]
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=tf.cast(x, "float32"),
@@ -359,20 +361,22 @@ def _fused_norm(layer: keras.layers.BatchNormalization, x: Any) -> Any:
         is_training=True,
     )
     count = tf.cast(tf.size(x) // channels, "float32")
-    variance *= tf.maximum(count - 1, 1) / count  # the op returns the sample's variance
+    variance *= tf.maximum(count - 1, 1) / count  # the op returns the sample variance
     for average, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         average.assign(average.value * layer.momentum + value * (1.0 - layer.momentum))
     return tf.cast(y, layer.compute_dtype)
 
 
 Update = Callable[[Any, Any, list[Any], list[list[Any]], list[Any]], None]
-"""`(rate, step counted from 1, variables, their slots, their gradients)`; updates variables and slots in place."""
+"""`(rate, step, variables, their slots, their gradients)`: updates variables and slots in place.
+Steps count from 1."""
 
 
 def fused_update(optimizer: keras.optimizers.Optimizer) -> tuple[list[list[Any]], Update] | None:
-    """The slots of each variable of a built optimizer, and its update rule in one op per variable; for SGD and Adam alone.
+    """Each variable's slots and the update rule, one op per variable; None unless SGD or Adam.
 
-    The rule is that of the optimizer's update step: weight decay, clipping and averaging are not in it.
+    The optimizer must be built. The rule is its update step alone, without weight decay, clipping or
+    averaging.
     """
     ops = tf.raw_ops
 

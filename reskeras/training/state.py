@@ -1,4 +1,4 @@
-"""A training on disk: what the rest of it depends on, so that it can go on elsewhere."""
+"""A training's state on disk: all that is needed to continue it in another process."""
 
 import dataclasses
 import hashlib
@@ -14,36 +14,36 @@ import numpy as np
 from reskeras.files import replacing
 
 _MAGIC = b"reskeras training 1\n"
-"""Begins the file; then comes the SHA-256 of the rest, an .npz."""
+"""Starts the file; then comes the SHA-256 of the rest, which is an .npz."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """What one epoch of training left."""
+    """The result of one epoch of training."""
 
     number: int
     """Epochs trained in all, counted from 1."""
     metrics: Mapping[str, float]
-    """`loss` and the task's metrics; with `val_` before them, those of the validation split."""
+    """`loss` and the task's metrics; those of the validation split start with `val_`."""
     seconds: float
-    """Wall time of the epoch with its recalibration and validation."""
+    """Wall time of the epoch, including recalibration and validation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class State:
-    """What the file holds."""
+    """The contents of the file."""
 
     first: int
-    """Epochs that the weights had behind them when the training began."""
+    """Epochs that the weights had been trained for when the training started."""
     epoch: int
     """Epochs trained in all."""
     epochs: Sequence[Epoch]
     values: Sequence[Any]
-    """Of the variables of the model and then of the optimizer."""
+    """Values of the model's variables, then of the optimizer's."""
 
 
 def write_state(path: Path, state: State) -> None:
-    """Writes a state in one step, and returns when it is on the disk."""
+    """Writes a state atomically and returns once it is on disk."""
     arrays = {f"variable{n}": value for n, value in enumerate(state.values)}
     epochs = json.dumps([dataclasses.asdict(epoch) for epoch in state.epochs])
     buffer = io.BytesIO()

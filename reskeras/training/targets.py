@@ -1,4 +1,4 @@
-"""What each output of a network is trained towards, and how images and labels take the form that the network wants."""
+"""What each output of a network is trained toward, and the form of its images and labels."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from reskeras.tasks import Output
 
 
 class Targets:
-    """A network's outputs as training sees them: the last of its heads, and in deep supervision those before it.
+    """A network's outputs as training sees them: the last head, and with deep supervision the others.
 
-    Holds no part of the network, so that what is kept for the next one (see
-    `reskeras.training.feed`) does not keep this one's weights.
+    Holds no reference to the network, so a feed that is kept for the next network (see
+    `reskeras.training.feed`) does not keep this one's weights alive.
 
     Args:
         model: a built network with a classifier or segmentation head.
-        data: what it is trained on.
+        data: the training data.
 
     Attributes:
         data: as given.
-        heads: the outputs by name; that of the last head is called `head` and comes first.
+        heads: the outputs by name; the last head's is called `head` and comes first.
     """
 
     def __init__(self, model: keras.Model, data: ImageData) -> None:
@@ -37,16 +37,16 @@ class Targets:
         }
 
     def prepared(self, dataset: Any) -> Any:
-        """From images [H,W,C] with labels or masks to what the network takes and what its outputs are compared with."""
+        """Maps images [H,W,C] with labels or masks to the network's inputs and targets."""
         return dataset.map(lambda image, label: (self.image(image), self._target(label)))
 
     def image(self, image: Any) -> Any:
-        """One image [H,W,C] in the form that the network takes."""
+        """One image [H,W,C] in the form the network takes."""
         return self._form.arrange(image)
 
     @property
     def signature(self) -> Any:
-        """Equal for networks and data whose images, labels and losses take the same forms."""
+        """Equal for networks and data that share the forms of images, labels and losses."""
         data = self.data
         return (
             data.task,
@@ -66,7 +66,7 @@ class Targets:
         return self.data.task.keras_metrics(self.heads["head"], self.data.classes)
 
     def compile_options(self) -> dict[str, Any]:
-        """Loss and metrics as `compile` takes them."""
+        """Arguments of `compile`: loss and metrics."""
         losses, metrics = self.losses(), self.metrics()
         if not self._named:
             return {"loss": losses["head"], "metrics": metrics}
@@ -74,7 +74,7 @@ class Targets:
         return {"loss": losses, "loss_weights": weights, "metrics": {"head": metrics}}
 
     def example(self) -> tuple[Any, Any]:
-        """Zeros in the form of one target and one output, for what is built before training."""
+        """One target and one output, all zeros, for building losses and metrics before training."""
         label = np.zeros(self.data.task.label_shape(self.data.image_shape), "int32")
         target = keras.tree.map_structure(
             lambda tensor: keras.ops.convert_to_numpy(tensor)[None], self._target(label)
@@ -90,7 +90,7 @@ class Targets:
 
 
 def outputs_of(model: keras.Model) -> dict[str, Any]:
-    """A network's output tensors by name; that of the last head is called `head` and comes first."""
+    """A network's output tensors by name; the last head's is called `head` and comes first."""
     output = model.output
     outputs = dict(output) if isinstance(output, dict) else {"head": output}
     return {"head": outputs.pop("head")} | outputs

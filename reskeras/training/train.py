@@ -1,9 +1,9 @@
-"""Training from beginning to end: `train`, and `Training`, which may pause after any epoch.
+"""Training from start to finish: `train`, and `Training`, which can pause after any epoch.
 
-An epoch goes through one of two trainers, which do the same: `CompiledTrainer` (TensorFlow, one
-device, float32 and bfloat16) or `FittedTrainer` (Keras' own `fit`, everywhere else). `Feed` gives
-them batches, `Targets` what each output is trained toward. After each epoch batch norm is
-recalibrated and the model is scored on the validation split.
+One of two equivalent trainers runs the epochs: `CompiledTrainer` (TensorFlow, one device, float32
+and bfloat16) or `FittedTrainer` (Keras' own `fit`, for everything else). `Feed` supplies batches,
+`Targets` what each output is trained toward. After each epoch, batch norm is recalibrated and the
+model is scored on the validation split.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from reskeras.training.state import Epoch, State, assign, read_state, values_of,
 from reskeras.training.targets import Targets
 
 _SCORED = 1024
-"""Images that are scored together, at most."""
+"""Largest batch for scoring, in images."""
 
 
 def train(
@@ -41,25 +41,28 @@ def train(
     last_epoch: int | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
-    """Trains a model in place, and validates it after each epoch on recalibrated batch-norm statistics.
+    """Trains a model in place and validates it after each epoch.
 
-    After each epoch the batch norms' statistics are recomputed over the training images (see `recalibrate`), so that a score is
-    the network's and not the lag of its moving averages; the model keeps them. Training itself never reads them.
+    After each epoch, the batch-norm statistics are recomputed over the training images (see
+    `recalibrate`), so a score measures the network and not the lag of its moving averages. The model
+    keeps these statistics. Training itself never reads them.
 
     Args:
-        model: a built network with a classifier or segmentation head; it is compiled here.
-        data: its splits `train` and `val` are used.
-        spec: how to train; `spec.epochs` counts from epoch 0, also when training goes on at `first_epoch`.
-        first_epoch: epochs that the model's weights have been trained for already.
-        last_epoch: ends the training before `spec.epochs`, for which the learning rates still are.
-        on_epoch: called after each epoch; an exception it raises ends the training.
+        model: a built network with a classifier or segmentation head. It is compiled here.
+        data: image data; the splits `train` and `val` are used.
+        spec: how to train. `spec.epochs` counts from epoch 0, even if training continues from
+            `first_epoch`.
+        first_epoch: epochs that the model's weights have already been trained for.
+        last_epoch: stops before `spec.epochs`; the learning-rate schedule still spans `spec.epochs`.
+        on_epoch: called after each epoch. An exception it raises stops the training.
 
     Returns:
-        The epochs trained, in order.
+        The epochs that were trained, in order.
 
     Raises:
-        FloatingPointError: the loss is not finite any more.
-        RequestError: `spec.recompute` on another backend than TensorFlow, or under a distribution strategy.
+        FloatingPointError: the loss is no longer finite.
+        RequestError: `spec.recompute` with a model, precision, backend or distribution strategy that
+            Keras' own `fit` has to train.
     """
     training = Training(model, data, spec, first_epoch=first_epoch)
     while training.epoch < min(spec.epochs, last_epoch or spec.epochs):
@@ -77,7 +80,7 @@ def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float
 
 
 def build_seeded(recipe: Recipe) -> Any:
-    """The network of a recipe, its initial weights drawn by the recipe's seed and its layers in the recipe's precision."""
+    """Builds a recipe's network with initial weights from its seed and layers in its precision."""
     _seed(recipe.train.seed)
     with precision_of(recipe):
         return build(recipe.model)
@@ -85,7 +88,7 @@ def build_seeded(recipe: Recipe) -> Any:
 
 @contextlib.contextmanager
 def precision_of(recipe: Recipe) -> Iterator[None]:
-    """Within, networks are built in the recipe's precision."""
+    """A context in which networks are built in the recipe's precision."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.train.precision)
     try:
@@ -95,31 +98,31 @@ def precision_of(recipe: Recipe) -> Iterator[None]:
 
 
 def _seed(seed: int) -> None:
-    """Seeds what Keras' initialisers and dropout layers draw their own seeds from.
+    """Seeds the generator from which Keras' initializers and dropout layers draw their seeds.
 
-    `keras.utils.set_random_seed` would also seed TensorFlow's generator, which nothing here draws from, and with it throw away
-    all that TensorFlow has compiled: a quarter of a second for a small network.
+    `keras.utils.set_random_seed` also seeds TensorFlow's generator. Nothing here uses that one, and
+    seeding it discards every compiled function, which costs a small network a quarter of a second.
     """
     random.seed(seed)
 
 
 class Training:
-    """A training that may pause after any epoch, be saved, and go on elsewhere as if nothing had happened.
+    """A training that can pause after any epoch, be saved, and continue identically elsewhere.
 
     Args:
-        model: as in `train`; under a distribution strategy, one that was built in its scope.
+        model: as in `train`; with a distribution strategy, built within its scope.
         data: as in `train`.
         spec: as in `train`.
         first_epoch: as in `train`.
-        programs: a `reskeras.training.compiled.Programs` that this training may share with others
-            of its process; None shares nothing.
+        programs: a `reskeras.training.compiled.Programs` to share with other trainings of this
+            process; None shares nothing.
 
     Raises:
         RequestError: as `train`.
 
     Attributes:
         epoch: epochs trained in all.
-        epochs: those trained here, and those of a restored state.
+        epochs: those trained here, plus those of a restored state.
     """
 
     def __init__(
@@ -167,10 +170,10 @@ class Training:
             self._trainer = FittedTrainer(model, targets, self._optimizer)
 
     def run_epoch(self) -> Epoch:
-        """Trains for an epoch, recalibrates, validates.
+        """Trains for one epoch, recalibrates batch norm and validates.
 
         Raises:
-            FloatingPointError: the loss, or that of validation, is not finite any more.
+            FloatingPointError: the training or validation loss is no longer finite.
         """
         start, number = time.perf_counter(), self.epoch + 1
         metrics = self._trainer.epoch(self._feed.training(self.spec, number), self._rates(number))
@@ -181,7 +184,7 @@ class Training:
             raise FloatingPointError(f"the loss is {metrics['loss']} in epoch {number}")
         most = images_per_pass(self.model)
         self._trainer.recalibrate(self._feed.images(most))
-        # A power of two, so that networks of about the same size are scored by the same traces.
+        # A power of two, so networks of similar size share the traces for scoring.
         validation = self._feed.split("val", min(_SCORED, 1 << (most.bit_length() - 1)))
         metrics |= {
             f"val_{name}": value for name, value in self._trainer.evaluate(validation).items()
@@ -197,11 +200,11 @@ class Training:
         return self.epochs[-1]
 
     def finish(self) -> None:
-        """Leaves the model compiled, with its optimizer and all that it remembers, as Keras' `fit` would."""
+        """Compiles the model with its optimizer and the optimizer's state, as Keras' `fit` leaves it."""
         self.model.compile(optimizer=self._trainer.optimizer, **self._targets.compile_options())
 
     def save(self, path: Path) -> None:
-        """Writes everything that the rest of the training depends on, in one step."""
+        """Atomically writes everything that the rest of the training depends on."""
         state = State(
             first=self._first,
             epoch=self.epoch,
@@ -213,8 +216,9 @@ class Training:
     def restore(self, path: Path) -> bool:
         """Continues from a saved state.
 
-        False, and nothing is changed, where there is no state that can be read and fits. A state fits
-        a training of the same model and optimizer that began, or begins, where that one began or ended.
+        Returns False and changes nothing if no readable, fitting state exists. A state fits a
+        training of the same model and optimizer whose first epoch is the one the saved training
+        started at or stopped at.
         """
         saved = read_state(path)
         if (
