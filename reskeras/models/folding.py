@@ -13,8 +13,7 @@ Vector = NDArray[np.float64]
 _layers = keras.layers
 _CONVS = (_layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
 _TRANSPOSED = (_layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose)
-_DEPTHWISE = (_layers.DepthwiseConv1D, _layers.DepthwiseConv2D)
-_LINEAR = (*_CONVS, *_TRANSPOSED, *_DEPTHWISE, _layers.Dense)
+_LINEAR = (*_CONVS, *_TRANSPOSED, _layers.Dense)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -27,30 +26,33 @@ class _Fold:
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
-    """A copy of a Functional model for inference, of the same outputs up to float rounding, with fewer batch norms.
+    """Copies a Functional model for inference: the same outputs up to float rounding, fewer batch norms.
 
     A batch norm in inference mode is x * scale + shift per channel. It is folded
 
-    - backwards, into the convolution (also transposed or depthwise) or dense layer before it, if that layer is linear (it has no
-      activation of its own) and nothing else uses its output;
-    - else forwards, into the convolution (also depthwise) or dense layer after it, if nothing else uses the batch norm's output
-      and the layer pads nothing: where zeros are padded they stand for themselves, and not for the batch norm's shift.
+    - backward, into the convolution (also transposed) or dense layer before it, if that layer is
+      linear (it has no activation of its own) and nothing else uses its output;
+    - otherwise forward, into the convolution or dense layer after it, if nothing else uses the
+      batch norm's output and the layer does not pad: padded zeros stand for themselves, not for
+      the batch norm's shift.
 
-    The layer that takes it up has a bias then. A batch norm is kept where neither holds, as in pre-activation and densely connected
-    networks, where it stands between an addition or concatenation and a ReLU; so is one that is called with `training=True` or a
-    mask, a layer that is called more than once, a subclass of these layers, and one with another compute dtype or channel axis than
-    its neighbour.
+    That layer then has a bias. A batch norm stays where neither holds, as in pre-activation and
+    densely connected networks, where it stands between an addition or concatenation and a ReLU. So
+    does one that is called with `training=True` or a mask, and one beside a layer of another kind
+    (depthwise convolutions, subclasses), a layer that is called more than once, or a layer with
+    another compute dtype or channel axis.
 
     Args:
-        model: a Functional model; nested Functional models are folded too, any other nested model is copied as it is.
+        model: a Functional model of plain layers.
 
     Returns:
-        A new model with its own weights. Names of model and layers, dtype policies, `trainable`, compilation, and the structure of
-        inputs and outputs are the original's. Of a model output that was a folded batch norm's, an Identity layer keeps the name.
-        Not for further training, whose batch statistics are lost; the original is left as it was.
+        A new model with its own weights, not for further training: the batch statistics are gone.
+        Names of model and layers, dtype policies, `trainable`, compilation, and the structure of
+        inputs and outputs are the original's. If a folded batch norm's output is an output of the
+        model, an Identity layer keeps its name. The original is left as it was.
 
     Raises:
-        TypeError: not a Functional model.
+        TypeError: not a Functional model, or a layer of it is a model, quantized or has LoRA weights.
     """
     if not _is_functional(model):
         hint = (
@@ -60,6 +62,16 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         raise TypeError(
             f"fold_batch_norm takes a Functional model, not {type(model).__name__}{hint}"
         )
+    for layer in model.layers:
+        if (
+            isinstance(layer, keras.Model)
+            or getattr(layer, "quantization_mode", None)
+            or getattr(layer, "lora_enabled", False)
+        ):
+            raise TypeError(
+                "fold_batch_norm takes plain layers, not nested models, quantized layers or LoRA "
+                f"weights: {layer.name} ({type(layer).__name__})"
+            )
     folds = _find(model)
     folded = {
         norm.name
@@ -70,8 +82,6 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     outputs = {tensor._keras_history.operation.name for tensor in model.outputs}
 
     def clone(layer: Any) -> Any:
-        if _is_functional(layer):
-            return fold_batch_norm(layer)
         if layer.name in folded:
             return _layers.Identity(name=layer.name, dtype=layer.dtype_policy)
         changes = {"use_bias": True} if layer.name in folds else {}
@@ -94,7 +104,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         original = model.get_layer(layer.name)
         if layer.name in folds:
             layer.set_weights(_weights(folds[layer.name]))
-        elif layer.weights and not _is_functional(layer):
+        elif layer.weights:
             layer.set_weights(original.get_weights())
             if isinstance(layer, _layers.Normalization):
                 layer.finalize_state()  # it computes with values derived from its weights
@@ -160,8 +170,6 @@ def _fits(layer: Any, node: Any) -> bool:
     norm, rank = node.operation, len(node.input_tensors[0].shape)
     if type(layer) not in _LINEAR or layer.compute_dtype != norm.compute_dtype:
         return False
-    if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
-        return False
     channels_first = getattr(layer, "data_format", None) == "channels_first"
     return bool(norm.axis % rank == (1 if channels_first else rank - 1))
 
@@ -179,9 +187,8 @@ def _weights(fold: _Fold) -> list[Any]:
     """Kernel and bias of the layer with its batch norms in them; worked out in float64."""
     layer = fold.layer
     kernel = _numbers(layer.kernel)
-    depthwise = isinstance(layer, _DEPTHWISE)
-    # A kernel is [*space, in / groups, out], a transposed one [*space, out, in], a depthwise one [*space, in, multiplier].
-    outs = kernel.shape[-2:] if depthwise else (-1, 1) if isinstance(layer, _TRANSPOSED) else (-1,)
+    # A kernel is [*space, in / groups, out], a transposed one [*space, out, in].
+    outs = (-1, 1) if isinstance(layer, _TRANSPOSED) else (-1,)
     bias = _numbers(layer.bias) if layer.use_bias else 0.0
     if fold.before is not None:
         scale, shift = (
