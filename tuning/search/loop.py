@@ -4,16 +4,15 @@ import collections
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reskeras.errors import RequestError, in_a_line
+from reskeras.errors import RequestError
 from reskeras.files import write_text
 from reskeras.spec import Recipe
 from reskeras.spec.text import dump_recipe
 from reskeras.training.state import Epoch
-from tuning.insight.importance import importances
 from tuning.record.entries import (
     Conclusion,
     Dropped,
@@ -26,20 +25,17 @@ from tuning.record.entries import (
     Unreadable,
     trial_key,
 )
-from tuning.record.events import Listener, Result, Search, Trial
+from tuning.record.events import Listener, Search, Trial
 from tuning.record.journal import Journal
 from tuning.record.kept import Keep, Kept
-from tuning.record.ranking import by_rank, scores_by_trial
-from tuning.report.factors import factor_plot
-from tuning.report.leaderboard import CSV_COLUMNS, leaderboard_of, write_csv
-from tuning.report.page import write_report
+from tuning.record.ranking import by_rank
 from tuning.running.executor import DiskFull, Ended, Executor, Lost, Reported
-from tuning.running.trial import Job, LastJob, Outcome, Parent, Verdict
+from tuning.running.trial import Job, Outcome, Parent, Verdict
 from tuning.settings import Strategy, sign
 from tuning.space.limits import Limits
 from tuning.space.recipes import final_recipe, trial_recipe
 
-_ATTEMPTS = 3
+ATTEMPTS = 3
 """A trial whose process dies so often has failed."""
 _MOST_DROPPED = 1000
 """A search ends when so many suggestions in a row are of no use."""
@@ -56,8 +52,8 @@ class Budget:
 
 
 @dataclasses.dataclass(kw_only=True)
-class _Running:
-    """A trial that is being run."""
+class Training:
+    """One training, of a trial or a final one, from its job to its end."""
 
     trial: Trial
     job: Job
@@ -96,17 +92,17 @@ class Loop:
         self._numbers: dict[str, int] = {}
         """From Keras Tuner's ids, which count what was dropped too, to the numbers of trials."""
         self._started = 0
-        self._running: dict[str, _Running] = {}
-        self._interrupted: collections.deque[_Running] = collections.deque()
+        self._running: dict[str, Training] = {}
+        self._interrupted: collections.deque[Training] = collections.deque()
         self._records: dict[int, TrialRecord] = {}
         self._best: TrialRecord | None = None
         self._values: dict[int, Mapping[str, Any]] = {}
         """Of the trials that started, by their number."""
         self._recipes: dict[Recipe, int] = {}
         """From a network and how it is trained to the trial that ran it."""
-        self._dropped: collections.Counter[str] = collections.Counter()
+        self.dropped: collections.Counter[str] = collections.Counter()
         self._exhausted = self._reached = False
-        self._conclusion: Conclusion | None = None
+        self.conclusion: Conclusion | None = None
         """The one that best.keras was left by; None where a trial has replaced it since."""
 
     def run(self) -> None:
@@ -128,87 +124,54 @@ class Loop:
             for running in self._running.values():
                 self._tell_ended(running.trial, None)
 
-    def conclude(self, plan: FinalPlan) -> Result:
-        """Ranks the trials, trains the best to the end where that is asked for, and evaluates the kept model once.
+    def train(self, waiting: Iterable[Training]) -> None:
+        """Runs trainings that no oracle suggested, as many at once as the executor takes."""
+        queue = collections.deque(waiting)
+        try:
+            while queue or self._running:
+                while queue and len(self._running) < self.executor.slots:
+                    self._begin(queue.popleft())
+                self._step()
+        finally:
+            for running in self._running.values():
+                self._tell_ended(running.trial, None)
 
-        Raises:
-            RuntimeError: no trial has a score.
-        """
-        ranked = by_rank(self.journal.trials, self.search.objective)
-        board = leaderboard_of(ranked, self.search.space, self.search.objective, CSV_COLUMNS)
-        write_csv(board, self.search.directory / "leaderboard.csv")
-        if not ranked or ranked[0].score is None:
-            reasons = sorted({in_a_line(record.error) for record in ranked})
-            reasons += [f"not run: {count} {reason}" for reason, count in self._dropped.items()]
-            raise RuntimeError(
-                "no trial completed" + "".join(f"\n  {reason}" for reason in reasons)
-            )
-        shares = importances(ranked, self.search.space, self.search.objective)
-        factor_plot(
-            ranked,
-            self.search.space,
-            self.search.objective,
-            self.search.directory / "factors.svg",
-            shares,
+    def final(self, record: TrialRecord, plan: FinalPlan, repeat: int) -> Training:
+        """The final training of a trial's network, with one seed."""
+        search = self.search
+        recipe = final_recipe(
+            search.space,
+            record.values,
+            number=record.number,
+            seed=search.seed,
+            epochs=plan.epochs,
+            repeat=repeat,
         )
-        finals = (
-            self._train_finally(
-                [record for record in ranked[: plan.top] if record.score is not None], plan
-            )
-            if plan.epochs
-            else ()
+        trial = Trial(
+            number=record.number,
+            values=record.values,
+            recipe=recipe,
+            first_epoch=0,
+            parent=None,
+            repeat=repeat,
         )
-        winner = _mean_best(finals, self.search.objective) or ranked[0].number
-        best = next(record for record in ranked if record.number == winner)
-        result = Result(
-            directory=self.search.directory,
-            objective=self.search.objective,
-            trials=tuple(ranked),
-            best=best,
-            finals=tuple(
-                sorted(
-                    finals,
-                    key=lambda final: (
-                        final.record.number != winner,
-                        final.record.number,
-                        final.repeat,
-                    ),
-                )
-            ),
-            test=None,
-            dropped=dict(self._dropped),
-            importances=shares,
-            exhausted=self._exhausted_sentence(),
-        )
-        repeat = next((final.repeat for final in finals if final.record is result.final), None)
-        self._keep(
-            self._again(best) if repeat is None else self._final(best, plan, repeat),
-            result.kept.epochs,
-        )
-        last = self._conclusion
-        if last is None or (last.winner, last.plan) != (winner, plan):
-            earlier = [
-                conclusion
-                for conclusion in self.journal.conclusions
-                if (conclusion.winner, conclusion.plan) == (winner, plan)
-            ]
-            self._conclusion = (
-                earlier[-1] if earlier else Conclusion(winner=winner, plan=plan, test=self._test())
-            )
-            self.journal.add(self._conclusion)
-            for leftover in self.search.directory.glob(".trial-*.keras"):
-                leftover.unlink()
-        write_report(
-            self.search.directory / "report.html",
-            Journal(self.journal.path),
-            self.search.space,
-            importances=shares,
-            factors=self.search.directory / "factors.svg",
-        )
-        assert self._conclusion is not None
-        return dataclasses.replace(result, test=self._conclusion.test)
+        known = self.journal.final_epoch(record.number, plan.epochs, repeat)
+        return Training(trial=trial, job=self._job(trial, recipe, None), known=known)
 
-    def _exhausted_sentence(self) -> str | None:
+    def again(self, record: TrialRecord) -> Training:
+        """A trial that has ended, to be run once more."""
+        recipe = self._recipe(record.number, record.values)
+        first_epoch = record.values.get("tuner/initial_epoch", 0)
+        trial = Trial(
+            number=record.number,
+            values=record.values,
+            recipe=recipe,
+            first_epoch=first_epoch,
+            parent=record.parent,
+        )
+        return Training(trial=trial, job=self._job(trial, recipe, self._parent(trial)))
+
+    def exhausted(self) -> str | None:
         """Why there are fewer trials than were asked for, where the space had no more."""
         asked = self.budget.trials
         if not self._exhausted or (asked is not None and self._started >= asked):
@@ -223,7 +186,7 @@ class Loop:
     # From the journal
 
     def _replay(self) -> None:
-        running: dict[int, _Running] = {}
+        running: dict[int, Training] = {}
         for entry in self.journal.history:
             match entry:
                 case Started():
@@ -241,7 +204,7 @@ class Loop:
                 case TrialRecord():
                     self._take(entry, running.pop(entry.number).suggestion)
                 case Conclusion():
-                    self._conclusion = entry
+                    self.conclusion = entry
                 case _:
                     pass
         self.journal.history.clear()
@@ -313,7 +276,7 @@ class Loop:
         self._exhausted = True
         return False
 
-    def _prepared(self, number: int, suggestion: Any) -> tuple[_Running, RequestError | None]:
+    def _prepared(self, number: int, suggestion: Any) -> tuple[Training, RequestError | None]:
         """A trial, not yet running; with the reason why its values make no network, where they make none."""
         values = suggestion.hyperparameters.values
         parent_id, invalid, recipe = values.get("tuner/trial_id"), None, None
@@ -334,7 +297,7 @@ class Loop:
         job = self._job(trial, recipe or self.search.space.base, self._parent(trial))
         if recipe is not None and trial.parent is None:
             self._recipes.setdefault(_identity(recipe), number)
-        return _Running(trial=trial, job=job, suggestion=suggestion), invalid
+        return Training(trial=trial, job=job, suggestion=suggestion), invalid
 
     def _parent(self, trial: Trial) -> Parent | None:
         if trial.parent is None:
@@ -370,7 +333,7 @@ class Loop:
         return None
 
     def _drop(self, suggestion: Any, dropped: Dropped) -> None:
-        self._dropped[dropped.reason] += 1
+        self.dropped[dropped.reason] += 1
         if dropped.twin is not None:
             self._numbers[suggestion.trial_id] = (
                 dropped.twin
@@ -386,7 +349,7 @@ class Loop:
 
     # What comes of it
 
-    def _begin(self, running: _Running) -> None:
+    def _begin(self, running: Training) -> None:
         running.job.state.parent.mkdir(exist_ok=True)
         running.start = time.perf_counter()
         self._running[running.trial.key] = running
@@ -410,13 +373,13 @@ class Loop:
                 self._tell_ended(running.trial, None)
             case DiskFull():
                 raise disk_is_full(event.reason)
-            case Lost() if running.attempts < _ATTEMPTS:
+            case Lost() if running.attempts < ATTEMPTS:
                 running.attempts += 1
                 self.executor.submit(running.job)
             case Lost():
                 self._fail(running, f"{event.reason}, {running.attempts} times")
 
-    def _verdict(self, running: _Running, epoch: Epoch) -> Verdict:
+    def _verdict(self, running: Training, epoch: Epoch) -> Verdict:
         if epoch.number > running.known:
             running.known = epoch.number
             record = EpochRecord(
@@ -469,7 +432,7 @@ class Loop:
             self._best is None or by_rank([self._best, record], self.search.objective)[0] is record
         )
 
-    def _score(self, running: _Running, epoch: int, metrics: Mapping[str, float]) -> bool:
+    def _score(self, running: Training, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tells the oracle a score; True where it stops the trial."""
         score = {self.search.objective: metrics[self.search.objective]}
         return bool(
@@ -477,7 +440,7 @@ class Loop:
             == "STOPPED"
         )
 
-    def _complete(self, running: _Running, outcome: Outcome) -> None:
+    def _complete(self, running: Training, outcome: Outcome) -> None:
         trial = running.trial
         planned = running.job.recipe.train.epochs
         record = TrialRecord(
@@ -495,10 +458,10 @@ class Loop:
         if not trial.final:
             self._kept.add(record, running.job.model, dump_recipe(running.job.recipe))
             if self._leads(record):
-                self._adopt(running)
+                self.adopt(running)
         self._end(running, record)
 
-    def _fail(self, running: _Running, error: str) -> None:
+    def _fail(self, running: Training, error: str) -> None:
         seconds, trial = time.perf_counter() - running.start, running.trial
         running.job.state.unlink(missing_ok=True)
         record = TrialRecord(
@@ -511,7 +474,7 @@ class Loop:
         )
         self._end(running, record)
 
-    def _end(self, running: _Running, record: TrialRecord) -> None:
+    def _end(self, running: Training, record: TrialRecord) -> None:
         trial, ended = running.trial, None
         try:
             if trial.repeat is None:
@@ -542,7 +505,7 @@ class Loop:
         if record.score is not None:
             self._reached = self._reached or self._reaches(record.score)
             if self._leads(record):
-                self._best, self._conclusion = record, None
+                self._best, self.conclusion = record, None
         self._tell_oracle(suggestion, record)
 
     def _tell_ended(self, trial: Trial, record: TrialRecord | None) -> None:
@@ -554,114 +517,12 @@ class Loop:
         suggestion.message = record.error
         self.oracle.end_trial(suggestion)
 
-    def _adopt(self, running: _Running) -> None:
+    def adopt(self, running: Training) -> None:
         """Makes a trial's network the one that the search keeps."""
         if running.job.model.exists():
             # In this order: who is killed in between finds the model here again.
             write_text(self.search.directory / "best.yaml", dump_recipe(running.job.recipe))
             os.replace(running.job.model, self.search.directory / "best.keras")
-
-    # The end
-
-    def _train_finally(self, best: Sequence[TrialRecord], plan: FinalPlan) -> tuple[Final, ...]:
-        def done() -> dict[tuple[int, int], Final]:
-            return {
-                (f.record.number, f.repeat): f
-                for f in self.journal.finals
-                if f.epochs == plan.epochs
-            }
-
-        wanted = [(record, repeat) for record in best for repeat in range(plan.seeds)]
-        waiting = collections.deque(
-            self._final(record, plan, repeat)
-            for record, repeat in wanted
-            if (record.number, repeat) not in done()
-        )
-        try:
-            while waiting or self._running:
-                while waiting and len(self._running) < self.executor.slots:
-                    self._begin(waiting.popleft())
-                self._step()
-        finally:
-            for running in self._running.values():
-                self._tell_ended(running.trial, None)
-        return tuple(done()[record.number, repeat] for record, repeat in wanted)
-
-    def _final(self, record: TrialRecord, plan: FinalPlan, repeat: int) -> _Running:
-        search = self.search
-        recipe = final_recipe(
-            search.space,
-            record.values,
-            number=record.number,
-            seed=search.seed,
-            epochs=plan.epochs,
-            repeat=repeat,
-        )
-        trial = Trial(
-            number=record.number,
-            values=record.values,
-            recipe=recipe,
-            first_epoch=0,
-            parent=None,
-            repeat=repeat,
-        )
-        known = self.journal.final_epoch(record.number, plan.epochs, repeat)
-        return _Running(trial=trial, job=self._job(trial, recipe, None), known=known)
-
-    def _again(self, record: TrialRecord) -> _Running:
-        """A trial that ended, to be run once more."""
-        recipe = self._recipe(record.number, record.values)
-        first_epoch = record.values.get("tuner/initial_epoch", 0)
-        trial = Trial(
-            number=record.number,
-            values=record.values,
-            recipe=recipe,
-            first_epoch=first_epoch,
-            parent=record.parent,
-        )
-        return _Running(trial=trial, job=self._job(trial, recipe, self._parent(trial)))
-
-    def _keep(self, running: _Running, epochs: int) -> None:
-        """Sees to it that best.keras and best.yaml are those of a training which ended after so many epochs.
-
-        They may be another's, where this search was concluded otherwise before; then the training is repeated.
-        """
-        self._adopt(running)
-        best = self.search.directory / "best.yaml"
-        for path in (best, best.with_suffix(".keras")):
-            if not path.exists():
-                raise RequestError(f"{path} is gone; --fresh begins the search anew")
-        if best.read_text(encoding="utf-8") == dump_recipe(running.job.recipe):
-            return
-        self.executor.submit(running.job)
-        while isinstance(event := self.executor.wait(), Reported):
-            self.executor.answer(
-                event.key, Verdict.KEEP if event.epoch.number >= epochs else Verdict.GO_ON
-            )
-        if not isinstance(event, Ended) or event.outcome is None:
-            reason = in_a_line(event.error) if isinstance(event, Ended) else event.reason
-            raise RuntimeError(
-                f"{running.trial.key} could not be trained again, which won: {reason}"
-            )
-        self._adopt(running)
-
-    def _test(self) -> Mapping[str, float] | None:
-        if "test" not in self.search.data.sizes:
-            return None
-        for _ in range(_ATTEMPTS):
-            self.executor.submit(LastJob(key="test", model=self.search.directory / "best.keras"))
-            match self.executor.wait():
-                case Ended(outcome=Outcome() as outcome):
-                    return outcome.metrics
-                case Ended() as ended:
-                    raise RuntimeError(f"the test failed: {in_a_line(ended.error)}")
-                case Lost() as lost:
-                    reason = lost.reason
-                case DiskFull() as full:
-                    raise disk_is_full(full.reason)
-                case _:
-                    raise AssertionError("a test has no epochs")
-        raise RuntimeError(f"the test failed: {reason}")
 
 
 def disk_is_full(reason: str) -> RuntimeError:
@@ -674,12 +535,3 @@ def disk_is_full(reason: str) -> RuntimeError:
 def _identity(recipe: Recipe) -> Recipe:
     """Equal for what would be the same trial but for its seed."""
     return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, seed=0))
-
-
-def _mean_best(finals: Sequence[Final], objective: str) -> int | None:
-    """The trial whose final trainings have the best mean score; None where none has a score."""
-    means = {
-        number: sign(objective) * sum(found) / len(found)
-        for number, found in scores_by_trial(finals).items()
-    }
-    return max(means, key=lambda number: (means[number], -number)) if means else None

@@ -22,6 +22,7 @@ from tuning.record.kept import Keep
 from tuning.record.repair import repair as repair_journal
 from tuning.running.devices import check_strategy
 from tuning.running.executor import Executor, InProcess, Processes, disk_full
+from tuning.search.conclude import conclude
 from tuning.search.loop import Budget, Loop, disk_is_full
 from tuning.settings import DEFAULT_ORACLE, Strategy
 from tuning.space import Space
@@ -176,7 +177,8 @@ def tune(
                 search, chooser, journal, listeners, executor, limits, strategy, budget, keep
             )
             loop.run()
-            result = loop.conclude(FinalPlan(epochs=final_epochs, top=final_top, seeds=final_seeds))
+            plan = FinalPlan(epochs=final_epochs, top=final_top, seeds=final_seeds)
+            result = conclude(loop, plan)
             ending = Ending.FINISHED
         except Exception:
             ending = Ending.FAILED

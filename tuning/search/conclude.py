@@ -1,0 +1,166 @@
+"""The end of a search: ranks the trials, trains the best to the end, keeps and tests one model."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from reskeras.errors import RequestError, in_a_line
+from reskeras.spec.text import dump_recipe
+from tuning.insight.importance import importances
+from tuning.record.entries import Conclusion, Final, FinalPlan, TrialRecord
+from tuning.record.events import Result
+from tuning.record.journal import Journal
+from tuning.record.ranking import by_rank, scores_by_trial
+from tuning.report.factors import factor_plot
+from tuning.report.leaderboard import CSV_COLUMNS, leaderboard_of, write_csv
+from tuning.report.page import write_report
+from tuning.running.executor import DiskFull, Ended, Lost, Reported
+from tuning.running.trial import LastJob, Outcome, Verdict
+from tuning.search.loop import ATTEMPTS, Loop, Training, disk_is_full
+from tuning.settings import sign
+
+
+def conclude(loop: Loop, plan: FinalPlan) -> Result:
+    """Ranks the trials, trains the best to the end where that is asked for, and evaluates the kept model once.
+
+    Raises:
+        RuntimeError: no trial has a score.
+    """
+    ranked = by_rank(loop.journal.trials, loop.search.objective)
+    board = leaderboard_of(ranked, loop.search.space, loop.search.objective, CSV_COLUMNS)
+    write_csv(board, loop.search.directory / "leaderboard.csv")
+    if not ranked or ranked[0].score is None:
+        reasons = sorted({in_a_line(record.error) for record in ranked})
+        reasons += [f"not run: {count} {reason}" for reason, count in loop.dropped.items()]
+        raise RuntimeError("no trial completed" + "".join(f"\n  {reason}" for reason in reasons))
+    found = importances(ranked, loop.search.space, loop.search.objective)
+    factor_plot(
+        ranked,
+        loop.search.space,
+        loop.search.objective,
+        loop.search.directory / "factors.svg",
+        found,
+    )
+    finals = (
+        _train_finally(
+            loop, [record for record in ranked[: plan.top] if record.score is not None], plan
+        )
+        if plan.epochs
+        else ()
+    )
+    winner = _mean_best(finals, loop.search.objective) or ranked[0].number
+    best = next(record for record in ranked if record.number == winner)
+    result = Result(
+        directory=loop.search.directory,
+        objective=loop.search.objective,
+        trials=tuple(ranked),
+        best=best,
+        finals=tuple(
+            sorted(
+                finals,
+                key=lambda final: (
+                    final.record.number != winner,
+                    final.record.number,
+                    final.repeat,
+                ),
+            )
+        ),
+        test=None,
+        dropped=dict(loop.dropped),
+        importances=found,
+        exhausted=loop.exhausted(),
+    )
+    repeat = next((final.repeat for final in finals if final.record is result.final), None)
+    _keep(
+        loop,
+        loop.again(best) if repeat is None else loop.final(best, plan, repeat),
+        result.kept.epochs,
+    )
+    last = loop.conclusion
+    if last is None or (last.winner, last.plan) != (winner, plan):
+        earlier = [
+            conclusion
+            for conclusion in loop.journal.conclusions
+            if (conclusion.winner, conclusion.plan) == (winner, plan)
+        ]
+        loop.conclusion = (
+            earlier[-1] if earlier else Conclusion(winner=winner, plan=plan, test=_test(loop))
+        )
+        loop.journal.add(loop.conclusion)
+        for leftover in loop.search.directory.glob(".trial-*.keras"):
+            leftover.unlink()
+    write_report(
+        loop.search.directory / "report.html",
+        Journal(loop.journal.path),
+        loop.search.space,
+        importances=found,
+        factors=loop.search.directory / "factors.svg",
+    )
+    assert loop.conclusion is not None
+    return dataclasses.replace(result, test=loop.conclusion.test)
+
+
+def _train_finally(loop: Loop, best: Sequence[TrialRecord], plan: FinalPlan) -> tuple[Final, ...]:
+    def done() -> dict[tuple[int, int], Final]:
+        return {
+            (f.record.number, f.repeat): f for f in loop.journal.finals if f.epochs == plan.epochs
+        }
+
+    wanted = [(record, repeat) for record in best for repeat in range(plan.seeds)]
+    waiting = [
+        loop.final(record, plan, repeat)
+        for record, repeat in wanted
+        if (record.number, repeat) not in done()
+    ]
+    loop.train(waiting)
+    return tuple(done()[record.number, repeat] for record, repeat in wanted)
+
+
+def _keep(loop: Loop, running: Training, epochs: int) -> None:
+    """Sees to it that best.keras and best.yaml are those of a training which ended after so many epochs.
+
+    They may be another's, where this search was concluded otherwise before; then the training is repeated.
+    """
+    loop.adopt(running)
+    best = loop.search.directory / "best.yaml"
+    for path in (best, best.with_suffix(".keras")):
+        if not path.exists():
+            raise RequestError(f"{path} is gone; --fresh starts the search over")
+    if best.read_text(encoding="utf-8") == dump_recipe(running.job.recipe):
+        return
+    loop.executor.submit(running.job)
+    while isinstance(event := loop.executor.wait(), Reported):
+        loop.executor.answer(
+            event.key, Verdict.KEEP if event.epoch.number >= epochs else Verdict.GO_ON
+        )
+    if not isinstance(event, Ended) or event.outcome is None:
+        reason = in_a_line(event.error) if isinstance(event, Ended) else event.reason
+        raise RuntimeError(f"{running.trial.key} could not be trained again, which won: {reason}")
+    loop.adopt(running)
+
+
+def _test(loop: Loop) -> Mapping[str, float] | None:
+    if "test" not in loop.search.data.sizes:
+        return None
+    for _ in range(ATTEMPTS):
+        loop.executor.submit(LastJob(key="test", model=loop.search.directory / "best.keras"))
+        match loop.executor.wait():
+            case Ended(outcome=Outcome() as outcome):
+                return outcome.metrics
+            case Ended() as ended:
+                raise RuntimeError(f"the test failed: {in_a_line(ended.error)}")
+            case Lost() as lost:
+                reason = lost.reason
+            case DiskFull() as full:
+                raise disk_is_full(full.reason)
+            case _:
+                raise AssertionError("a test has no epochs")
+    raise RuntimeError(f"the test failed: {reason}")
+
+
+def _mean_best(finals: Sequence[Final], objective: str) -> int | None:
+    """The trial whose final trainings have the best mean score; None where none has a score."""
+    means = {
+        number: sign(objective) * sum(found) / len(found)
+        for number, found in scores_by_trial(finals).items()
+    }
+    return max(means, key=lambda number: (means[number], -number)) if means else None
