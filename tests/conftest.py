@@ -9,6 +9,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """`tox -e tests -- PATH` passes if PATH has no tests for JAX, which tox runs first."""
+    if os.environ.get("KERAS_BACKEND") == "jax" and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _tfds_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
     """TFDS prepares its data sets in a folder of the session's, not in the home directory."""

@@ -1,4 +1,4 @@
-"""What a person sees after a search: MLflow's pages and report.html, in a real browser (`tox -e browser`)."""
+"""What a person sees after a search: MLflow's pages and report.html, in a real browser."""
 
 import json
 import re
@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-pytest.importorskip("playwright", reason="pip install playwright; tox -e browser")
+pytest.importorskip("playwright", reason="pip install playwright")
 
 import chromium
 from playwright.sync_api import Browser, Locator, Page, expect
+
+pytestmark = pytest.mark.xdist_group("browser")
 
 SPACE = """
 family: resnet
@@ -181,6 +183,7 @@ ENDS = """([...scores]) => {
 
 def test_the_table_has_what_was_searched_the_best_first(page: Page, search: Search) -> None:
     open_search(page, search)
+    page.get_by_role("button", name="Expand description").click()
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="in a table").click()
     table = opened.value

@@ -27,7 +27,9 @@ from tuning.running.cluster import Ray, _check, _division
 from tuning.running.executor import Ended, Event, Lost, Reported
 from tuning.running.trial import Job, LastJob, Outcome, Verdict
 
-pytest.importorskip("ray", reason="the extra reskeras[ray]; tox -e ray")
+pytest.importorskip("ray", reason="the extra reskeras[ray]")
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +231,7 @@ def run_until_killed() -> None:
 
 @pytest.mark.usefixtures("blobs_npz")
 def test_workers_end_with_a_killed_driver() -> None:
-    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as driver:

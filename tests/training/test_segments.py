@@ -133,7 +133,7 @@ def test_masks_that_run_through_layers_are_refused() -> None:
     words = keras.Input((4,), dtype="int32")
     embedded = keras.layers.Embedding(5, 3, mask_zero=True, name="words")(words)
     masked = keras.Model(words, keras.layers.LSTM(2)(embedded))
-    with pytest.raises(RequestError, match="carries no masks, but 'words' makes one"):
+    with pytest.raises(RequestError, match="does not support masks, but 'words' makes one"):
         run(SegmentedModel(masked, recompute=False), masked, np.ones((2, 4)), training=False)
 
 
