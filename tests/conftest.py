@@ -11,7 +11,10 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """`tox -e tests -- PATH` passes if PATH has no tests for JAX, which tox runs first."""
-    if os.environ.get("KERAS_BACKEND") == "jax" and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+    if (
+        os.environ.get("KERAS_BACKEND") == "jax"
+        and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+    ):
         session.exitstatus = pytest.ExitCode.OK
 
 

@@ -5,15 +5,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras_tuner
+import numpy as np
 import pytest
 import scipy.optimize
 from nets import small
+from optuna.trial import TrialState
 
 import reskeras
 from reskeras.spec import Level, Segmenter, UNet
 from tuning.oracles import make_oracle
 from tuning.oracles.rules import HalvingRule, MedianRule
-from tuning.oracles.tpe import ParzenEstimator
+from tuning.oracles.tpe import ParzenEstimator, Seen
 from tuning.settings import ORACLES
 from tuning.space import Range, Space
 
@@ -479,7 +482,7 @@ def test_a_trial_that_failed_late_is_no_example() -> None:
     assert {item.state.name for item in seen} == {"COMPLETE", "PRUNED"}
 
 
-def test_running_trials_repel_suggestions() -> None:
+def test_workers_that_ask_at_once_get_different_points() -> None:
     """Twelve workers at once, none of which has come back since: all are given something of their own."""
     found = Simulation("tpe").run(12)
     rates = []
@@ -495,6 +498,25 @@ def test_running_trials_repel_suggestions() -> None:
         for item in found.oracle._seen()
         if item.state.name == "RUNNING"
     ] == rates
+
+
+def test_running_trials_repel_suggestions() -> None:
+    """The constant liar: while the best region is being tried, suggestions move away from it."""
+    hyperparameters = keras_tuner.HyperParameters()
+    hyperparameters.Float("rate", 0.0, 1.0)
+    estimator = ParzenEstimator(hyperparameters.space)
+    complete = [
+        Seen(values={"rate": rate}, state=TrialState.COMPLETE, epoch=1, loss=abs(rate - 0.3))
+        for rate in np.linspace(0, 1, 21)
+    ]
+    running = [Seen(values={"rate": 0.3}, state=TrialState.RUNNING)] * 8
+
+    def distance(seen: Sequence[Seen]) -> float:
+        """Mean distance of suggestions from the best rate."""
+        found = [estimator.suggest(seen, seed=seed)["rate"] for seed in range(40)]
+        return float(np.mean(np.abs(np.array(found) - 0.3)))
+
+    assert distance([*complete, *running]) > 1.5 * distance(complete)
 
 
 def test_bayesian_suggestions_count_failures_and_workers() -> None:

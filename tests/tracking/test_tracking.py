@@ -30,6 +30,7 @@ from stubs import score_of, tiny
 from reskeras.data import ImageData, from_arrays
 from reskeras.errors import RequestError
 from reskeras.spec.text import load_recipe
+from reskeras.training.state import Epoch
 from tuning import Range, Space, tune
 from tuning.record.entries import TrialRecord
 from tuning.record.events import Ending, Listener, Result, Search, Trial
@@ -179,6 +180,45 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.usefixtures("stub")
+class WaitForLoad(Listener):
+    """Holds the search until MLflow has recorded the machine's load."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self.found: set[str] = set()
+
+    def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
+        deadline = time.monotonic() + 60
+        while not self.found and time.monotonic() < deadline:
+            runs = open_store(self._uri).search_runs(["1"])
+            self.found = {
+                name for run in runs for name in run.data.metrics if name.startswith("system/")
+            }
+
+
+@pytest.mark.usefixtures("stub")
+def test_system_metrics_are_those_of_the_search(
+    data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", "1")
+    uri, problems = tracking_uri(None), Problems()
+    waiting = WaitForLoad(uri)
+    threads = threading.active_count()
+    tracker = Tracker(uri, problems, system_metrics=True)
+    tune(tiny(), data, directory="s", trials=1, oracle="random", listeners=[tracker, waiting])
+    assert not problems
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= (
+        waiting.found
+    )
+    (parent,) = (
+        run for run in open_store(uri).search_runs(["1"]) if "system/" in str(run.data.metrics)
+    )
+    assert parent.data.tags["reskeras.kind"] == "search"
+    assert parent.info.status == "FINISHED"
+    assert threading.active_count() == threads  # the sampling ends with the search
+
+
 def test_each_run_has_its_point_its_curve_its_costs_and_its_rank(data: ImageData) -> None:
     result, problems = search(data, tracking_uri(None), final_epochs=4)
     assert problems == []
