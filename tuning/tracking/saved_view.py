@@ -15,7 +15,7 @@ from tuning.space import Range, Space
 from tuning.tracking.subject import Subject
 
 _TAG = "mlflow.sharedViewState."
-_PADDING, _LETTER, _NUMBER = 30, 6.5, 8
+_PADDING, _LETTER, _NUMBER = 31, 7, 8
 """Of a column in MLflow's table, in pixels; and the characters by which numbers of a range can be told apart."""
 
 
