@@ -193,6 +193,7 @@ def test_show_edit_train(tmp_path: Path, blobs_npz: Path) -> None:
     assert "saved: trained/my-2/model.keras" in again.stdout  # what was trained before stays
 
 
+@pytest.mark.main_path
 def test_tune_tells_its_result_as_json_on_a_clean_standard_output(
     tmp_path: Path, blobs_npz: Path
 ) -> None:
@@ -341,7 +342,6 @@ def test_no_output_has_the_password_of_the_store(blobs_npz: Path) -> None:
         assert not path.is_file() or b"secret" not in path.read_bytes(), path
 
 
-@pytest.mark.main_path
 def test_the_main_job(tmp_path: Path) -> None:
     """`reskeras tune`, no arguments: the README's first command."""
     done = run("tune")

@@ -56,7 +56,10 @@ def test_each_damaged_line_costs_no_more_than_its_trial(data: ImageData, oracle:
     whole = scores(search(data, oracle))
     lines = PATH.read_bytes().splitlines(keepends=True)
     random = np.random.default_rng(3)
+    by_kind: dict[str, list[int]] = {}
     for number in range(1, len(lines)):
+        by_kind.setdefault(json.loads(lines[number])["kind"], []).append(number)
+    for number in [int(random.choice(numbers)) for numbers in by_kind.values()]:
         place = int(random.integers(1, len(lines[number]) - 1))
         damaged = [*lines[:number], flipped(lines[number], place), *lines[number + 1 :]]
         PATH.write_bytes(b"".join(damaged))

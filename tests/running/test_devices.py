@@ -60,7 +60,7 @@ for batch in BATCHES:
 # Half on two devices and half on one, by a file, and the other way round.
 how = recipe("none")
 halves = []
-for first, second in ((ONE, ONE), (TWO, ONE), (ONE, TWO), (TWO, TWO)):
+for first, second in ((ONE, ONE), (TWO, ONE), (ONE, TWO)):
     begun = begin(first, how)
     run(begun, 1)
     begun.save(Path("state.npz"))
@@ -84,7 +84,7 @@ ON_TENSORFLOW = """
 import tensorflow as tf
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
-BATCHES = (36, 35, 95)
+BATCHES = (35, 95)
 """
 SEARCH = """
 from tuning import Range, Space, tune
@@ -143,22 +143,20 @@ def on_jax(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     pytest.importorskip("jax")
     folder = tmp_path_factory.mktemp("jax")
     flags = "--xla_force_host_platform_device_count=2"
-    return run(
-        "BATCHES = (36, 24)" + COMMON + TELL, npz, folder, KERAS_BACKEND="jax", XLA_FLAGS=flags
-    )
+    return run("BATCHES = (36,)" + COMMON + TELL, npz, folder, KERAS_BACKEND="jax", XLA_FLAGS=flags)
 
 
-@pytest.fixture(params=["on_tensorflow", pytest.param("on_jax", marks=pytest.mark.backend)])
+@pytest.fixture(params=["on_tensorflow", "on_jax"])
 def found(request: pytest.FixtureRequest) -> dict[str, Any]:
     value: dict[str, Any] = request.getfixturevalue(request.param)
     return value
 
 
 def test_two_devices_have_the_losses_of_one(found: dict[str, Any]) -> None:
-    """96 images in batches of 36 leave a last one of 24; of 35 one more here than there; of 95 one image for two devices."""
+    """96 images: batches of 36 leave a last one of 24; 35 is odd; 95 leaves one image for two."""
     assert found["replicas"] == 2
     trainings = [value for name, value in found.items() if name.startswith("plain")]
-    assert len(trainings) > 1
+    assert trainings
     for one, two in trainings:
         for expected, metrics in zip(one, two, strict=True):
             assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-6)

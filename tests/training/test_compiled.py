@@ -188,8 +188,13 @@ def scores(logs: dict[str, float]) -> dict[str, float]:
     }
 
 
-@pytest.mark.main_path
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.main_path] * (name in ("resnet", "unet_deep")))
+        for name in SPECS
+    ],
+)
 def test_two_epochs_recalibration_and_scores_equal_keras(name: str) -> None:
     masks = name.startswith("unet")
     data = image_data(masks, classes=2 if name == "unet_mask" else 3)
