@@ -1,11 +1,13 @@
-"""Networks and training runs as values: frozen, validated, and ignorant of any framework.
+"""Networks and training runs as values: frozen, validated and independent of any framework.
 
-Every value is checked on construction, on `dataclasses.replace` and when read from YAML (`reskeras.spec.text`), which reports
-all mistakes of a file at once. Everything may import this room; it imports `reskeras.errors` and nothing else of the project.
+Every value is checked on construction, by `dataclasses.replace` and when it is read from YAML.
+`reskeras.spec.text` reports all mistakes of a file at once. Every room may import this one; it
+imports only `reskeras.errors`.
 
-`width` is always the *output* width of a block or stage, so that changing the kind of block leaves every interface alone.
-The number of dimensions follows from `input_shape`: `[784]` is a fully connected net, `[L, C]` is 1-D, `[H, W, C]` 2-D and
-`[D, H, W, C]` 3-D; "3x3" below stands for a kernel of three in each dimension.
+`width` is always the *output* width of a block or stage, so changing the kind of block leaves every
+interface alone. The number of dimensions follows from `input_shape`: `[784]` is a fully connected
+net, `[L, C]` is 1-D, `[H, W, C]` is 2-D and `[D, H, W, C]` is 3-D. "3x3" stands for a kernel of
+size three in each dimension.
 """
 
 from reskeras.spec.blocks import (

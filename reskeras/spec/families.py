@@ -27,7 +27,10 @@ from reskeras.spec.stems import DeepStem, ImagenetStem, Stem
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ResNet(ResidualOptions):
-    """Stem, stages of blocks, head. With `plain` blocks it is the plain twin, with `dense` ones a DenseNet of given widths."""
+    """Stem, stages of blocks, head.
+
+    `plain` blocks make the plain twin, `dense` ones a DenseNet with given widths.
+    """
 
     family: Literal["resnet"] = "resnet"
     name: Name = "resnet"
@@ -35,7 +38,7 @@ class ResNet(ResidualOptions):
     stem: Stem
     block: Block
     stride_at: StrideAt = "3x3"
-    """A stage of dense layers is pooled where it begins, whatever this says."""
+    """A stage of dense layers is pooled at its start, whatever this says."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     head: Annotated[Classifier | Regressor | Features, Field(discriminator="kind")]
 
@@ -47,7 +50,8 @@ class ResNet(ResidualOptions):
         )
         if self.stride_at == "1x1" and isinstance(self.block, PlainBlock | BasicBlock):
             raise ValueError(
-                f"stride_at '1x1' is the first convolution of block kind 'bottleneck'; {self.block.kind!r} has '3x3'"
+                "stride_at '1x1' means the first convolution of block kind 'bottleneck'; "
+                f"{self.block.kind!r} has '3x3'"
             )
         if not self.input_shape[:-1]:
             check_fully_connected(self, [stage.stride for stage in self.stages])
@@ -56,7 +60,8 @@ class ResNet(ResidualOptions):
             for number, (before, after) in enumerate(itertools.pairwise(widths)):
                 if after < before:
                     raise ValueError(
-                        f"shortcut 'pad' only adds channels, but stages.{number} goes from width {before} to {after}; "
+                        f"shortcut 'pad' only adds channels, but stages.{number} goes from "
+                        f"width {before} to {after}; "
                         "use 'project_on_change'"
                     )
         strided = isinstance(self.stem, ImagenetStem | DeepStem) or any(
@@ -64,7 +69,8 @@ class ResNet(ResidualOptions):
         )
         if isinstance(self.head, Regressor) and strided:
             raise ValueError(
-                "head 'regression' gives maps of the image's size, but the stem or a stage has a stride; use family 'unet'"
+                "head 'regression' needs maps of the image's size, but the stem or a stage has "
+                "a stride; use family 'unet'"
             )
         check_added_input(self.head, self.input_shape)
 
@@ -81,7 +87,7 @@ class DenseNet(Options):
     stages: Annotated[tuple[DenseStage, ...], Field(min_length=1)]
     head: Annotated[Classifier | Features, Field(discriminator="kind")]
     norm_order: NormOrder = "full_preact"
-    """The paper's layers are `full_preact`."""
+    """The paper uses `full_preact`."""
 
     def __post_init__(self) -> None:
         if not self.input_shape[:-1]:
@@ -93,7 +99,7 @@ class PresetEncoder:
     """A preset, without its head, as the encoder of a U-Net."""
 
     preset: str
-    """Its name; a ResNet or DenseNet."""
+    """The name of a ResNet or DenseNet preset."""
 
 
 def _encoder_tag(value: Any) -> str:
@@ -109,7 +115,8 @@ Encoder = Annotated[
     Discriminator(
         _encoder_tag,
         custom_error_type="encoder",
-        custom_error_message="an encoder is {preset: NAME}, or a whole spec of the family resnet or densenet",
+        custom_error_message="an encoder is {preset: NAME}, or a whole spec of the family resnet "
+        "or densenet",
     ),
 ]
 
@@ -118,33 +125,40 @@ Encoder = Annotated[
 class UNet(ResidualOptions):
     """An encoder, a bridge and a decoder joined by skips (arXiv 1505.04597).
 
-    The levels run from the full resolution down to the bridge. With an `encoder` of its own kind the levels are those of the
-    decoder alone, one for each halving in the encoder, whose last stage is the bridge.
+    The levels run from the full resolution down to the bridge. With a separate `encoder`, the
+    levels describe only the decoder, one for each halving in the encoder; the encoder's last stage
+    is the bridge.
     """
 
     family: Literal["unet"] = "unet"
     name: Name = "unet"
     input_shape: InputShape
     encoder: Encoder | None = None
-    """None: one stage for each level, of the same blocks as the decoder's. Of an encoder its stem, stages and options count; its
-    images are those of the U-Net, its head and name are not used."""
+    """None: one stage per level, with the decoder's blocks. A separate encoder contributes its
+    stem, stages and options; the U-Net's images replace its own, and its head and name are ignored.
+    """
     block: Block = PlainBlock()
     padding: Literal["same", "valid"] = "same"
-    """`valid` is the paper's: every 3x3 convolution trims a pixel from each edge, and skips are cropped."""
+    """`valid` follows the paper: every 3x3 convolution trims a pixel from each edge, and skips are
+    cropped."""
     sizes: Literal["refuse", "pad"] = "refuse"
-    """What becomes of images that cannot be halved often enough: refused with the nearest sizes that can, or padded with zeros
-    all around, and the output cropped back."""
+    """What to do with images that cannot be halved often enough: refuse them and name the nearest
+    sizes that fit, or pad them with zeros on all sides and crop the output."""
     down: Literal["maxpool", "stride"] = "maxpool"
-    """What halves the resolution: 2x2 max pooling, or the first block of the next level (arXiv 1711.10684)."""
+    """How to halve the resolution: 2x2 max pooling, or the first block of the next level (arXiv
+    1711.10684)."""
     up: Literal["transpose", "nearest"] = "transpose"
-    """What doubles it: a 2x2 transposed convolution to the level's width, or nearest-neighbour upsampling."""
+    """How to double it: a 2x2 transposed convolution to the level's width, or nearest-neighbor
+    upsampling."""
     skip: Literal["concat", "add", "attention"] = "concat"
-    """How encoder maps meet the decoder's; `attention` concatenates them gated (arXiv 1804.03999)."""
+    """How encoder maps join the decoder's; `attention` gates and concatenates them (arXiv
+    1804.03999)."""
     decoder: Literal["plain", "nested"] = "plain"
-    """`nested` puts densely connected decoder blocks on the skips (U-Net++, arXiv 1807.10165)."""
+    """`nested` places densely connected decoder blocks on the skips (U-Net++, arXiv 1807.10165)."""
     deep_supervision: Flag = False
-    """Whether the inner decoder levels have heads too: the model then gives a dict of outputs, `head` and `head2`, `head3`, ...;
-    in a plain decoder the n-th at 1/2^(n-1) of the resolution, in a nested one all at the full one."""
+    """Whether the inner decoder levels have heads too. The model then returns a dict of outputs:
+    `head` and `head2`, `head3`, ... In a plain decoder the n-th has 1/2^(n-1) of the resolution; in
+    a nested one all have the full resolution."""
     stages: Annotated[tuple[Level, ...], Field(max_length=12)]
     head: MapHead
 
@@ -163,33 +177,38 @@ class UNet(ResidualOptions):
             )
         if self.padding == "valid" and not isinstance(self.block, PlainBlock):
             raise ValueError(
-                f"padding 'valid' needs block kind 'plain': a shortcut's size would not match ({self.block.kind})"
+                "padding 'valid' needs block kind 'plain': a shortcut's size would not match "
+                f"({self.block.kind})"
             )
         if self.padding == "valid" and (
             self.decoder == "nested" or self.encoder is not None or self.down == "stride"
         ):
             raise ValueError(
-                "padding 'valid' trims maps, which a nested decoder, an encoder of its own kind and down 'stride' do not allow"
+                "padding 'valid' trims maps, which a nested decoder, a separate encoder and "
+                "down 'stride' do not allow"
             )
         if self.shortcut == "pad" and is_residual(self.block):
             raise ValueError(
-                "shortcut 'pad' only adds channels, but a decoder has fewer; use 'project_on_change'"
+                "shortcut 'pad' only adds channels, but a decoder has fewer; use "
+                "'project_on_change'"
             )
         if self.skip == "add" and (
             self.up == "nearest" or self.encoder is not None or self.decoder == "nested"
         ):
             raise ValueError(
-                "skip 'add' needs maps of one width on both sides: up 'transpose', a plain decoder and no encoder of its own kind"
+                "skip 'add' needs maps of one width on both sides: up 'transpose', a plain "
+                "decoder and no separate encoder"
             )
         if self.down == "stride" and self.encoder is not None:
-            raise ValueError("down: the encoder has its own way down; leave it at 'maxpool'")
+            raise ValueError("down: a separate encoder has its own way down; leave it at 'maxpool'")
         if self.decoder == "nested" and self.encoder is not None:
             raise ValueError(
                 "decoder 'nested' needs an encoder of the same blocks: leave out `encoder`"
             )
         if self.deep_supervision and self.padding == "valid":
             raise ValueError(
-                "deep_supervision compares every level with the mask, but padding 'valid' trims each by another margin"
+                "deep_supervision compares every level with the mask, but padding 'valid' trims "
+                "each by a different margin"
             )
         if self.deep_supervision and isinstance(self.head, Features):
             raise ValueError("deep_supervision adds heads, but head 'features' has none")
@@ -200,14 +219,16 @@ class UNet(ResidualOptions):
             and self.decoder == "plain"
         ):
             raise ValueError(
-                "deep_supervision in a plain decoder has heads below the input's resolution; they cannot add_input"
+                "deep_supervision in a plain decoder has heads below the input's resolution; "
+                "they cannot add_input"
             )
         padded = self.sizes == "pad" and any(
             fitting_size(side, self.trims()) != side for side in self.input_shape[:-1]
         )
         if self.deep_supervision and padded and self.decoder == "plain":
             raise ValueError(
-                "deep_supervision in a plain decoder has heads at half the resolution and less, which padded sizes do not have"
+                "deep_supervision in a plain decoder has heads at half the resolution and less, "
+                "which padded sizes do not have"
             )
         if (
             len(self.input_shape) == 2
@@ -215,7 +236,7 @@ class UNet(ResidualOptions):
             and (self.up == "nearest" or padded or self.padding == "valid")
         ):
             raise ValueError(
-                "Keras crops and upsamples 1-D sequences in data_format 'channels_last' alone"
+                "Keras crops and upsamples 1-D sequences only in data_format 'channels_last'"
             )
         check_added_input(self.head, self.input_shape)
         if isinstance(self.head, Regressor) and self.head.add_input and self.padding == "valid":
@@ -224,16 +245,17 @@ class UNet(ResidualOptions):
             check_sizes(self.input_shape, self.trims())
 
     def trims(self) -> tuple[int, ...]:
-        """Pixels that the blocks of each level take away from a side, from the full resolution down to the bridge."""
+        """Pixels that each level's blocks trim from a side, from full resolution to the bridge."""
         levels = tuple(4 * level.blocks if self.padding == "valid" else 0 for level in self.stages)
         return levels if self.encoder is None else (*levels, 0)
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Hourglass(ResidualOptions):
-    """Stacked hourglass networks with intermediate supervision (arXiv 1603.06937; the authors' hg.lua).
+    """Stacked hourglass networks (arXiv 1603.06937; the authors' hg.lua).
 
-    With more than one stack the model gives a dict of outputs: `stack1_head`, `stack2_head`, ... and `head` for the last.
+    With more than one stack, supervision is intermediate: the model returns a dict of outputs,
+    `stack1_head`, `stack2_head`, ... and `head` for the last.
     """
 
     family: Literal["hourglass"] = "hourglass"
@@ -245,7 +267,7 @@ class Hourglass(ResidualOptions):
     depth: Annotated[int, Strict(), Field(ge=1, le=8)] = 4
     """Halvings within one hourglass."""
     blocks: Repeats = 1
-    """Blocks at each place of an hourglass (nModules)."""
+    """Blocks at each position of an hourglass (nModules)."""
     width: Count = 256
     head: MapHead
 
@@ -257,14 +279,15 @@ class Hourglass(ResidualOptions):
             )
         if self.shortcut == "pad" and self.width % 4:
             raise ValueError(
-                f"width: the stem has a quarter of it, so it is a multiple of 4 (got {self.width})"
+                "width: must be a multiple of 4, because the stem has a quarter of it (got "
+                f"{self.width})"
             )
         if isinstance(self.head, Regressor) and self.head.add_input:
             raise ValueError(
-                "head.add_input: an hourglass gives maps of a quarter of the input's size"
+                "head.add_input: an hourglass returns maps of a quarter of the input's size"
             )
         if len(self.input_shape) == 2 and self.data_format == "channels_first":
-            raise ValueError("Keras upsamples 1-D sequences in data_format 'channels_last' alone")
+            raise ValueError("Keras upsamples 1-D sequences only in data_format 'channels_last'")
         check_sizes(self.input_shape, (0,) * (self.depth + 3))
 
 
@@ -276,4 +299,4 @@ UNIONS: dict[str, tuple[type, ...]] = {
     field: get_args(get_args(union)[0])
     for field, union in {"block": Block, "norm": Norm, "stem": Stem}.items()
 }
-"""The fields that hold one of several values told apart by `kind`, and the classes of those values."""
+"""The fields whose value has one of several types, told apart by `kind`, and these types."""

@@ -15,7 +15,7 @@ class Classifier:
     kind: Literal["classifier"] = "classifier"
     classes: Annotated[int, Strict(), Field(ge=2)]
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
-    """`none` gives logits."""
+    """`none` returns logits."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -25,7 +25,7 @@ class Segmenter:
     kind: Literal["segmentation"] = "segmentation"
     classes: Count
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
-    """`none` gives logits."""
+    """`none` returns logits."""
 
     def __post_init__(self) -> None:
         if self.classes == 1 and self.activation == "softmax":
@@ -44,21 +44,23 @@ class Heatmaps:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Regressor:
-    """A 1x1 convolution to linear maps, in float32, for images from images (super-resolution, denoising)."""
+    """A 1x1 convolution to linear maps, in float32, for super-resolution, denoising and others."""
 
     kind: Literal["regression"] = "regression"
     channels: Count
     add_input: Flag = True
-    """Whether the net learns the residual to its input (arXiv 1511.04587); the channels then are the input's."""
+    """Whether the network learns the residual to its input (arXiv 1511.04587); `channels` must then
+    equal the input's."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Features:
-    """No layers of its own: the model gives these endpoints, by name."""
+    """No layers of its own: the model returns these endpoints by name."""
 
     kind: Literal["features"] = "features"
     endpoints: Annotated[tuple[Name, ...], Field(min_length=1)]
-    """Such as `stem`, `stage1`; in a U-Net `encoder1`, `bridge`, `decoder1`; in an hourglass net `stack1`."""
+    """Such as `stem` and `stage1`; in a U-Net `encoder1`, `bridge`, `decoder1`; in an hourglass
+    network `stack1`."""
 
 
 MapHead = Annotated[Segmenter | Heatmaps | Regressor | Features, Field(discriminator="kind")]

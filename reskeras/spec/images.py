@@ -8,10 +8,12 @@ from reskeras.spec.scalars import ImageShape
 
 
 def image_shape(spec: AnySpec) -> ImageShape:
-    """Height, width and channels of the images that a network takes; a fully connected one takes square ones of one channel.
+    """Height, width and channels of the images that a network takes.
+
+    A fully connected network takes square images of one channel.
 
     Raises:
-        RequestError: it does not take images.
+        RequestError: the network does not take images.
     """
     match spec.input_shape:
         case (height, width, channels):
@@ -20,5 +22,5 @@ def image_shape(spec: AnySpec) -> ImageShape:
             return math.isqrt(size), math.isqrt(size), 1
         case shape:
             raise RequestError(
-                f"{spec.name} takes inputs of the shape {list(shape)}, which are no images"
+                f"{spec.name} takes inputs of shape {list(shape)}, which are not images"
             )

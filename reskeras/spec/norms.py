@@ -1,4 +1,4 @@
-"""Normalization, and where it stands in a block."""
+"""Normalization, and its place in a block."""
 
 from typing import Annotated, Literal
 
@@ -10,25 +10,27 @@ from reskeras.spec.scalars import CONFIG, Count, Finite
 NormOrder = Literal[
     "original", "norm_after_add", "relu_before_add", "relu_only_preact", "full_preact"
 ]
-"""Where normalisation and activation stand around the addition: He et al. 2016 (arXiv 1603.05027), Fig. 4 a to e."""
+"""The order of normalization, activation and addition: He et al. 2016 (arXiv 1603.05027), Fig. 4 a
+to e."""
 
 PRE_ACTIVATION = frozenset({"relu_only_preact", "full_preact"})
-"""Norm orders whose branch begins with the activation; their stem stays linear and the last stage is followed by one."""
+"""Norm orders whose branch starts with the activation. The stem stays linear, and a final
+activation follows the last stage."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class BatchNorm:
-    """Batch normalisation (arXiv 1502.03167)."""
+    """Batch normalization (arXiv 1502.03167)."""
 
     kind: Literal["batch"] = "batch"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Share of the old moving average that each training step keeps."""
+    """Fraction of the old moving average that each training step keeps."""
     epsilon: Annotated[Finite, Field(gt=0)] = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class LayerNorm:
-    """Layer normalisation (arXiv 1607.06450) in its channel-wise form: over the channels of each position."""
+    """Layer normalization (arXiv 1607.06450), channel-wise: over the channels of each position."""
 
     kind: Literal["layer"] = "layer"
     epsilon: Annotated[Finite, Field(gt=0)] = 1e-5
@@ -36,17 +38,17 @@ class LayerNorm:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class GroupNorm:
-    """Normalisation over the positions and the channels of each group (arXiv 1803.08494)."""
+    """Normalization over the positions and channels of each group (arXiv 1803.08494)."""
 
     kind: Literal["group"] = "group"
     groups: Count = 32
-    """Where it does not divide the width, the greatest common divisor of the two."""
+    """If it does not divide the width, the greatest common divisor of the two is used."""
     epsilon: Annotated[Finite, Field(gt=0)] = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class NoNorm:
-    """No normalisation."""
+    """No normalization."""
 
     kind: Literal["none"] = "none"
 

@@ -1,4 +1,4 @@
-"""The numbers and words that specs are made of."""
+"""The numbers and words that make up specs."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,8 @@ from pydantic import ConfigDict, Field, Strict
 
 CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-# Counts are strict: `True` is not 1 and "16" is not 16. Floats are not, because PyYAML reads `1e-3` as a string.
+# Counts are strict: `True` is not 1 and "16" is not 16. Floats are not strict, because PyYAML reads
+# `1e-3` as a string.
 Count = Annotated[int, Strict(), Field(gt=0)]
 Repeats = Annotated[int, Strict(), Field(gt=0, le=10_000)]
 Whole = Annotated[int, Strict(), Field(ge=0)]
@@ -23,6 +24,6 @@ Init = Literal[
 
 
 InputShape = Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)]
-"""Sides and channels of one image, channels last: [C], [L, C], [H, W, C] or [D, H, W, C]."""
+"""Sides and channels of one input, channels last: [C], [L, C], [H, W, C] or [D, H, W, C]."""
 
 ImageShape = tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""What stands beside the residual branch, and the factor of the branch."""
+"""Shortcuts, and the factor of the residual branch."""
 
 import math
 from typing import Annotated, Any, Literal, get_args
@@ -19,13 +19,16 @@ class ScaledShortcut:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class GatedShortcut:
-    """The shortcut times 1 - g(x), with g the sigmoid of a 1x1 convolution (arXiv 1603.05027, Fig. 2c and d)."""
+    """The shortcut times 1 - g(x), g the sigmoid of a 1x1 convolution.
+
+    Source: arXiv 1603.05027, Fig. 2c and d.
+    """
 
     kind: Literal["gated"] = "gated"
     gate: Literal["exclusive", "shortcut_only"] = "exclusive"
     """`exclusive` multiplies the branch by g(x) too, as a highway net does (arXiv 1505.00387)."""
     bias: Finite = -6.0
-    """Of the gate at the start; the more negative, the nearer the shortcut is to the identity."""
+    """Initial bias of the gate; the more negative, the closer the shortcut is to the identity."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -68,19 +71,21 @@ Shortcut = Annotated[
     Discriminator(
         _shortcut_tag,
         custom_error_type="shortcut",
-        custom_error_message=f"a shortcut is one of {', '.join(get_args(ShortcutWord))}, or a mapping whose kind is "
-        + " or ".join(_SHORTCUTS_WITH_VALUES),
+        custom_error_message=f"a shortcut is one of {', '.join(get_args(ShortcutWord))}, or a mapping "
+        "whose kind is " + " or ".join(_SHORTCUTS_WITH_VALUES),
     ),
     BeforeValidator(lambda value: {"kind": value} if value in _SHORTCUTS_WITH_VALUES else value),
 ]
-"""The identity path of a residual block. Where a block changes neither size nor width most are the identity; else:
+"""The shortcut of a residual block. If a block changes neither size nor width, most kinds are the
+identity. Otherwise:
 
-`pad` subsamples and appends zero channels (option A of arXiv 1512.03385); `project_on_change` is a normalised 1x1
-convolution (option B), `project_always` has it in every block (option C); `avgpool_project` averages first and convolves
-without stride (ResNet-D, arXiv 1812.01187, Fig. 2c); `maxpool` subsamples where only the size changes and projects without
-norm where the width does (keras.applications' V2). `conv1x1` is a bare 1x1 convolution in every block, and `scaled`, `gated`
-and `dropout` stand for mappings with that kind and their values (all of arXiv 1603.05027, Section 3), projected as option B
-where the shape changes. `none` leaves out the addition.
+`pad` subsamples and appends zero channels (option A of arXiv 1512.03385). `project_on_change` is a
+1x1 convolution with a norm (option B); `project_always` has it in every block (option C).
+`avgpool_project` averages first and convolves without stride (ResNet-D, arXiv 1812.01187, Fig. 2c).
+`maxpool` subsamples if only the size changes and projects without a norm if the width changes
+(keras.applications' V2). `conv1x1` is a bare 1x1 convolution in every block. `scaled`, `gated` and
+`dropout` stand for mappings of that kind with default values (all of arXiv 1603.05027, Section 3);
+if the shape changes, they project like option B. `none` omits the addition.
 """
 
 ScaleWord = Literal["1/sqrt(2)", "1/sqrt(depth)", "learned"]
@@ -99,12 +104,13 @@ ResidualScale = Annotated[
     Annotated[ScaleWord, Tag("word")] | Annotated[Annotated[Finite, Field(gt=0)], Tag("number")],
     Discriminator(_scale_tag),
 ]
-"""Factor of the branch before the addition: a number, 1/sqrt(2), 1/sqrt(the number of residual blocks) (arXiv 2309.16620), or
-a scalar learned from zero in each block (SkipInit, arXiv 2002.10444; ReZero, arXiv 2003.04887)."""
+"""Factor of the branch before the addition: a number, 1/sqrt(2), 1/sqrt(number of residual blocks)
+(arXiv 2309.16620), or a scalar per block learned from zero (SkipInit, arXiv 2002.10444; ReZero,
+arXiv 2003.04887)."""
 
 
 def residual_scale(scale: float | ScaleWord, blocks: int) -> float | None:
-    """The factor that a residual scale stands for in a net of so many residual blocks; None where it is learned."""
+    """The value of a residual scale in a network of so many blocks; None if it is learned."""
     match scale:
         case "learned":
             return None

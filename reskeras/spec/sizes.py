@@ -1,4 +1,4 @@
-"""Sizes of images that can be halved as often as a network halves them."""
+"""Image sizes that can be halved as often as a network halves them."""
 
 from reskeras.errors import RequestError
 
@@ -6,10 +6,10 @@ _LARGEST_IMAGE = 1 << 14
 
 
 def check_sizes(input_shape: tuple[int, ...], trims: tuple[int, ...]) -> None:
-    """Refuses an image that cannot be halved between the levels, which trim so many pixels.
+    """Refuses an image that cannot be halved between the levels after the given trims.
 
     Raises:
-        RequestError: names the side, its size and the nearest sizes that can.
+        RequestError: names the side, its size and the nearest sizes that work.
     """
     for axis, size in enumerate(input_shape[:-1]):
         if output_size(size, trims) is None:
@@ -20,13 +20,15 @@ def check_sizes(input_shape: tuple[int, ...], trims: tuple[int, ...]) -> None:
             )
             raise RequestError(
                 f"input_shape.{axis}: {size} cannot be halved {len(trims) - 1} times"
-                f"{' with valid padding' if any(trims) else ''}; the nearest sizes that can: {nearest}"
+                f"{' with valid padding' if any(trims) else ''}; the nearest sizes that work: "
+                f"{nearest}"
             )
 
 
 def fitting_size(size: int, trims: tuple[int, ...]) -> int | None:
-    """The least size from this one on that can be halved between the levels; None where there is none."""
-    # Sizes that can come once in every 2^halvings; further on than the largest image there are none because blocks trim all away.
+    """The smallest size from this one up that can be halved between the levels, or None."""
+    # Sizes that work recur every 2^halvings. Beyond the largest image there are none, because
+    # blocks trim everything away.
     return next(
         (
             s
@@ -38,9 +40,10 @@ def fitting_size(size: int, trims: tuple[int, ...]) -> int | None:
 
 
 def output_size(size: int, trims: tuple[int, ...]) -> int | None:
-    """Side in pixels of a U-Net's maps for an input of this side; None where a level's side is odd or used up.
+    """Side in pixels of a U-Net's maps for an input side; None if a level's is odd or used up.
 
-    `trims` are the pixels that each level's blocks take away, from the full resolution down to the bridge.
+    `trims` are the pixels that each level's blocks trim, from the full resolution down to the
+    bridge.
     """
     for lost in trims[:-1]:
         size -= lost

@@ -13,7 +13,7 @@ class Stage:
     width: Count
     """Output channels of every block of the stage."""
     stride: Count = 1
-    """Stride of the stage; `stride_at` says which block has it."""
+    """Stride of the stage; `stride_at` says which convolution has it."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -25,7 +25,7 @@ class DenseStage:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Level:
-    """One resolution of a U-Net: the encoder has this stage on the way down, the decoder on the way up."""
+    """One resolution of a U-Net: a stage of the encoder and one of the decoder."""
 
     blocks: Repeats = 1
     width: Count

@@ -26,9 +26,10 @@ class ImagenetStem:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DeepStem:
-    """Three 3x3 convolutions, then 3x3 max pooling with stride 2 (ResNet-C and D: arXiv 1812.01187, Fig. 2b).
+    """Three 3x3 convolutions, then 3x3 max pooling with stride 2.
 
-    The first convolution has stride 2, the first two have half the width.
+    The first convolution has stride 2; the first two have half the width. Source: ResNet-C and D,
+    arXiv 1812.01187, Fig. 2b.
     """
 
     kind: Literal["deep"] = "deep"
@@ -37,7 +38,7 @@ class DeepStem:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class LinearStem:
-    """A bare linear layer (a 1x1 convolution), so that a block that begins with an activation never sees the raw input."""
+    """A bare linear layer (a 1x1 convolution), before blocks that start with an activation."""
 
     kind: Literal["linear"] = "linear"
     width: Count = 16

@@ -1,4 +1,4 @@
-"""Specs to and from text: YAML in, YAML out, JSON Schema, and errors that name the file, the place and what would be right."""
+"""Specs as YAML and JSON Schema, and errors that say where, what was found and what is right."""
 
 import dataclasses
 import difflib
@@ -14,7 +14,8 @@ from reskeras.spec import AnySpec, Recipe, Spec, TrainSpec
 _MAX_BYTES = 1_000_000
 _MAX_DEPTH = 40
 _MAX_NODES = 20_000
-"""Far more than any spec holds; what it stops is a few lines of aliases that expand to gigabytes."""
+"""Far more than any spec holds. The limit stops a few lines of aliases from expanding to
+gigabytes."""
 
 _SPEC: TypeAdapter[AnySpec] = TypeAdapter(Spec)
 _TRAIN: TypeAdapter[TrainSpec] = TypeAdapter(TrainSpec)
@@ -24,7 +25,8 @@ def load_spec(path: str | Path) -> AnySpec:
     """Reads a spec from a YAML (or JSON) file.
 
     Returns:
-        A `ResNet`, `DenseNet`, `UNet` or `Hourglass`. A `train:` section is checked but not returned (see `load_recipe`).
+        A `ResNet`, `DenseNet`, `UNet` or `Hourglass`. A `train:` section is checked but not
+        returned (see `load_recipe`).
 
     Raises:
         RequestError: one line for every mistake in the file.
@@ -42,17 +44,17 @@ def load_recipe(path: str | Path) -> Recipe:
 
 
 def dump_spec(spec: AnySpec) -> str:
-    """The spec as YAML that `load_spec` reads back to an equal value."""
+    """Returns the spec as YAML that `load_spec` reads back to an equal value."""
     return dump_document(to_document(spec))
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The spec and its `train:` section as YAML that `load_recipe` reads back to an equal value."""
+    """Returns a recipe as YAML that `load_recipe` reads back to an equal value."""
     return dump_document(to_document(recipe.model) | {"train": to_document(recipe.train)})
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of a spec file, for completion and checks in editors."""
+    """JSON Schema of a spec file, for completion and validation in editors."""
     document = _SPEC.json_schema()
     train = _TRAIN.json_schema()
     for name in document["discriminator"]["mapping"].values():
@@ -68,10 +70,10 @@ def schema() -> dict[str, Any]:
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML mapping, bounded in size, depth and number of nodes after alias expansion; repeated keys are refused.
+    """Reads a YAML mapping with limits on size, depth and number of nodes after alias expansion.
 
     Raises:
-        RequestError: the file cannot be read, is not YAML, or is not a mapping.
+        RequestError: the file cannot be read, is not YAML, is not a mapping, or repeats a key.
     """
     try:
         with open(path, "rb") as file:
@@ -103,13 +105,14 @@ def read_document(path: str | Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         found = "an empty file" if document is None else f"a {type(document).__name__}"
         raise RequestError(
-            f"{path}: a spec is a mapping such as `reskeras show resnet20` prints, but this is {found}"
+            f"{path}: a spec is a mapping such as `reskeras show resnet20` prints, but this is "
+            f"{found}"
         )
     return document
 
 
 def parse_recipe(document: dict[str, Any], where: str) -> Recipe:
-    """Checks a document as `read_document` returns it; `where` begins each error line.
+    """Checks a document returned by `read_document`; `where` starts each error line.
 
     Raises:
         RequestError: one line for every mistake.
@@ -132,9 +135,9 @@ def parse_recipe(document: dict[str, Any], where: str) -> Recipe:
 
 
 def to_document(value: Any) -> Any:
-    """A spec value as plain mappings, lists and scalars; fields that are None are left out."""
+    """Returns a spec as plain mappings, lists and scalars, without fields that are None."""
     if dataclasses.is_dataclass(value):
-        # What a family has of its own comes first, then the options that it shares with others.
+        # The family's own fields come first, then the options that it shares with others.
         own = type(value).__annotations__
         names = sorted(
             (field.name for field in dataclasses.fields(value)), key=lambda name: name not in own
@@ -148,7 +151,7 @@ def to_document(value: Any) -> Any:
 
 
 def dump_document(document: dict[str, Any]) -> str:
-    """YAML with a line for each key; small mappings and lists on one line."""
+    """YAML with one line per key; small mappings and lists stay on one line."""
     lines = []
     for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -160,7 +163,7 @@ def dump_document(document: dict[str, Any]) -> str:
 
 
 def error_lines(error: ValidationError, document: Any, where: str, prefix: str = "") -> list[str]:
-    """`where: path.in.the.document: message (got value)` for every mistake in a pydantic error, in the document's order."""
+    """Formats each mistake of a pydantic error as `where: path.in.document: message (got x)`."""
     lines = []
     keys = list(document) if isinstance(document, dict) else []
     mistakes = error.errors(include_url=False)
@@ -177,7 +180,7 @@ def error_lines(error: ValidationError, document: Any, where: str, prefix: str =
             for m in mistakes
         )
         if mistake["type"] == "too_short" and deeper:
-            continue  # only because its items are wrong, which their own lines say
+            continue  # wrong only because its items are, which have lines of their own
         path = paths[id(mistake)]
         place = ".".join(part for part in (prefix, *path) if part)
         lines.append(
@@ -192,7 +195,8 @@ def _flow(value: Any) -> str:
 
 
 def _path_in_document(loc: tuple[int | str, ...], document: Any) -> list[str]:
-    # pydantic puts the tag of a union into the path (`block.dense.growth_rate`); the file has no such key.
+    # pydantic puts the tag of a union into the path (`block.dense.growth_rate`). The file has no
+    # such key.
     path: list[str] = []
     for part in loc:
         if part in ("by_preset", "number", "word"):
@@ -221,7 +225,8 @@ def _message(mistake: Any, path: list[str], document: Any) -> str:
             if path == ["vary"]:
                 return "this is a search space; `reskeras tune` takes it"
             known = _known_keys(_at(document, path[:-1]), path[-1])
-            return f"unknown key{did_you_mean(path[-1], known) or '; known here: ' + ', '.join(known)}{got}"
+            near = did_you_mean(path[-1], known) or f"; known here: {', '.join(known)}"
+            return f"unknown key{near}{got}"
         case "missing" | "missing_keyword_only_argument" | "missing_argument":
             return "this key is missing"
         case "union_tag_not_found":
@@ -235,9 +240,8 @@ def _message(mistake: Any, path: list[str], document: Any) -> str:
             known = [
                 word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")
             ]
-            return f"unknown value{did_you_mean(mistake['input'], known)}{got}; known: {', '.join(known)}".replace(
-                "?;", "?"
-            )
+            near = did_you_mean(mistake["input"], known)
+            return f"unknown value{near}{got}; known: {', '.join(known)}".replace("?;", "?")
         case "value_error":
             return str(context["error"])
         case _:
@@ -257,7 +261,7 @@ def _at(document: Any, path: list[str]) -> Any:
 
 
 def _known_keys(parent: dict[str, Any], key: str) -> list[str]:
-    """The keys that a mapping may have: those of the type it names, or else of the one that it resembles most."""
+    """The keys of the type that a mapping names, otherwise of the type it resembles most."""
     tags = {parent.get("kind"), parent.get("family")} - {None}
     definitions = [
         definition["properties"]

@@ -9,7 +9,8 @@ from reskeras.spec.families import Spec
 from reskeras.spec.scalars import CONFIG, Count, Flag, Whole
 
 Augment = Literal["none", "shift", "shift_flip"]
-"""Random changes to training images: shifts of up to an eighth of each side, and mirroring."""
+"""Random changes to training images: shifts of up to an eighth of each side, and horizontal
+flips."""
 
 
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
@@ -26,19 +27,22 @@ class TrainSpec:
     """`sgd` has Nesterov momentum 0.9."""
     learning_rate: Annotated[float, Field(gt=0, lt=100)] = 3e-3
     schedule: Literal["cosine", "constant"] = "cosine"
-    """`cosine` decays the learning rate to zero over the run (arXiv 1608.03983, without restarts)."""
+    """`cosine` decays the learning rate to zero over the run (arXiv 1608.03983, without
+    restarts)."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decoupled (arXiv 1711.05101), on kernels only."""
+    """Decoupled (arXiv 1711.05101), applied only to kernels."""
     augment: Augment = "none"
-    """`shift_flip` is the usual choice for photographs, `shift` for what has a left and a right, such as digits."""
+    """`shift_flip` is the usual choice for photographs, `shift` for images with a left and a right,
+    such as digits."""
     precision: Precision = "float32"
-    """What layers compute in; weights and heads stay float32 (arXiv 1710.03740). `mixed_float16` is for GPUs, `mixed_bfloat16`
-    for TPUs and newer GPUs; on CPUs both are slower."""
+    """Precision of the layers' computations; weights and heads stay float32 (arXiv 1710.03740).
+    `mixed_float16` is for GPUs, `mixed_bfloat16` for TPUs and newer GPUs. Both are slower on CPUs.
+    """
     recompute: Flag = False
-    """Whether the backward pass computes activations anew instead of keeping them: less than half the memory for a DenseNet, about
-    a fifth more time (arXiv 1604.06174; benchmarks/memory.py)."""
+    """Whether the backward pass recomputes activations instead of keeping them: less than half the
+    memory for a DenseNet, about a fifth more time (arXiv 1604.06174; benchmarks/memory.py)."""
     seed: Whole = 0
-    """Of initial weights and data order."""
+    """Seed of the initial weights and the data order."""
 
     def __post_init__(self) -> None:
         if self.recompute and self.precision == "mixed_float16":

@@ -21,7 +21,8 @@ def preset(name: str) -> AnySpec:
         raise RequestError(f"{name!r} is not a preset; reskeras.load_spec({name!r}) reads a file")
     if name not in _ALL:
         raise RequestError(
-            f"unknown preset {name!r}{did_you_mean(name, _ALL) or ';'} `reskeras presets` lists all {len(_ALL)}"
+            f"unknown preset {name!r}{did_you_mean(name, _ALL) or ';'} `reskeras presets` lists "
+            f"all {len(_ALL)}"
         )
     return dataclasses.replace(_ALL[name].make(), name=name)
 

@@ -31,8 +31,8 @@ def imagenet_densenet(blocks: tuple[int, int, int, int], growth_rate: int = 32) 
 def cifar_densenet(depth: int, growth_rate: int, *, bc: bool) -> DenseNet:
     """Three stages on 32x32 images; depth counts every convolution and the dense layer.
 
-    The stem has 2k channels with bottleneck and compression, else 16: what the paper's parameter counts need (its Lua code
-    starts every net with 2k).
+    The stem has 2k channels with bottleneck and compression, else 16: what the paper's parameter
+    counts need (its Lua code starts every net with 2k).
     """
     per_stage = (depth - 4) // 3
     return DenseNet(

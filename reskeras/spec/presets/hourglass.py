@@ -7,7 +7,10 @@ from reskeras.spec.presets.named import Named
 
 
 def stacked_hourglass(stacks: int) -> Hourglass:
-    """256x256 -> 64x64 maps of 16 keypoints after each stack; every convolution has a bias, as in the authors' hg.lua."""
+    """256x256 images to 64x64 maps of 16 keypoints after each stack.
+
+    Every convolution has a bias, as in the authors' hg.lua.
+    """
     return Hourglass(
         input_shape=(256, 256, 3), stacks=stacks, conv_bias="always", head=Heatmaps(keypoints=16)
     )

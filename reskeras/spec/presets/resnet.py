@@ -31,7 +31,8 @@ KERAS_NORM = BatchNorm(epsilon=1.001e-5)
 def imagenet_resnet(blocks: Blocks, block: Block, **options: Any) -> ResNet:
     """Four stages behind the 7x7 stem; widths 64 to 512, times four for bottlenecks.
 
-    Strides are on the 3x3 ("v1.5", as in ResNet-B, torchvision and timm) unless `stride_at` says otherwise.
+    Strides are on the 3x3 ("v1.5", as in ResNet-B, torchvision and timm) unless `stride_at` says
+    otherwise.
     """
     factor = 4 if isinstance(block, BottleneckBlock) else 1
     spec = ResNet(
@@ -51,8 +52,9 @@ def imagenet_resnet(blocks: Blocks, block: Block, **options: Any) -> ResNet:
 def resnet_v2(blocks: Blocks) -> ResNet:
     """Pre-activation bottlenecks as keras.applications' V2 has them.
 
-    The last block of a stage carries its stride, the shortcut is then subsampled by max pooling, and the convolutions that no
-    norm follows (stem, projections, the last of each branch) have a bias.
+    The last block of a stage carries its stride, the shortcut is then subsampled by max pooling,
+    and the convolutions that no norm follows (stem, projections, the last of each branch) have a
+    bias.
     """
     return ResNet(
         input_shape=(224, 224, 3),
@@ -79,10 +81,10 @@ def cifar_resnet(
 ) -> ResNet:
     """Three stages on 32x32 images; `block` is `basic` unless given.
 
-    Depth is 6n + 2, with bottlenecks 9n + 2; Wide ResNets count the three projections and not the dense layer: 6n + 4.
-    Option A, but projections where the
-    first stage is wider than the stem already. Bottlenecks have their stride on the first 1x1, as in the authors' Lua code:
-    on the 3x3, ResNet-1001 would have 1.491 GMAC instead of its 1.488.
+    Depth is 6n + 2, with bottlenecks 9n + 2; Wide ResNets count the three projections and not the
+    dense layer: 6n + 4. Option A, but projections where the first stage is wider than the stem
+    already. Bottlenecks have their stride on the first 1x1, as in the authors' Lua code: on the
+    3x3, ResNet-1001 would have 1.491 GMAC instead of its 1.488.
     """
     block = block or BasicBlock()
     layers, factor = (3, 4) if isinstance(block, BottleneckBlock) else (2, widen_factor)
@@ -103,7 +105,7 @@ def cifar_resnet(
 
 
 def resnext29(cardinality: int, group_width: int) -> ResNet:
-    """Three stages of three bottlenecks, widths 256 to 1024 (arXiv 1611.05431, Section 5.3 and Table 7)."""
+    """Three stages of three bottlenecks, widths 256 to 1024 (arXiv 1611.05431, Table 7)."""
     return ResNet(
         input_shape=(32, 32, 3),
         stem=CifarStem(width=64),
@@ -134,7 +136,7 @@ def digits_net(block: Block) -> ResNet:
 
 
 def mlp_res() -> ResNet:
-    """A fully connected residual net for flat 28x28 images: a linear layer, eight pre-activation blocks, a classifier."""
+    """A fully connected residual network for flat 28x28 images: eight pre-activation blocks."""
     return ResNet(
         input_shape=(784,),
         stem=LinearStem(width=128),
@@ -189,7 +191,7 @@ def _bottlenecks(depth: int, **options: Any) -> ResNet:
 
 
 def _resnext(cardinality: int, group_width: int) -> BottleneckBlock:
-    """The first stage has width 256 and inner width cardinality * group_width; the rest is in proportion."""
+    """A block of inner width cardinality * group_width in the first stage, whose width is 256."""
     return BottleneckBlock(
         bottleneck_ratio=cardinality * group_width / 256, cardinality=cardinality
     )

@@ -23,7 +23,7 @@ def levels(*widths: int) -> tuple[Level, ...]:
 
 
 def unet() -> UNet:
-    """Five levels of valid convolutions without normalisation: 572x572 -> 388x388, 23 convolutions."""
+    """Five levels of valid convolutions without norms: 572x572 to 388x388, 23 convolutions."""
     return UNet(
         input_shape=(572, 572, 1),
         block=PlainBlock(),
@@ -35,7 +35,7 @@ def unet() -> UNet:
 
 
 def unet_same(**options: Any) -> UNet:
-    """The U-Net as most code has it today: same padding and batch norm, masks of the size of the image."""
+    """The U-Net in common use: same padding and batch norm, masks of the image's size."""
     spec = UNet(
         input_shape=(256, 256, 3),
         block=PlainBlock(),
@@ -46,7 +46,7 @@ def unet_same(**options: Any) -> UNet:
 
 
 def unet_plus_plus(**options: Any) -> UNet:
-    """Half the U-Net's widths, and convolutions with biases in the place of batch norm: the paper's 9.04 million parameters."""
+    """Half the U-Net's widths, biases instead of batch norm: the paper's 9.04M parameters."""
     return unet_same(
         norm=NoNorm(),
         decoder="nested",
@@ -57,9 +57,10 @@ def unet_plus_plus(**options: Any) -> UNet:
 
 
 def resunet() -> UNet:
-    """Four levels of pre-activation residual blocks; strided convolutions lead down, upsampling leads up.
+    """Four levels of pre-activation residual blocks; strided convolutions down, upsampling up.
 
-    Unlike the paper's, whose first unit begins with a bare convolution, the net has that convolution before its first unit.
+    The paper's first unit starts with a bare convolution. Here that convolution precedes the first
+    unit.
     """
     return UNet(
         input_shape=(224, 224, 3),
@@ -73,7 +74,10 @@ def resunet() -> UNet:
 
 
 def encoder_unet(encoder: str) -> UNet:
-    """A classifier's body as the encoder; the decoder is segmentation_models' (widths 256 to 16, upsampling, concatenation)."""
+    """A classifier's body as the encoder of a U-Net.
+
+    The decoder is segmentation_models': widths 256 to 16, upsampling, concatenation.
+    """
     return UNet(
         input_shape=(224, 224, 3),
         encoder=PresetEncoder(preset=encoder),
