@@ -49,7 +49,7 @@ def photograph(url: str, picture: Path, width: int, height: int, milliseconds: i
 
 
 def terminal(recording: Path, picture: Path) -> None:
-    """A picture of what a terminal showed, colours included."""
+    """A picture of what a terminal showed, colors included."""
     text = Text.from_ansi(recording.read_text(encoding="utf-8"))
     console = Console(record=True, width=100, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
     console.print(text)

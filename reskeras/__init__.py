@@ -40,7 +40,8 @@ __all__ = [
     "transfer_weights",
 ]
 
-# What needs Keras or matplotlib is imported on first use, so that reading and writing specs stays instant.
+# Anything that needs Keras or matplotlib is imported on first use, so reading and writing specs
+# stays fast.
 _LAZY = {
     "build": "reskeras.models.build",
     "export_onnx": "reskeras.models.onnx",

@@ -1,4 +1,4 @@
-"""The exception for a wrong request, and what errors look like in one line."""
+"""The exception for bad requests, and one-line forms of errors."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ _PREAMBLE = re.compile(
 
 
 class RequestError(ValueError):
-    """The request was wrong; the message says where, what was found and what would be right.
+    """The request is wrong. The message says where, what was found and what would be right.
 
     The command line prints it without a traceback and exits with status 2. Each line of the message
     is one mistake.
@@ -25,7 +25,7 @@ class RequestError(ValueError):
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the nearest of the known words, or an empty string when none is near."""
+    """`"; did you mean 'x'?"` for the nearest known word; an empty string if none is near."""
     near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -33,11 +33,11 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 def in_a_line(error: BaseException | str | None) -> str:
     """The reason for a failure in one line.
 
-    Of a traceback it is the error at its end with its type, of several mistakes the first one. What
-    TensorFlow and Keras put around the reason (the node, the graph, their stack) is left out.
+    For a traceback, this is its final error with the type; for several mistakes, the first one.
+    What TensorFlow and Keras add around the reason (the node, the graph, their stack) is left out.
 
     Args:
-        error: an exception, or the text of one as a record keeps it: a message or a traceback.
+        error: an exception, or its text in a record: a message or a traceback.
     """
     if isinstance(error, BaseException):
         return _of_exception(error)
@@ -55,7 +55,7 @@ def in_a_line(error: BaseException | str | None) -> str:
 
 
 def hide_passwords(text: str) -> str:
-    """The text without the credentials in its addresses: http://user:secret@host is http://***@host."""
+    """Removes credentials from addresses: http://user:secret@host becomes http://***@host."""
     return re.sub(r"//\S+@", "//***@", text)
 
 

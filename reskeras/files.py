@@ -1,4 +1,4 @@
-"""Writing files and folders in one step: each is there in full or not at all."""
+"""Writes files and folders atomically: each is there in full or not at all."""
 
 import contextlib
 import os
@@ -11,19 +11,19 @@ from reskeras.errors import RequestError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 file in one step.
+    """Writes a UTF-8 file atomically.
 
     Raises:
-        OSError: it cannot be written; what was there is unchanged.
+        OSError: it cannot be written; an existing file is unchanged.
     """
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file in one step.
+    """Writes a file atomically.
 
     Raises:
-        OSError: it cannot be written; what was there is unchanged.
+        OSError: it cannot be written; an existing file is unchanged.
     """
     with replacing(path) as partial:
         partial.write_bytes(content)
@@ -31,18 +31,18 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yields a path beside `path` for a file or folder, which then replaces one at `path`.
+    """Yields a temporary path beside `path` for a file or folder, which then replaces `path`.
 
-    A folder is never replaced by a file, nor a file by a folder.
-
-    The yielded name ends like `path`, as libraries choose the format by it.
+    A folder is never replaced by a file, nor a file by a folder. The temporary name ends like
+    `path`, because libraries choose the format by the suffix.
 
     Args:
-        path: of a file or folder, which may exist.
-        durable: whether the content of a file must be on the disk before it replaces another.
+        path: a file or folder, which may exist.
+        durable: whether a file's content must be on disk before it replaces another.
 
     Raises:
-        OSError: it cannot be written; nothing is left of it, and what was there is unchanged.
+        OSError: it cannot be written; the temporary file is removed, and an existing one is
+            unchanged.
     """
     partial = _beside(path)
     old = partial.with_name(f"{partial.name}.old")
@@ -72,16 +72,16 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 def check_free(
     path: Path, *, force: bool = False, mark: str | None = None, hint: str = "--force replaces it"
 ) -> None:
-    """Checks that a new file or folder can be written, before the work on it begins.
+    """Checks that a new file or folder can be written, before work on it begins.
 
     Args:
-        path: of a file or folder.
-        force: whether it may replace a file or, with a mark, a folder.
-        mark: a file that marks a folder that may be replaced; None if a file is to be written.
+        path: a file or folder.
+        force: whether it may replace a file or, with `mark`, a folder.
+        mark: a file that marks a replaceable folder; None if a file is to be written.
         hint: what to do if the path is taken.
 
     Raises:
-        RequestError: the path is taken, or nothing can be written there.
+        RequestError: the path is taken, or cannot be written.
     """
     if not os.path.isdir(path.parent):
         raise RequestError(f"{path}: the folder {path.parent} does not exist")
@@ -95,7 +95,7 @@ def check_free(
 
 
 def try_folder(folder: Path) -> None:
-    """Checks that files can be written in a folder, which need not exist yet; leaves no trace.
+    """Checks that files can be written in a folder, which need not exist yet. Leaves no trace.
 
     Raises:
         RequestError: they cannot.
@@ -116,7 +116,7 @@ def try_folder(folder: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A hidden name that no other thread or process has."""
+    """A hidden name that no other thread or process uses."""
     return path.with_name(f".{uuid.uuid4().hex[:8]}.partial.{path.name}")
 
 

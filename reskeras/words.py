@@ -1,8 +1,8 @@
-"""Numbers as people read them."""
+"""Numbers, formatted for people."""
 
 
 def percent(share: float) -> str:
-    """A share of 1 in percent: 98.3 %."""
+    """A fraction in percent: 98.3 %."""
     return f"{100 * share:.1f} %"
 
 
@@ -17,14 +17,14 @@ def in_bytes(size: float) -> str:
 
 
 def three_digits(value: object) -> str:
-    """A value with three digits if it is a fraction, in full otherwise: 0.00459, 1e-05, 128, basic."""
+    """A fraction with three digits, anything else in full: 0.00459, 1e-05, 128, basic."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if value.is_integer() else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
-    """How long something took: 45 s, 2 min 5 s, 1 h 23 min."""
+    """A duration: 45 s, 2 min 5 s, 1 h 23 min."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60:,} h {minutes % 60} min"
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """How long ago something was, in its largest whole unit: 45 s, 2 min, 1 h, 3 d."""
+    """An age in its largest whole unit: 45 s, 2 min, 1 h, 3 d."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds // size:.0f} {unit}"

@@ -31,7 +31,7 @@ def small(**changes: Any) -> ResNet:
     return dataclasses.replace(spec, **changes)
 
 
-def randomise(model: keras.Model, seed: int = 0) -> None:
+def randomize(model: keras.Model, seed: int = 0) -> None:
     """Random weights and statistics, so that a norm in the wrong place shows; signals keep their size over any depth."""
     random = np.random.default_rng(seed)
     for layer in model.layers:

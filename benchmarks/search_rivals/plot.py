@@ -21,7 +21,7 @@ _PLAIN = {
     "optuna-tpe-halving": {"color": "#9c7a3c", "linestyle": "--"},
     "one-epoch-then-best": {"color": "#9c7a3c", "linestyle": ":"},
 }
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 """Okabe and Ito's, for reskeras' oracles in their order."""
 _LEAST_ERROR = 1 / 720
 """Half of a validation image: where no error at all is drawn."""
@@ -72,9 +72,9 @@ def _styles(rivals: list[str]) -> dict[str, dict[str, Any]]:
         rival: style | {"linewidth": 1.4} for rival, style in _PLAIN.items()
     }
     names = dict.fromkeys(rival.partition("@")[0] for rival in rivals if rival not in _PLAIN)
-    for colour, name in zip(cycle(_COLOURS), names, strict=False):
-        styles[name] = {"color": colour, "linewidth": 1.8}
-        styles[f"{name}@2"] = {"color": colour, "linewidth": 2.6, "linestyle": (0, (4, 1))}
+    for color, name in zip(cycle(_COLORS), names, strict=False):
+        styles[name] = {"color": color, "linewidth": 1.8}
+        styles[f"{name}@2"] = {"color": color, "linewidth": 2.6, "linestyle": (0, (4, 1))}
     return styles
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import reskeras
 from reskeras.cli import options
 from reskeras.cli.models import find_model, load_model
-from reskeras.data.unlabelled import ImageSet, open_images
+from reskeras.data.unlabeled import ImageSet, open_images
 from reskeras.files import check_free, replacing
 from reskeras.tasks import Task, task_of_output
 from reskeras.words import percent

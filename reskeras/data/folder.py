@@ -43,13 +43,13 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
             )
         classes = _class_names(named["train"])
         splits = {
-            split: _labelled(folder, classes)
+            split: _labeled(folder, classes)
             for split, folder in named.items()
             if folder is not None
         }
     else:
         classes = _class_names(root)
-        splits = _deal(_labelled(root, classes))
+        splits = _deal(_labeled(root, classes))
     layout = f"{root}/CLASS/*.png or {root}/{{train,val,test}}/CLASS/*.png"
     if image_shape[2] not in (1, 3):
         raise RequestError(
@@ -93,7 +93,7 @@ def read_image(path: Any, image_shape: ImageShape) -> Any:
     """Decodes an image file to [H,W,C] of 0..1 and resizes it; `path` is a string, or a tensor of one."""
     import tensorflow as tf
 
-    # Always as colours first: a grey BMP cannot be asked for one channel, nor a coloured one.
+    # Always as colors first: a gray BMP cannot be asked for one channel, nor a colored one.
     image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
     if image_shape[2] == 1:
         image = tf.image.rgb_to_grayscale(image)
@@ -108,7 +108,7 @@ def _class_names(folder: Path) -> list[str]:
     )
 
 
-def _labelled(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
+def _labeled(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     strangers = set(_class_names(folder)) - set(classes)
     if strangers:
         raise RequestError(

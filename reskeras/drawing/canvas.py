@@ -1,6 +1,6 @@
 """Shapes and words on a page as data. Only `figure` knows matplotlib.
 
-One unit is a hundredth of an inch, about a pixel of a README. x grows to the right and y downwards.
+One unit is a hundredth of an inch, about a pixel of a README. x grows to the right and y down.
 """
 
 import dataclasses

@@ -1,4 +1,5 @@
-"""Built Keras models: making, growing, folding, moving weights into, running and exporting them.
+"""Built Keras models: build, grow, fold, transfer weights, predict and export.
 
-The first room that imports Keras. Imports `reskeras.nets` and `reskeras.spec`; `training` and the command line import it.
+The lowest room that imports Keras. It imports `reskeras.nets` and `reskeras.spec`; `training` and
+the command line import it.
 """

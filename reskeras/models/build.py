@@ -1,6 +1,7 @@
 """From a spec to a Keras model.
 
-Not called `build`: importing a module of that name would put it in the place of the function `reskeras.build`.
+This module lies in a room, not in `reskeras` itself, because `import reskeras.build` would shadow
+the function of that name.
 """
 
 import dataclasses
@@ -23,17 +24,19 @@ def build(
 
     Args:
         spec: the spec.
-        features: names of endpoints (such as `["stem", "stage2"]`) to give, as a dict, in the place of the head's output.
-        weights: `imagenet` or a file, for networks that keras.applications has (see
+        features: names of endpoints (such as `["stem", "stage2"]`) to return, as a dict, instead of
+            the head's output.
+        weights: `imagenet` or a file, for networks of keras.applications (see
             `reskeras.models.transfer.load_pretrained`); None leaves them random.
 
     Returns:
-        A Functional `keras.Model`, not compiled, from images [N,H,W,C] (float32) to the head's float32 output. All its layers
-        are stock ones. Every endpoint is the output of the layer of its name.
+        A Functional `keras.Model`, not compiled, from images [N,H,W,C] (float32) to the head's
+        float32 output. All layers are stock Keras layers. Every endpoint is the output of the layer
+        of that name.
 
     Raises:
-        RequestError: no preset has this name, the parts of the spec do not fit each other, or there is no such endpoint or no
-            such weights for the network.
+        RequestError: no preset has this name, the parts of the spec do not fit each other, or the
+            network has no such endpoint or no such weights.
         TypeError: not a spec.
     """
     spec = as_spec(spec)

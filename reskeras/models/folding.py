@@ -1,4 +1,4 @@
-"""Batch norms folded into the linear layers beside them, for inference (arXiv 1712.05877, Section 3.2)."""
+"""Folds batch norms into neighboring linear layers (arXiv 1712.05877, Section 3.2)."""
 
 import dataclasses
 from collections import Counter
@@ -18,7 +18,7 @@ _LINEAR = (*_CONVS, *_TRANSPOSED, _layers.Dense)
 
 @dataclasses.dataclass(kw_only=True)
 class _Fold:
-    """A linear layer and the batch norms it takes up; one of them may be None."""
+    """A linear layer and the batch norms folded into it; either norm may be None."""
 
     layer: Any
     before: Any = None
@@ -26,15 +26,16 @@ class _Fold:
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
-    """Copies a Functional model for inference: the same outputs up to float rounding, fewer batch norms.
+    """Copies a Functional model for inference: the same outputs up to float rounding, fewer batch
+    norms.
 
     A batch norm in inference mode is x * scale + shift per channel. It is folded
 
     - backward, into the convolution (also transposed) or dense layer before it, if that layer is
       linear (it has no activation of its own) and nothing else uses its output;
     - otherwise forward, into the convolution or dense layer after it, if nothing else uses the
-      batch norm's output and the layer does not pad: padded zeros stand for themselves, not for
-      the batch norm's shift.
+      batch norm's output and the layer does not pad: padded zeros stand for themselves, not for the
+      batch norm's shift.
 
     That layer then has a bias. A batch norm stays where neither holds, as in pre-activation and
     densely connected networks, where it stands between an addition or concatenation and a ReLU. So
@@ -52,7 +53,8 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         model, an Identity layer keeps its name. The original is left as it was.
 
     Raises:
-        TypeError: not a Functional model, or a layer of it is a model, quantized or has LoRA weights.
+        TypeError: not a Functional model, or a layer of it is a model, quantized or has LoRA
+            weights.
     """
     if not _is_functional(model):
         hint = (
@@ -93,7 +95,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         x = keras.tree.flatten((args, kwargs))[0]
         return layer(x) if layer.name in outputs else x
 
-    # Left to itself, clone_model names the input layers after their tensors.
+    # By default, clone_model names the input layers after their tensors.
     inputs = keras.tree.map_structure(
         lambda x: clone(x._keras_history.operation).output, model.input
     )
@@ -112,12 +114,12 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
 
 def _is_functional(model: Any) -> bool:
-    # Keras exports no name for the class Functional; it is the Model that is also a Function.
+    # Keras does not export the class Functional; it is a Model that is also a Function.
     return isinstance(model, keras.Model) and isinstance(model, keras.Function)
 
 
 def _find(model: keras.Model) -> dict[str, _Fold]:
-    """What can be folded, by the name of the layer that takes it up."""
+    """Finds what can be folded, by the name of the layer that absorbs it."""
     nodes = [
         node for level in model._nodes_by_depth.values() for node in level if not node.is_input
     ]
@@ -166,7 +168,7 @@ def _is_plain_norm(node: Any) -> bool:
 
 
 def _fits(layer: Any, node: Any) -> bool:
-    """Whether the layer computes in the batch norm's dtype with its own kernel, and their channels are the same axis."""
+    """Whether layer and norm share compute dtype and channel axis, and the kernel is plain."""
     norm, rank = node.operation, len(node.input_tensors[0].shape)
     if type(layer) not in _LINEAR or layer.compute_dtype != norm.compute_dtype:
         return False
@@ -177,14 +179,15 @@ def _fits(layer: Any, node: Any) -> bool:
 def _pads_nothing(layer: Any) -> bool:
     if isinstance(layer, _layers.Dense):
         return True
-    # At its borders a transposed convolution adds up fewer products than elsewhere, whatever its padding.
+    # At its edges, a transposed convolution sums fewer products than elsewhere, whatever its
+    # padding.
     return not isinstance(layer, _TRANSPOSED) and (
         layer.padding == "valid" or set(layer.kernel_size) == {1}
     )
 
 
 def _weights(fold: _Fold) -> list[Any]:
-    """Kernel and bias of the layer with its batch norms in them; worked out in float64."""
+    """Kernel and bias of the layer including its batch norms, computed in float64."""
     layer = fold.layer
     kernel = _numbers(layer.kernel)
     # A kernel is [*space, in / groups, out], a transposed one [*space, out, in].
@@ -204,7 +207,7 @@ def _weights(fold: _Fold) -> list[Any]:
 
 
 def _per_input(vector: Vector, layer: Any, width: int) -> Vector:
-    """A value per input channel, in the shape [in / groups, out or 1] that multiplies a kernel."""
+    """Shapes values per input channel as [in / groups, out or 1], which multiplies a kernel."""
     groups = getattr(layer, "groups", 1)
     if groups == 1:
         return vector[:, None]

@@ -1,9 +1,7 @@
-"""From a trained network to a deeper or wider one that computes the same function (Net2Net, arXiv 1511.05641).
+"""Grows a trained network into a deeper or wider one with the same function (arXiv 1511.05641).
 
-New blocks start as the identity, new channels start unheard: every layer that stood before has zero weights for them. What
-no weights can make the identity, in training as in inference, is refused.
-
-Not called `grow`: importing a module of that name would put it in the place of the function `reskeras.grow`.
+New blocks start as the identity. New channels start with zero outgoing weights. What no weights can
+make the identity, in training and inference, is refused.
 """
 
 import re
@@ -22,22 +20,24 @@ Array = np.ndarray[Any, Any]
 
 
 def grow(model: keras.Model, spec: AnySpec | str) -> keras.Model:
-    """Builds the network of a spec so that it computes what a trained, shallower or narrower one computes.
+    """Builds a deeper or wider network that computes the same function as a trained one.
 
-    Blocks are added at the end of a stage (before its last block where that one has the stride). The outputs are equal to float
-    rounding, in inference mode and (but for dropout and drop path, which are random there) in training mode, and the new
-    weights receive gradients. Widths can grow where the channels stay separate: not under layer or group norm, in grouped
-    convolutions, or past a shortcut that pads channels.
+    Blocks are added at the end of a stage, or before its last block if that block has the stride.
+    The outputs are equal up to float rounding, in inference mode and in training mode (except for
+    dropout and drop path, which are random), and the new weights receive gradients. Widths can grow
+    if channels stay separate: not under layer or group norm, in grouped convolutions, or past a
+    shortcut that pads channels.
 
     Args:
-        model: a network that `reskeras.build` made of a spec like this one, but with fewer blocks or smaller widths.
-        spec: the deeper network (or a preset's name).
+        model: a network built by `reskeras.build` from a spec like this one, with fewer blocks or
+            smaller widths.
+        spec: the larger network (or a preset's name).
 
     Returns:
-        A new model, not compiled; the trained one is left as it is.
+        A new model, not compiled. The trained one is unchanged.
 
     Raises:
-        RequestError: this cannot be done; one line says where and why.
+        RequestError: the network cannot grow like this. One line says where and why.
         TypeError: not a model.
     """
     if not isinstance(model, keras.Model):
@@ -51,7 +51,7 @@ def grow(model: keras.Model, spec: AnySpec | str) -> keras.Model:
 
 
 class _Growth:
-    """Sets the weights of a new network as its plan says."""
+    """Sets the weights of a new network according to its plan."""
 
     def __init__(self, source: keras.Model, target: keras.Model, spec: AnySpec) -> None:
         self.target = target
@@ -72,7 +72,7 @@ class _Growth:
             _make_identity(layers, self.plan.options(block))
 
     def _take(self, layer: Any, twin: Any) -> None:
-        """A layer that the trained network has too: its weights, among those that are new."""
+        """Sets a layer that the trained network has too: old weights, surrounded by new ones."""
         before = self.nodes[layer.name].inputs
         match layer:
             case keras.layers.BatchNormalization():
@@ -117,7 +117,7 @@ def graph_of(model: keras.Model, spec: AnySpec) -> Graph:
 
 def _make_identity(layers: dict[str, Any], options: Any) -> None:
     if "concat" in layers:
-        return  # what is new stands in channels of its own
+        return  # new inputs have channels of their own
     convs = [layers[part] for part in sorted(layers) if re.fullmatch(r"conv\d", part)]
     if "add" not in layers:
         for conv in convs:
@@ -133,7 +133,7 @@ def _make_identity(layers: dict[str, Any], options: Any) -> None:
 
 
 def _widen(layer: Any, twin: Any, old: Channels) -> None:
-    """The trained kernel within a greater one: its outputs come first and do not hear the new inputs."""
+    """A larger kernel around a trained one: its outputs come first and ignore the new inputs."""
     ours, theirs = _numpy(layer.kernel), _numpy(twin.kernel)
     transposed = "Transpose" in type(layer).__name__
     if transposed:

@@ -13,7 +13,7 @@ from reskeras.spec import ImageShape
 
 
 class Layout(enum.Enum):
-    """The order of an image's numbers."""
+    """The memory order of an image."""
 
     CHANNELS_LAST = "channels_last"
     CHANNELS_FIRST = "channels_first"
@@ -22,14 +22,14 @@ class Layout(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class InputForm:
-    """The form of a model's images; holds no part of the model."""
+    """The form of a model's images. Holds no reference to the model."""
 
     shape: tuple[int, ...]
-    """Of one image as the model takes it."""
+    """Shape of one image as the model takes it."""
     layout: Layout
 
     def arrange(self, images: Any) -> Any:
-        """Images [...,H,W,C], a NumPy array or a TensorFlow tensor, as the model takes them."""
+        """Converts images [...,H,W,C] (NumPy or TensorFlow) to the form the model takes."""
         if self.layout is Layout.CHANNELS_LAST:
             return images
         batch, sides = tuple(images.shape[:-3]), images.shape[-3:]
@@ -45,7 +45,7 @@ class InputForm:
         return tf.transpose(images, order)
 
     def image_shape(self, name: str) -> ImageShape:
-        """Height, width and channels; flat images are taken for square gray ones.
+        """Height, width and channels; flat images count as square gray ones.
 
         Args:
             name: of the model, for the error.
@@ -62,7 +62,7 @@ class InputForm:
                 return height, width, channels
             case _:
                 raise RequestError(
-                    f"{name} takes inputs of the shape {list(self.shape)}, not images of one size"
+                    f"{name} takes inputs of shape {list(self.shape)}, not images of one size"
                 )
 
 
@@ -70,7 +70,7 @@ def input_form(model: keras.Model) -> InputForm:
     """The form of a model's images.
 
     Raises:
-        RequestError: it has several inputs.
+        RequestError: the model has several inputs.
     """
     if len(model.inputs) != 1:
         shapes = [list(tensor.shape[1:]) for tensor in model.inputs]

@@ -1,6 +1,6 @@
-"""Every layer of every network, as Keras has it: the one place where layers are made, named and initialised.
+"""Every layer of every network in Keras: where layers are made, named and initialized.
 
-All are stock Keras layers, so that a saved model reloads with plain Keras.
+All are stock Keras layers, so a saved model loads with plain Keras.
 """
 
 import math
@@ -17,16 +17,16 @@ _NORMAL = {
     "glorot_normal": (1.0, "fan_avg"),
     "lecun_normal": (1.0, "fan_in"),
 }
-"""Scale and mode of the normal initialisers: the variance is scale / fan."""
+"""Scale and mode of the normal initializers; the variance is scale / fan."""
 
 
 class KerasLayers(Layers):
     """`reskeras.nets.primitives.Layers` on the Keras functional API.
 
     Args:
-        dims: spatial sides of a tensor: 0 (fully connected) to 3.
-        data_format: of every tensor but the pooled ones.
-        init: of kernels.
+        dims: number of spatial sides of a tensor: 0 (fully connected) to 3.
+        data_format: of every tensor except pooled ones.
+        init: initializer of kernels.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class KerasLayers(Layers):
                 groups = math.gcd(spec.groups, self.channels(x))
                 return keras.layers.GroupNormalization(groups, epsilon=spec.epsilon, **options)(x)
             case _:
-                raise TypeError(f"no norm: {spec!r}")
+                raise TypeError(f"not a norm: {spec!r}")
 
     def activation(self, x: Any, kind: Activation, *, name: str) -> Any:
         return (
@@ -118,7 +118,7 @@ class KerasLayers(Layers):
         return keras.layers.Rescaling(factor, offset, name=name)(x)
 
     def learned_scale(self, x: Any, *, name: str) -> Any:
-        # A dense layer from one number to one is a product with a scalar, and a stock layer.
+        # A dense layer from one number to one multiplies by a scalar, and is a stock layer.
         shape = tuple(x.shape[1:])
         x = keras.layers.Reshape((math.prod(shape), 1), name=f"{name}_split")(x)
         x = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name=name)(x)
@@ -151,7 +151,8 @@ class KerasLayers(Layers):
         )(x)
 
     def pad_channels(self, x: Any, width: int, *, name: str) -> Any:
-        # Keras has no layer for it, so space and channels become an image whose far edge is padded.
+        # Keras has no layer for this. Space and channels become the sides of an image whose far
+        # edge is padded.
         channels, sides = self.channels(x), self.size(x)
         more, area = width - channels, math.prod(sides)
         flat = (channels, area, 1) if self.first else (area, channels, 1)
@@ -170,8 +171,9 @@ class KerasLayers(Layers):
         return keras.layers.Identity(name=name)(x)
 
     def _initializer(self, init: Init) -> Any:
-        # Keras truncates its normal initialisers, which the papers do not and which takes a third of the time to build ResNet-50.
-        # A new one for each layer: one alone would give equal layers equal weights.
+        # Keras' normal initializers are truncated. The papers' are not, and truncation takes a
+        # third of the time to build ResNet-50. Every layer needs an initializer of its own: a
+        # shared one would give equal layers equal weights.
         if init not in _NORMAL:
             return init
         scale, mode = _NORMAL[init]

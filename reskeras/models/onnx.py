@@ -1,4 +1,4 @@
-"""A network as an ONNX file, by Keras' own export through tf2onnx; needs the extra `onnx`."""
+"""Exports a network to ONNX with Keras and tf2onnx; needs the extra `onnx`."""
 
 import contextlib
 import logging
@@ -11,27 +11,30 @@ import tensorflow as tf
 
 
 def export_onnx(model: keras.Model, path: str | Path) -> None:
-    """Writes a model's inference as an ONNX file whose batch size stays free, and runs it once beside the model.
+    """Exports a model for inference to ONNX, with a free batch size, and checks the file by running
+    it.
 
-    `model.export(format="onnx")` alone writes files that no runtime loads, without an error, wherever Keras has TensorFlow compile
-    a convolution by XLA on the CPU (grouped ones, and 3-D ones with channels first): tf2onnx does not look into compiled functions.
-    Here they are part of the exported graph. Fold batch norms before (`fold_batch_norm`) for a smaller file.
+    `model.export(format="onnx")` alone silently writes files that no runtime loads if TensorFlow
+    compiles a convolution with XLA on the CPU (grouped ones, and 3-D ones with channels first):
+    tf2onnx does not look into compiled functions. Here they become part of the exported graph. Fold
+    batch norms first (`fold_batch_norm`) for a smaller file.
 
     Args:
-        model: a built model with one input and known sizes of all its dimensions but the batch's.
+        model: a built model with one input whose dimensions are known except for the batch.
         path: the file to write; replaced if it exists.
 
     Raises:
         ImportError: the extra `onnx` is not installed.
-        ValueError: the file did not load or gave other outputs, and was removed. So it is with what tf2onnx 1.17 cannot convert:
-            grouped 3-D convolutions, exact GELU, and bfloat16.
+        ValueError: the file did not load or gave other outputs, and was removed. This happens with
+            what tf2onnx 1.17 cannot convert: grouped 3-D convolutions, exact GELU, and bfloat16.
     """
     try:
         import onnxruntime
         import tf2onnx  # noqa: F401 - Keras imports it
     except ImportError as error:
         raise ImportError(
-            f"export_onnx needs the extra `onnx` of reskeras; in a clone: pip install '.[onnx]' ({error})"
+            "export_onnx needs the extra `onnx` of reskeras; in a clone: pip install '.[onnx]' "
+            f"({error})"
         ) from error
     (given,) = model.inputs
     image = np.random.default_rng(0).normal(size=(1, *given.shape[1:])).astype(given.dtype)
@@ -51,16 +54,17 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
             )
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # onnxruntime's errors have no base class of their own
+    except Exception as error:  # onnxruntime's errors have no common base class
         path.unlink(missing_ok=True)
         raise ValueError(f"{model.name} cannot be exported to ONNX: {error}") from error
 
 
 def _keep_rims(path: Path) -> None:
-    """Keeps a rim of zeros before a max pooling what it is.
+    """Protects a rim of zeros before a max pooling.
 
-    onnxruntime (1.31) merges a padding with zeros into the pooling behind it, which pads with minus infinity instead: another
-    function where the maps are negative, as behind the bare stem of a pre-activation net. Any other constant it leaves alone.
+    onnxruntime (1.31) merges zero padding into the pooling that follows, which pads with minus
+    infinity instead. The result differs if maps are negative, as after the bare stem of a
+    pre-activation network. Any other constant stays.
     """
     import onnx
 
@@ -81,7 +85,8 @@ def _keep_rims(path: Path) -> None:
 
 @contextlib.contextmanager
 def _functions_inline() -> Iterator[None]:
-    # A switch for debugging; a function traced meanwhile holds the operations of those it calls instead of calls.
+    # A debugging switch: functions traced while it is on contain the operations of the functions
+    # they call instead of calls.
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
@@ -92,7 +97,7 @@ def _functions_inline() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    # tf2onnx logs what it cannot convert and goes on; the check afterwards says it better.
+    # tf2onnx logs what it cannot convert and continues; the check below says it better.
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL)

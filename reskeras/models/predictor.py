@@ -1,4 +1,4 @@
-"""A trained network as a function from arrays to arrays."""
+"""Trained networks as functions from arrays to arrays."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,19 +14,21 @@ from reskeras.tasks import task_of_output
 
 
 def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
-    """A fast stand-in for `model.predict`: batch norms folded (see `fold_batch_norm`), traced once for batches of every size.
+    """A fast alternative to `model.predict`: folds batch norms and traces once for all batch sizes.
 
-    `model.predict` sets up a data pipeline and callbacks in each call, which for small nets takes longer than the net itself
-    (`benchmarks/inference.py`). The weights are those of now: training the model later does not change the predictor.
+    `model.predict` sets up a data pipeline and callbacks in each call. For small networks this
+    takes longer than the network itself (`benchmarks/inference.py`). The weights are copied:
+    training the model later does not change the predictor.
 
     Args:
         model: a Functional model, on the TensorFlow backend.
-        batch_size: no more than so many images pass at once.
+        batch_size: the most images per forward pass.
 
     Returns:
-        A function of arrays [N,...] in the structure of the model's inputs, to NumPy arrays in that of its outputs. Its values are
-        those of `model.predict` up to float rounding. It raises ValueError for no images or inputs of different lengths, and
-        TypeError for any other shape than the model's.
+        A function from arrays [N,...], in the structure of the model's inputs, to NumPy arrays in
+        the structure of its outputs. Its values are those of `model.predict` up to float rounding.
+        It raises ValueError for no images or inputs of different lengths, and TypeError for shapes
+        other than the model's.
 
     Raises:
         TypeError: not a Functional model.
@@ -47,7 +49,7 @@ def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
         count = len(arrays[0])
         if count == 0 or any(len(array) != count for array in arrays):
             raise ValueError(
-                f"inputs must be of one length of at least 1, not of {[len(array) for array in arrays]}"
+                f"inputs must have the same length of at least 1, not {[len(array) for array in arrays]}"
             )
         batches = [
             keras.tree.map_structure(
@@ -62,19 +64,20 @@ def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
 
 
 def classifier(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
-    """A trained network as a function from images to the probabilities of classes, by a `predictor`.
+    """A trained network as a function from images to class probabilities, by a `predictor`.
 
     Args:
-        model: a Functional model with a classifier or segmentation head, of whatever activation; of several heads (deep
-            supervision) the last one is asked.
+        model: a Functional model with a classifier or segmentation head, with any activation. With
+            several heads (deep supervision), the last one counts.
         batch_size: see `predictor`.
 
     Returns:
-        A function of images [N,H,W,C] to probabilities [N,K], for masks [N,H',W',K]. Those of a softmax add up to 1, those of a
-        sigmoid do not; a single channel is the probability of class 1 of two.
+        A function from images [N,H,W,C] to probabilities [N,K], for masks [N,H',W',K]. A softmax's
+        add up to 1, a sigmoid's do not. A single channel is the probability of class 1 of two.
 
     Raises:
-        RequestError: it has no such head, does not take images, or is no Functional model.
+        RequestError: the model has no such head, does not take images, or is not a Functional
+            model.
     """
     form = input_form(model)
     form.image_shape(model.name)
@@ -86,7 +89,8 @@ def classifier(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]
     shape: tuple[int, ...] = getattr(head, "shape", ())
     if task_of_output(shape) is None:
         raise RequestError(
-            f"{model.name} gives {keras.tree.map_structure(lambda x: x.shape, model.output)}, not classes or masks"
+            f"{model.name} returns {keras.tree.map_structure(lambda x: x.shape, model.output)}, "
+            "not classes or masks"
         )
     activation = getattr(head._keras_history.operation, "activation", None)
 

@@ -1,4 +1,4 @@
-"""Batch-norm statistics as they are, not as a moving average remembers them; and as they were, in frozen layers."""
+"""Recomputes batch-norm statistics from images, and freezes layers."""
 
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
@@ -12,38 +12,40 @@ from reskeras.errors import RequestError, did_you_mean
 Moment = np.ndarray[Any, Any]
 
 ACTIVATION_BYTES = 512 << 20
-"""Aim for the activations of one forward pass; 32 images pass together at least."""
+"""Target size of the activations of one forward pass; a pass has at least 32 images."""
 MOST_RECALIBRATED = 8192
-"""Images that statistics are computed from, at most."""
+"""Most images to compute statistics from."""
 
 
 def recalibrate(model: keras.Model, images: Any, max_images: int = MOST_RECALIBRATED) -> int:
-    """Sets every batch norm's moving mean and variance to the mean and population variance of its input over the images.
+    """Sets every batch norm's moving statistics to the mean and population variance over images.
 
-    A frozen batch norm (`trainable` false) keeps its statistics: it uses them in training too.
+    A frozen batch norm (`trainable` false) keeps its statistics, because it also uses them in
+    training.
 
-    The images pass in as few and as large batches as 512 MiB of activations allow (but at least 32 images),
-    normalised by their own batch. With one batch (any data
-    whose activations fit in 512 MiB) the result is exact and self-consistent: in inference mode every batch norm's output over
-    these images has the mean beta and the variance gamma^2 v / (v + epsilon). With more batches, moments are pooled over all of
-    them (mean of means; mean of variances plus variance of means), which is "precise batch norm" of arXiv 2105.07576.
+    The images pass in batches as large as 512 MiB of activations allow (at least 32 images), each
+    normalized by its own statistics. If one batch holds all images, the result is exact and
+    self-consistent: in inference mode, every batch norm's output over these images has mean beta
+    and variance gamma^2 v / (v + epsilon). With more batches, moments are pooled over all of them
+    (mean of means; mean of variances plus variance of means), which is the "precise batch norm" of
+    arXiv 2105.07576.
 
     Args:
-        model: a built model; its batch norms' statistics are changed in place.
+        model: a built model; its batch norms' statistics change in place.
         images: an unbatched `tf.data.Dataset` of images [H,W,C], or an array [N,H,W,C].
-        max_images: no more than the first so many are used.
+        max_images: use at most this many, from the start.
 
     Returns:
         The number of images used; 0 for a model without batch norm.
 
     Raises:
-        RequestError: there are no images; nothing is changed.
+        RequestError: there are no images; nothing changes.
     """
     return recalibrate_over(model, _batches(images, max_images, images_per_pass(model)))
 
 
 def recalibrate_over(model: keras.Model, batches: Iterable[Any]) -> int:
-    """As `recalibrate`, over batches of images [N,H,W,C] that pass one by one."""
+    """Like `recalibrate`, for an iterable of batches [N,H,W,C]."""
     norms = norms_of(model)
     if not norms:
         return 0
@@ -58,7 +60,7 @@ def recalibrate_over(model: keras.Model, batches: Iterable[Any]) -> int:
         ]
 
     for layer in norms:
-        layer.momentum = 0.0  # so that a forward pass leaves its own batch's moments behind
+        layer.momentum = 0.0  # a forward pass then stores its own batch's moments
     try:
         return pooled(norms, batches, moments)
     finally:
@@ -78,12 +80,13 @@ def norms_of(model: keras.Model) -> list[Any]:
 def pooled(
     norms: Sequence[Any], batches: Iterable[Any], moments: Callable[[Any], Sequence[Moment]]
 ) -> int:
-    """Sets the statistics of batch norms to moments pooled over batches of images, and returns the number of images.
+    """Sets batch-norm statistics to moments pooled over batches; returns the number of images.
 
     Args:
         norms: the layers.
         batches: of images.
-        moments: runs a batch; gives the mean and the variance of each norm's input, one after the other, in float64.
+        moments: runs a batch and returns the means and variances of each norm's input, in turn, in
+            float64.
 
     Raises:
         RequestError: there are no images.
@@ -106,12 +109,13 @@ def pooled(
 
 
 def freeze(model: keras.Model, pattern: str) -> int:
-    """Makes the layers whose names match a shell pattern (such as `encoder_*`) untrainable, in place, before `compile`.
+    """Makes the layers whose names match a shell pattern (such as `encoder_*`) untrainable.
 
-    A frozen batch norm normalises by its moving statistics in training too and keeps them, as Keras defines it.
+    Call it before `compile`. A frozen batch norm keeps its moving statistics and normalizes by them
+    in training too, as Keras defines it.
 
     Returns:
-        The number of layers with weights that are frozen now.
+        The number of frozen layers that have weights.
 
     Raises:
         RequestError: no layer with weights matches.
@@ -124,7 +128,8 @@ def freeze(model: keras.Model, pattern: str) -> int:
     if not layers:
         names = [layer.name for layer in model.layers if layer.weights] or ["(none)"]
         raise RequestError(
-            f"no layer with weights is called {pattern!r}{did_you_mean(pattern, names)}; the first is {names[0]!r}"
+            f"no layer with weights is called {pattern!r}{did_you_mean(pattern, names)}; the "
+            f"first is {names[0]!r}"
         )
     for layer in layers:
         layer.trainable = False
@@ -140,7 +145,7 @@ def _batches(images: Any, max_images: int, size: int) -> Any:
 
 
 def images_per_pass(model: keras.Model) -> int:
-    """Images whose activations, of all layers, take up `ACTIVATION_BYTES`; 32 at least."""
+    """The number of images whose activations in all layers fill `ACTIVATION_BYTES`; at least 32."""
     # Called eagerly, a Functional model keeps every layer's output until it returns.
     per_image = sum(4 * int(np.prod(layer.output.shape[1:])) for layer in model.layers)
     return max(32, ACTIVATION_BYTES // per_image)

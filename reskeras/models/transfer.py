@@ -1,4 +1,4 @@
-"""Weights from one model to another of the same structure: between reskeras and keras.applications, both ways."""
+"""Transfers weights between models of the same structure, including keras.applications'."""
 
 import dataclasses
 import re
@@ -13,7 +13,8 @@ from reskeras.nets.unet import encoder_of
 from reskeras.spec import AnySpec, Classifier, UNet
 from reskeras.spec.presets import preset
 
-# From keras.applications' layer names (3.12 to 3.15) to ours. Stages count from 2 there, from 1 here.
+# From keras.applications' layer names (3.12 to 3.15) to ours. Stages count from 2 there, from 1
+# here.
 _STAGE = r"conv(?P<stage>\d+)_block(?P<block>\d+)_"
 _SHARED = [
     (r"conv1_conv", "stem_conv"),
@@ -27,7 +28,7 @@ _RESNET = [
     (_STAGE + r"(?P<number>\d)_conv", "{stage}_{block}_conv{number}"),
     (_STAGE + r"(?P<number>\d)_bn", "{stage}_{block}_norm{number}"),
 ]
-# Before activation: the norm after the n-th convolution is the one before the next.
+# In pre-activation networks, the norm after the n-th convolution precedes the next one.
 _PRE_ACTIVATION = [
     *_SHARED,
     (_STAGE + r"preact_bn", "{stage}_{block}_norm1"),
@@ -43,29 +44,33 @@ _PRE_ACTIVATION = [
 def transfer_weights(
     source: keras.Model, target: keras.Model, *, prefix: str = "", head: bool = True
 ) -> None:
-    """Moves all weights of one model into another of the same structure, so that it computes the same function.
+    """Copies all weights of one model to another of the same structure, which then computes the
+    same.
 
-    Layers are matched by name; those of keras.applications' ResNets (V1, V2) and DenseNets are understood on both sides. A
-    convolution's bias that the target has no place for goes into the moving mean of the batch norm behind it, and another
-    epsilon of a batch norm into its moving variance (and gamma), which is exact in inference mode. Names, types, shapes, strides
-    and groups of the layers with weights are checked before anything is written; what has no weights, such as activations and
-    constant scales, is not compared.
+    Layers are matched by name; names of keras.applications' ResNets (V1, V2) and DenseNets are
+    understood on both sides. A convolution bias that the target lacks goes into the moving mean of
+    the batch norm that follows, and a different epsilon into a batch norm's moving variance (and
+    gamma). Both are exact in inference mode. Names, types, shapes, strides and groups of the layers
+    with weights are checked before anything is written. Layers without weights, such as activations
+    and constant scales, are not compared.
 
     Args:
         source: a built model, such as `keras.applications.ResNet50()`.
         target: a built model, such as `reskeras.build("resnet50")`; changed in place.
-        prefix: only the target's layers whose names begin with it take part (`encoder_` in a U-Net), in the source's names
-            without it; a head that only the source has then stays there.
-        head: whether the head takes part; without it both may have other classes.
+        prefix: only target layers whose names start with it take part (`encoder_` in a U-Net); the
+            source's names lack it. The target then needs no counterpart of the source's head.
+        head: whether the head takes part. Without it, the numbers of classes may differ.
 
     Raises:
-        RequestError: one line for every layer that one of the two lacks, and for every pair whose shapes or strides differ.
+        RequestError: one line for every layer that one of the two lacks, and for every pair whose
+            shapes or strides differ.
         TypeError: not models.
     """
     for model in (source, target):
         if not isinstance(model, keras.Model):
             raise TypeError(
-                f"transfer_weights takes built models, not a {type(model).__name__}; reskeras.build makes one"
+                f"transfer_weights takes built models, not a {type(model).__name__}; "
+                "reskeras.build makes one"
             )
     there = _layers(source, "")
     here = _layers(target, prefix)
@@ -120,19 +125,20 @@ _APPLICATIONS = {
 
 
 _CLASSES = 1000
-"""Of ImageNet, which keras.applications' weights are for."""
+"""Classes of ImageNet, for which keras.applications has weights."""
 
 
 def load_pretrained(model: keras.Model, spec: AnySpec, weights: str) -> None:
-    """Gives a model built from a spec the weights that keras.applications has for that network.
+    """Loads keras.applications' weights into a model built from a spec.
 
-    The head is loaded where it has their 1000 classes and is left as it is otherwise; of a U-Net the encoder is loaded. Images
-    are expected as keras.applications' `preprocess_input` of the network makes them.
+    Loads the head only if it has ImageNet's 1000 classes. Of a U-Net, loads the encoder. The
+    network then expects images preprocessed by keras.applications' `preprocess_input`.
 
     Args:
         model: the built model, changed in place.
         spec: its spec.
-        weights: `imagenet` (downloaded and cached by Keras), or a file that keras.applications takes.
+        weights: `imagenet` (downloaded and cached by Keras), or a file that keras.applications
+            takes.
 
     Raises:
         RequestError: keras.applications has no such network, or there is no such file.
@@ -152,8 +158,9 @@ def load_pretrained(model: keras.Model, spec: AnySpec, weights: str) -> None:
             break
     else:
         raise RequestError(
-            f"weights {weights!r}: there are none for {body.name!r}, only for networks that differ from {', '.join(_APPLICATIONS)} "
-            "in nothing but images, classes and name"
+            f"weights {weights!r}: there are none for {body.name!r}, only for networks that "
+            f"differ from {', '.join(_APPLICATIONS)} "
+            "only in images, classes and name"
         )
     head = not prefix and isinstance(body.head, Classifier) and body.head.classes == _CLASSES
     source = getattr(keras.applications, _APPLICATIONS[name])(include_top=head, weights=weights)
@@ -162,7 +169,7 @@ def load_pretrained(model: keras.Model, spec: AnySpec, weights: str) -> None:
 
 
 def _layers(model: keras.Model, prefix: str) -> dict[str, Any]:
-    """The layers with weights, by our names."""
+    """The layers with weights, by reskeras' names."""
     layers = {
         layer.name.removeprefix(prefix): layer
         for layer in model.layers
@@ -172,7 +179,7 @@ def _layers(model: keras.Model, prefix: str) -> dict[str, Any]:
         return layers
     pre_activation = (
         "post_bn" in layers or "bn" in layers
-    )  # the norm after the last block: V2's, DenseNet's
+    )  # the norm after the last block in V2 and DenseNet
     rules = _PRE_ACTIVATION if pre_activation else _RESNET
     return {_our_name(name, rules): layer for name, layer in layers.items()}
 
@@ -192,7 +199,7 @@ def _our_name(name: str, rules: list[tuple[str, str]]) -> str:
 
 
 def _moves(source: Any, target: Any) -> list[tuple[Any, np.ndarray[Any, Any]]]:
-    """What to assign to the target's variables; a bias that only one of the two has is not among them."""
+    """What to assign to the target's variables, except a bias that only one side has."""
     if type(source) is not type(target):
         raise ValueError(f"a {type(source).__name__} there, a {type(target).__name__} here")
     batch_norm = isinstance(source, keras.layers.BatchNormalization)
@@ -214,7 +221,8 @@ def _moves(source: Any, target: Any) -> list[tuple[Any, np.ndarray[Any, Any]]]:
         if batch_norm and name in ("gamma", "moving_variance"):
             variance = keras.ops.convert_to_numpy(source.moving_variance)
             shifted = np.maximum(variance + (source.epsilon - target.epsilon), 0.0)
-            # Where the variance cannot take the difference, because it would be negative, gamma takes the rest.
+            # If the variance cannot absorb the difference because it would become negative, gamma
+            # absorbs the rest.
             rest = np.sqrt((shifted + target.epsilon) / (variance + source.epsilon))
             value = shifted if name == "moving_variance" else value * rest
         moves.append((variable, value))
@@ -226,14 +234,14 @@ def _moves(source: Any, target: Any) -> list[tuple[Any, np.ndarray[Any, Any]]]:
 def _left_bias(
     source: Any, target: Any, norms: dict[int, Any]
 ) -> list[tuple[Any, np.ndarray[Any, Any]]]:
-    """The moving mean that takes a bias which the target has no place for, and the bias."""
+    """The bias that the target lacks, and the moving mean that absorbs it."""
     if getattr(source, "bias", None) is None or getattr(target, "bias", None) is not None:
         return []
     bias = keras.ops.convert_to_numpy(source.bias)
     norm = norms.get(id(target.output))
     if norm is None:
         if bias.any():
-            raise ValueError("a bias there, none here, and no batch norm behind to take it")
+            raise ValueError("a bias there, none here, and no batch norm follows to absorb it")
         return []
     return [(norm.moving_mean, bias)]
 

@@ -12,7 +12,7 @@ from reskeras.spec.presets import preset
 
 
 def assemble(spec: AnySpec, layers: Layers) -> tuple[Any, Any]:
-    """The network's input and its output (a dict where it has several), made of these layers.
+    """Builds the network from the given layers; returns its input and output (or outputs).
 
     Raises:
         RequestError: the parts of the spec do not fit each other.
@@ -29,16 +29,16 @@ def assemble(spec: AnySpec, layers: Layers) -> tuple[Any, Any]:
 
 
 def as_spec(spec: AnySpec | str) -> AnySpec:
-    """A spec as it is, a preset's name as its spec.
+    """Returns a spec unchanged, or the spec of a preset by its name.
 
     Raises:
         RequestError: no preset has this name.
-        TypeError: neither.
+        TypeError: it is neither a spec nor a name.
     """
     if isinstance(spec, str):
         spec = preset(spec)
     if not isinstance(spec, AnySpec):
         raise TypeError(
-            f"a spec or a preset's name is needed, not a {type(spec).__name__}: {spec!r}"
+            f"expected a spec or a preset's name, not a {type(spec).__name__}: {spec!r}"
         )
     return spec

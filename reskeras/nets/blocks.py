@@ -1,4 +1,4 @@
-"""Blocks, tensor to tensor: what stands on the branch, what on the shortcut, and how the two meet."""
+"""Blocks, tensor to tensor: the branch, the shortcut, and how they meet."""
 
 from typing import Any, NamedTuple
 
@@ -36,10 +36,10 @@ def stage(
     name: str,
     stride_at: StrideAt = "3x3",
 ) -> Any:
-    """A stage: `blocks` blocks, one of them with the stride; [N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),width].
+    """A stage of blocks, one with the stride: [N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),width].
 
-    A stage of dense layers is average-pooled first and ends in a 1x1 convolution to `width`: the transition of DenseNet,
-    cut between its convolution and its pooling.
+    A stage of dense layers starts with average pooling and ends in a 1x1 convolution to `width`:
+    DenseNet's transition, cut between its convolution and its pooling.
     """
     if isinstance(block, DenseBlock):
         if stride > 1:
@@ -56,8 +56,9 @@ def stage(
             width,
             stride=stride if number == strided else 1,
             stride_at=stride_at,
-            # In pre-activation nets the first block of a stage activates its input before the fork, so that a projection
-            # sees it too (arXiv 1603.05027, Appendix; `both_preact` in fb.resnet.torch).
+            # In pre-activation networks, the first block of a stage activates its input before the
+            # fork, so a projection sees activated maps too (arXiv 1603.05027, Appendix;
+            # `both_preact` in fb.resnet.torch).
             shares_activation=number == 1,
             primitives=primitives,
             name=f"{name}_block{number}",
@@ -132,14 +133,15 @@ def dense_stage(
     for number in range(1, blocks + 1):
         layer = f"{name}_block{number}"
         new = _branch(x, convs, primitives=primitives, name=layer, dropout_after_each=True)
-        # The five norm orders are those of a residual block with the concatenation in the place of the addition.
+        # The five norm orders are those of a residual block, with concatenation instead of
+        # addition.
         x = primitives.layers.concat([x, new], name=f"{primitives.prefix}{layer}_concat")
         x = _after_merge(x, primitives=primitives, name=layer)
     return x
 
 
 def transition_conv(x: Any, width: int, *, primitives: Primitives, name: str) -> Any:
-    """The 1x1 convolution between dense stages, with norm and activation where the norm order has them."""
+    """The 1x1 convolution between dense stages, with the norm order's norm and activation."""
     if primitives.pre_activation:
         x = _pre_activation(x, primitives=primitives, name=name, number=1)
     normed = primitives.order not in ("full_preact", "norm_after_add")
@@ -236,7 +238,7 @@ def _after_merge(x: Any, *, primitives: Primitives, name: str) -> Any:
 
 
 def _project(x: Any, width: int, stride: int, *, primitives: Primitives, name: str) -> Any:
-    """The shortcut of the block's output shape, before what `scaled`, `gated` and `dropout` do to it."""
+    """The shortcut with the block's output shape, before `scaled`, `gated` or `dropout`."""
     layers, prefixed = primitives.layers, primitives.prefix + name
     wider = layers.channels(x) != width
     match primitives.shortcut:
@@ -256,7 +258,7 @@ def _project(x: Any, width: int, stride: int, *, primitives: Primitives, name: s
                 stride = 1
         case _:
             pass
-    # The projection is normalised where the branch is normalised before the addition.
+    # The projection has a norm if the branch has one before the addition.
     normed = primitives.order not in ("norm_after_add", "full_preact")
     x = primitives.conv(x, width, 1, stride=stride, normed=normed, name=f"{name}_conv")
     return primitives.norm(x, name=f"{name}_norm") if normed else x

@@ -1,6 +1,7 @@
-"""What a network costs, by arithmetic on its spec: no Keras, nothing built.
+"""The cost of a network, by arithmetic on its spec: without Keras, and without building it.
 
-Not called `cost`: importing a module of that name would put it in the place of the function `reskeras.cost`.
+The module is not called `costs` or `cost`, because importing it would shadow the function
+`reskeras.cost`.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from reskeras.nets.graph import SAME_NUMBERS, Graph, Node, record
 from reskeras.spec import AnySpec
 
 FLOAT32 = 4
-"""Bytes of a number."""
+"""Bytes per number."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,27 +23,32 @@ class Cost:
     """A network's cost for one image."""
 
     params: int
-    """All parameters, with the moving statistics of batch norm: Keras' `count_params()`."""
+    """All parameters, including batch norm's moving statistics: Keras' `count_params()`."""
     trainable_params: int
-    """Those that training changes: what papers count."""
+    """The parameters that training changes: the number in papers."""
     macs: int
-    """Multiply-adds of convolutions and dense layers in one forward pass; nothing else is counted."""
+    """Multiply-adds of convolutions and dense layers in one forward pass. Other layers count as
+    zero."""
     activation_bytes: int
-    """Memory of one image's activations in training, in float32: the output of every layer that makes new numbers, as the backward
-    pass may need it. A framework that fuses layers keeps less."""
+    """Memory of one image's activations in training, in float32: the outputs of all layers that
+    compute something, since the backward pass may need them. A framework that fuses layers keeps
+    less."""
     inference_bytes: int
-    """The most memory in bytes that the activations of one image need at once in inference, each freed after its last use."""
+    """Peak memory in bytes of one image's activations in inference, if each is freed after its last
+    use."""
     receptive_field: int
-    """Side in pixels of the part of the image that one position of the last maps depends on (before a global pooling). Where ways
-    meet whose parts lie beside each other, as in hourglasses and behind averaged shortcuts, the larger part alone counts."""
+    """Side in pixels of the part of the image that one position of the last maps depends on, before
+    global pooling. Where paths with differently placed fields meet, as in hourglasses and after
+    averaged shortcuts, only the larger field counts."""
     depth: int
-    """Convolutions and dense layers on the longest way from image to output: the number in a net's name. Gates are left out."""
+    """Convolutions and dense layers on the longest path from image to output: the number in a
+    network's name. Gates do not count."""
     layers: int
-    """Keras layers, without the input."""
+    """Keras layers, without the input layer."""
 
 
 def cost(spec: AnySpec | str) -> Cost:
-    """The cost of a spec (or a preset's name), by arithmetic.
+    """Computes the cost of a spec (or a preset's name) by arithmetic.
 
     Raises:
         RequestError: no preset has this name, or the parts of the spec do not fit each other.
@@ -72,19 +78,19 @@ def _cost(spec: AnySpec) -> Cost:
 
 
 def trainable_params(node: Node) -> int:
-    """The weights of a layer that training changes."""
+    """The trainable weights of a layer."""
     if node.kernel is not None:
         return math.prod(node.kernel) + (node.channels if node.settings["use_bias"] else 0)
     return 2 * node.channels if node.kind.endswith("Normalization") else 0
 
 
 def statistics(node: Node) -> int:
-    """The moving statistics that a layer keeps."""
+    """The moving statistics of a layer."""
     return 2 * node.channels if node.kind == "BatchNormalization" else 0
 
 
 def macs(node: Node) -> int:
-    """The multiply-adds of a convolution or dense layer; 0 of other layers."""
+    """The multiply-adds of a convolution or dense layer; 0 for other layers."""
     if node.kernel is None or node.is_learned_scale:
         return 0
     positions = node.inputs[0].sides if node.kind == "ConvTranspose" else node.sides
@@ -92,7 +98,7 @@ def macs(node: Node) -> int:
 
 
 class _Reach(NamedTuple):
-    """How far a position of a layer's output sees, and through how many layers."""
+    """The receptive field of a layer's output, and its depth."""
 
     field: int
     step: float
@@ -122,7 +128,7 @@ def _reaches(nodes: Sequence[Node]) -> dict[Node, _Reach]:
 
 
 def _peak(graph: Graph) -> int:
-    """The most numbers alive at once when the layers run in this order."""
+    """The most numbers alive at once if the layers run in this order."""
     last_use = {
         _origin(x): place for place, node in enumerate(graph.nodes) for x in (*node.inputs, node)
     }

@@ -11,9 +11,11 @@ from reskeras.spec import DeepStem, DenseNet, ImagenetStem
 
 
 def densenet(spec: DenseNet, layers: Layers) -> tuple[Any, Any]:
-    """Images [N,H,W,C] and the head's output. Layers: `stem_*`, `stage{i}_block{j}_*`, `stage{i}_transition_*`, `final_*`, `head`.
+    """Takes images [N,H,W,C], returns the head's output.
 
-    Endpoints: `stem` (before its pooling), `stage{i}` (before its transition), and in pre-activation nets `final`.
+    Layers: `stem_*`, `stage{i}_block{j}_*`, `stage{i}_transition_*`, `final_*`, `head`. Endpoints:
+    `stem` (before its pooling), `stage{i}` (before its transition), and in pre-activation networks
+    `final`.
     """
     primitives = Primitives(layers, spec)
     inputs = layers.input(spec.input_shape, name=f"{primitives.prefix}image")
@@ -22,9 +24,9 @@ def densenet(spec: DenseNet, layers: Layers) -> tuple[Any, Any]:
 
 
 def densenet_body(x: Any, spec: DenseNet, *, primitives: Primitives) -> Any:
-    """Stem, stages and transitions: all but the head."""
+    """Stem, stages and transitions: everything but the head."""
     layers = primitives.layers
-    # Behind the 7x7 stem the paper pools activated maps although its layers are pre-activation ones.
+    # After the 7x7 stem, the paper pools activated maps although its layers are pre-activation.
     x = stem(
         x,
         spec.stem,

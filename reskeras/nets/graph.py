@@ -1,6 +1,6 @@
-"""A network as a graph of nodes: what its layers are, in which order they run, and what they take.
+"""A network as a graph of nodes: its layers, their order and their inputs.
 
-Costs, growth and drawings all read this graph; none of them needs Keras.
+Costs, growth and drawings read this graph. None of them needs Keras.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from reskeras.nets.primitives import Convolution, Layers, Padding, PoolKind
 from reskeras.spec import Activation, AnySpec, BatchNorm, GroupNorm, LayerNorm, Norm
 
 SAME_NUMBERS = frozenset({"Reshape", "Identity"})
-"""Kinds whose output is their input in another shape or under another name."""
+"""Kinds whose output is their input with another shape or name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,17 +36,17 @@ class Node:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of its output, channels last and without the batch."""
+        """The shape of its output, channels last, without the batch."""
         return (*self.sides, self.channels)
 
     @property
     def elements(self) -> int:
-        """The numbers in its output for one image."""
+        """The number of elements in its output for one image."""
         return math.prod(self.shape)
 
     @property
     def kernel_channels(self) -> tuple[int, int]:
-        """The channels that its kernel takes (per group) and gives."""
+        """Input channels (per group) and output channels of its kernel."""
         assert self.kernel is not None
         before, after = self.kernel[-2:]
         return (after, before) if "Transpose" in self.kind else (before, after)
@@ -59,14 +59,14 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """The nodes that the outputs depend on, in running order, and the outputs. The first is the input."""
+    """The nodes that the outputs depend on, in execution order (input first), and the outputs."""
 
     nodes: Sequence[Node]
     outputs: Sequence[Node]
 
 
 def record(spec: AnySpec | str) -> Graph:
-    """The graph of a spec's (or a preset's) network.
+    """Records the graph of a spec's (or a preset's) network.
 
     Raises:
         RequestError: no preset has this name, or the parts of the spec do not fit each other.
@@ -75,7 +75,7 @@ def record(spec: AnySpec | str) -> Graph:
     recorder = Recorder()
     _, made = assemble(as_spec(spec), recorder)
     outputs = list(made.values()) if isinstance(made, dict) else [made]
-    # A features head needs nothing behind the last endpoint that it asks for.
+    # A features head needs nothing after the last endpoint that it asks for.
     needed: set[Node] = set()
     waiting = list(outputs)
     while waiting:
@@ -87,7 +87,7 @@ def record(spec: AnySpec | str) -> Graph:
 
 
 class Recorder(Layers):
-    """`reskeras.nets.primitives.Layers` that records a node for every layer that Keras would have."""
+    """A `reskeras.nets.primitives.Layers` that records a node for every Keras layer."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -157,7 +157,7 @@ class Recorder(Layers):
                 kind = "GroupNormalization"
                 settings["groups"] = math.gcd(groups, x.channels)
             case _:
-                raise TypeError(f"not a norm with a layer: {spec!r}")
+                raise TypeError(f"a norm without a layer: {spec!r}")
         return self._record(kind, name, (x,), epsilon=epsilon, **settings)
 
     def activation(self, x: Node, kind: Activation, *, name: str) -> Node:
@@ -236,7 +236,7 @@ class Recorder(Layers):
         kernel: tuple[int, ...] | None = None,
         **settings: Any,
     ) -> Node:
-        """Records a node; sides and channels are those of the first input unless given."""
+        """Records a node; sides and channels default to those of the first input."""
         inputs = tuple(inputs)
         node = Node(
             name=name,

@@ -1,6 +1,7 @@
-"""Whether a network can grow out of a trained one, and how: by the names, settings and shapes of layers, with no Keras.
+"""Whether and how a network can grow from a trained one, decided without Keras.
 
-`reskeras.models.growth` plans with the layers of the trained model, `why_not_grow` with those that its spec makes.
+The decision rests on the names, settings and shapes of layers. `reskeras.models.growth` plans with
+the layers of the trained model, `why_not_grow` with the layers that its spec describes.
 """
 
 import re
@@ -24,23 +25,25 @@ from reskeras.spec import (
 )
 
 Channels = np.ndarray[Any, Any]
-"""Of each channel of a tensor: the channel of the trained network that it carries, or -1 where it is new."""
+"""For each channel of a tensor: the trained network's channel that it carries, or -1 if it is
+new."""
 
 _BLOCK = re.compile(r"(?P<stage>.+)_block(?P<number>\d+)_(?P<part>.+)")
 
-# What may differ between a layer and the trained one that it grows out of.
+# Settings that may differ between a layer and the trained layer that it grows from.
 _FREE = re.compile(
-    r"name|trainable|dtype|filters|units|momentum|rate|seed|noise_shape|scale|batch_shape|target_shape|.*_(initializer|regularizer|constraint)"
+    r"name|trainable|dtype|filters|units|momentum|rate|seed|noise_shape|scale|batch_shape"
+    r"|target_shape|.*_(initializer|regularizer|constraint)"
 )
 
 
 def why_not_grow(shallow: AnySpec, deep: AnySpec) -> str | None:
-    """Why `reskeras.grow` would refuse to make the network of one spec out of the trained one of another.
+    """Says why `reskeras.grow` would refuse to grow a model of one spec into a model of another.
 
-    Nothing is built: milliseconds, and no Keras.
+    Takes milliseconds: nothing is built, and Keras is not loaded.
 
     Returns:
-        The reason in a line; None where it would not refuse.
+        The reason in one line; None if `grow` would succeed.
     """
     try:
         Plan(record(shallow), record(deep), deep)
@@ -50,14 +53,16 @@ def why_not_grow(shallow: AnySpec, deep: AnySpec) -> str | None:
 
 
 class Plan:
-    """Goes through the new network from its input on, and knows of every tensor which of its channels are old.
+    """Follows the new network from its input and tracks which channels of each tensor are old.
 
     Attributes:
-        channels: of the output of each layer of the new network, by its name.
-        new_blocks: names of the layers of each new block, by what follows the block's name.
+        channels: of the output of each layer of the new network, by layer name.
+        new_blocks: names of the layers of each new block, by the part of the name after the
+            block's.
 
     Raises:
-        RequestError: no weights make the new network compute what the trained one does; one line says where and why.
+        RequestError: no weights make the new network compute what the trained one does. One line
+            says where and why.
     """
 
     def __init__(
@@ -82,7 +87,7 @@ class Plan:
         if lost := [name for name in self._trained if name not in kept]:
             raise RequestError(
                 f"the trained network has a layer {lost[0]}, which the new one lacks: "
-                "the two may differ in blocks and widths alone, and only upwards"
+                "the two may differ only in blocks and widths, and only upward"
             )
         for block in self.new_blocks:
             if reason := self._why_not(block):
@@ -99,16 +104,18 @@ class Plan:
                 raise RequestError(f"{node.name}: {error}") from error
         if len(target.outputs) != len(source.outputs):
             raise RequestError(
-                f"there are {len(target.outputs)} outputs, the trained network has {len(source.outputs)}"
+                f"there are {len(target.outputs)} outputs, the trained network has "
+                f"{len(source.outputs)}"
             )
         for end, trained in zip(target.outputs, source.outputs, strict=True):
             if end.shape != trained.shape:
                 raise RequestError(
-                    f"the output is {list(end.shape)}, the trained network's is {list(trained.shape)}"
+                    f"the output is {list(end.shape)}, the trained network's is "
+                    f"{list(trained.shape)}"
                 )
 
     def twin(self, name: str) -> str | None:
-        """The name that a layer of the new network would have in the trained one; None where that surely has no such layer."""
+        """The name of a new network's layer in the trained one; None if that has no such layer."""
         match = _BLOCK.fullmatch(name)
         if match is None or match["stage"] not in self._moved:
             return name
@@ -118,7 +125,7 @@ class Plan:
         return name if number < then else None
 
     def options(self, name: str) -> Any:
-        """The spec that a block belongs to: that of the encoder in a U-Net with one of another kind."""
+        """The spec that a block belongs to: the encoder's, for a U-Net with a separate encoder."""
         if (
             isinstance(self.spec, UNet)
             and self.spec.encoder is not None
@@ -135,7 +142,8 @@ class Plan:
             case "InputLayer":
                 if node.shape != twin.shape:
                     raise RequestError(
-                        f"images are {list(node.shape)} here, {list(twin.shape)} in the trained network"
+                        f"images are {list(node.shape)} here, {list(twin.shape)} in the trained "
+                        "network"
                     )
                 return np.arange(node.channels)
             case "Concatenate":
@@ -150,19 +158,21 @@ class Plan:
                 widest = max(inputs, key=len)
                 if any(len(old) > 1 and not np.array_equal(old, widest) for old in inputs):
                     raise RequestError(
-                        "what meets here would not be the same old channels on both sides; keep the widths as they are"
+                        "the old channels on the two sides of this layer would not match; keep "
+                        "the widths as they are"
                     )
                 return widest
             case "LayerNormalization" | "GroupNormalization" if (inputs[0] < 0).any():
                 raise RequestError(
-                    f"a {node.kind} mixes channels, so that new ones change what it makes of the old"
+                    f"a {node.kind} mixes channels, so new channels would change the old ones"
                 )
             case "Rescaling" if node.settings["scale"] != twin.settings["scale"]:
-                # Another factor of the branch, 1/sqrt(depth): what stands before it makes up for the difference.
+                # Another factor of the branch, 1/sqrt(depth): the layer before it compensates.
                 if not has_factor(scaled_by(node)) or node.name.endswith("_shortcut_scale"):
                     factor = node.settings["scale"] / twin.settings["scale"]
                     raise RequestError(
-                        f"its factor would change by {factor:g}, and what stands before it cannot make up for that"
+                        f"its factor would change by {factor:g}, and no layer before it can "
+                        "compensate"
                     )
             case "ZeroPadding2D" if node.name.endswith("_shortcut_pad"):
                 return _padded(node, twin, inputs[0])
@@ -171,13 +181,14 @@ class Plan:
         return inputs[0]
 
     def _new(self, node: Node) -> Channels:
-        """A layer of a new block; the block is made the identity later, so that it carries what its input does."""
+        """A layer of a new block, which carries its input: the block becomes the identity later."""
         block = block_of(node.name)
         if block is None or block not in self.new_blocks:
             raise RequestError(
-                "the trained network has no such layer, and it is in no new block, so no weights make it the identity"
+                "the trained network has no such layer, and it is in no new block, so no "
+                "weights make it the identity"
                 + (
-                    " (a stage becomes wider than what comes before it; widen that too)"
+                    " (a stage becomes wider than its predecessor; widen that too)"
                     if "shortcut" in node.name
                     else ""
                 )
@@ -192,43 +203,56 @@ class Plan:
         return inputs[0]
 
     def _why_not(self, block: str) -> str | None:
-        """Why no weights make a new block the identity in both modes; None where some do."""
+        """Why no weights make a new block the identity in both modes; None if some do."""
         layers, options = self.new_blocks[block], self.options(block)
         normed = not isinstance(options.norm, NoNorm)
-        repeats = (
-            "its activation is applied twice to what passes, which changes nothing for relu alone"
-        )
+        repeats = "its activation is applied twice to what passes, which only relu leaves unchanged"
         if "out_norm" in layers:
             return (
-                "norm_order 'norm_after_add' normalises the sum, by statistics that no weights undo"
+                "norm_order 'norm_after_add' normalizes the sum by statistics that no weights undo"
             )
         if any(part.startswith("out_") for part in layers) and options.activation != "relu":
             return repeats
         if "concat" in layers:
             return None
         if "transition_conv1" in layers:
-            return "dense layers outside the family 'densenet' end in a convolution to a width, which everything passes"
+            return (
+                "dense layers outside the family 'densenet' end in a convolution to a width, which "
+                "everything passes"
+            )
         if "add" not in layers:
             if isinstance(options, UNet) and options.padding == "valid":
                 return "padding 'valid' trims the maps"
             if isinstance(options.block, BottleneckBlock):
                 return "a bottleneck without a shortcut loses channels"
             if normed:
-                return "without a shortcut everything passes a norm, by statistics that no weights undo"
+                return (
+                    "without a shortcut everything passes a norm, whose statistics no weights undo"
+                )
             if options.norm_order in PRE_ACTIVATION:
-                return "without a shortcut everything passes an activation, which cuts off what is negative"
+                return (
+                    "without a shortcut everything passes an activation, which cuts off negative "
+                    "values"
+                )
             if options.dropout:
                 return "without a shortcut everything passes dropout in training"
             if options.squeeze_excite:
-                return "without a shortcut everything passes squeeze-and-excitation, whose gate is less than one"
+                return (
+                    "without a shortcut everything passes squeeze-and-excitation, whose gate is "
+                    "less than one"
+                )
             return repeats if options.activation != "relu" else None
         if (
             options.norm_order == "relu_before_add"
             and options.activation == "relu"
             and options.residual_scale != "learned"
         ):
-            # At zero a ReLU passes no gradient, and a little above it most channels close for good in the first steps.
-            return "its branch ends in a ReLU, which gives nothing only where it learns nothing; residual_scale 'learned' can"
+            # At zero a ReLU passes no gradient, and slightly above it most channels die in the
+            # first steps.
+            return (
+                "its branch ends in a ReLU, whose output is zero only if it cannot learn; "
+                "residual_scale 'learned' can"
+            )
         match options.shortcut:
             case ScaledShortcut():
                 return "shortcut 'scaled' multiplies what passes"
@@ -237,12 +261,18 @@ class Plan:
             case DropoutShortcut():
                 return "shortcut 'dropout' drops what passes in training"
             case "project_always" if "shortcut_norm" in layers:
-                return "shortcut 'project_always' normalises what passes, by statistics that no weights undo"
+                return (
+                    "shortcut 'project_always' normalizes what passes, by statistics that no "
+                    "weights undo"
+                )
             case _:
                 return None
 
     def _moved_blocks(self) -> dict[str, tuple[int, int]]:
-        """Of stages whose last block has the stride: the number of that block in the trained network and in the new one."""
+        """Numbers of the block with the stride in the trained and new network, by stage.
+
+        Only for stages whose last block has the stride.
+        """
         moved = {}
         parts: list[tuple[str, Any]] = [(self.spec.layer_prefix, self.spec)]
         if isinstance(self.spec, UNet) and (encoder := encoder_of(self.spec)) is not None:
@@ -263,13 +293,13 @@ class Plan:
 
 
 def block_of(name: str) -> str | None:
-    """The block that a layer is in."""
+    """The block of a layer."""
     match = _BLOCK.fullmatch(name)
     return f"{match['stage']}_block{match['number']}" if match else None
 
 
 def scaled_by(node: Node) -> Node:
-    """The layer before a scale whose weights could take over its factor, where it has some."""
+    """The layer before a scale whose weights can absorb its factor, if there is one."""
     before = node.inputs[0]
     while before.kind in ("ReLU", "Dropout"):
         before = before.inputs[0]
@@ -277,7 +307,7 @@ def scaled_by(node: Node) -> Node:
 
 
 def has_factor(node: Node) -> bool:
-    """Whether a layer's output is multiplied where its weights are."""
+    """Whether multiplying a layer's weights multiplies its output."""
     return node.kernel is not None or node.kind.endswith("Normalization")
 
 
@@ -294,7 +324,7 @@ def _check_settings(node: Node, twin: Node) -> None:
 
 
 def _widened(node: Node, twin: Node, old: Channels) -> Channels:
-    """Behind a trained kernel within a greater one: its outputs come first."""
+    """Channels after a trained kernel inside a larger one: its outputs come first."""
     grouped = node.settings.get("groups", 1) > 1
     if grouped and node.kernel != twin.kernel:
         raise RequestError("the groups of a grouped convolution cannot grow")
@@ -302,13 +332,14 @@ def _widened(node: Node, twin: Node, old: Channels) -> Channels:
     width = node.kernel_channels[1]
     if outputs > width or sorted(old[old >= 0]) != list(range(len(old) if grouped else inputs)):
         raise RequestError(
-            f"its kernel is {list(node.kernel or ())}, which does not hold the trained network's {list(twin.kernel or ())}"
+            f"its kernel is {list(node.kernel or ())}, which does not contain the trained "
+            f"network's {list(twin.kernel or ())}"
         )
     return np.concatenate([np.arange(outputs), np.full(width - outputs, -1)])
 
 
 def _padded(node: Node, twin: Node, old: Channels) -> Channels:
-    """Channels behind a shortcut that appends zeros: the same ones only where it begins to append at the same place."""
+    """Channels after zero padding; old ones match only if the padding starts at the same place."""
     more, trained_more = (
         max(edges[1] for edges in each.settings["padding"]) for each in (node, twin)
     )

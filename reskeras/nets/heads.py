@@ -1,4 +1,4 @@
-"""What turns a network's last maps into its output, in float32 under every precision policy."""
+"""Heads: from a network's last maps to its output, in float32 under every precision policy."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from reskeras.spec import Classifier, Features, Heatmaps, MapHead, Regressor, Se
 def head(
     x: Any, spec: Classifier | MapHead, *, inputs: Any, primitives: Primitives, name: str = "head"
 ) -> Any:
-    """[N,H,W,C] -> [N,classes] for a classifier, [N,H,W,K] for maps, a dict of endpoints for features.
+    """Classifier: [N,H,W,C] -> [N,classes]; maps: -> [N,H,W,K]; features: a dict of endpoints.
 
     Raises:
         RequestError: a features head names an endpoint that the network does not have.
@@ -45,7 +45,8 @@ def head(
             missing = [name for name in spec.endpoints if name not in primitives.endpoints]
             if missing:
                 raise RequestError(
-                    f"head.endpoints: no endpoint {missing[0]!r}; this network has {', '.join(primitives.endpoints)}"
+                    f"head.endpoints: no endpoint {missing[0]!r}; this network has "
+                    f"{', '.join(primitives.endpoints)}"
                 )
             return {name: primitives.endpoints[name] for name in spec.endpoints}
 

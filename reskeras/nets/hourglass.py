@@ -1,4 +1,4 @@
-"""Stacked hourglass networks with intermediate supervision (arXiv 1603.06937; layer by layer the authors' hg.lua)."""
+"""Stacked hourglass networks (arXiv 1603.06937), layer by layer as in the authors' hg.lua."""
 
 from typing import Any
 
@@ -9,10 +9,11 @@ from reskeras.spec import DenseBlock, Features, Hourglass
 
 
 def hourglass(spec: Hourglass, layers: Layers) -> tuple[Any, Any]:
-    """Images [N,H,W,C] and maps [N,H/4,W/4,K]: one output, or with more stacks a dict of `stack{i}_head` and `head`.
+    """Takes images [N,H,W,C], returns maps [N,H/4,W/4,K].
 
-    Layers: `stem_*`, `stack{i}_level{n}_*` (1 is the outermost), `stack{i}_bridge_*`, `stack{i}_post_*`. Endpoints: `stem` and
-    `stack{i}`.
+    Returns one output, or for several stacks a dict of `stack{i}_head` and `head`. Layers:
+    `stem_*`, `stack{i}_level{n}_*` (1 is the outermost), `stack{i}_bridge_*`, `stack{i}_post_*`.
+    Endpoints: `stem` and `stack{i}`.
     """
     per_stack = 3 * spec.depth + 2
     primitives = Primitives(layers, spec, blocks=3 + spec.stacks * per_stack * spec.blocks)
@@ -52,14 +53,14 @@ def hourglass(spec: Hourglass, layers: Layers) -> tuple[Any, Any]:
 def _remap(
     x: Any, features: Any, guess: Any | None, spec: Hourglass, *, primitives: Primitives, name: str
 ) -> Any:
-    """What the next stack sees: its predecessor's input, its features, and its guess where it makes one."""
+    """The next stack's input: its predecessor's input, features, and prediction if any."""
     features = primitives.conv(features, spec.width, 1, normed=False, name=f"{name}_features")
     terms = [x, features] if guess is None else [x, features, guess]
     return primitives.layers.add(terms, name=f"{primitives.prefix}{name}_add")
 
 
 def _level(x: Any, spec: Hourglass, number: int, *, primitives: Primitives, name: str) -> Any:
-    """One halving and all that is within it (arXiv 1603.06937, Fig. 3)."""
+    """One halving and everything inside it (arXiv 1603.06937, Fig. 3)."""
     level, layers = f"{name}_level{number}", primitives.layers
     skip = _blocks(x, spec, primitives=primitives, name=f"{level}_skip")
     x = layers.pool(x, "max", 2, 2, name=f"{primitives.prefix}{level}_pool")

@@ -1,8 +1,8 @@
-"""What every architecture is made of, without saying by what.
+"""The layers that every architecture is made of, independent of any framework.
 
-The families and blocks call a `Layers` and do not import Keras: `reskeras.models.keras_layers`
-makes Keras layers of the calls, `reskeras.nets.graph` records a graph. So an architecture is
-written down once. tests/nets/test_cost.py checks on random specs that both make the same layers.
+Families and blocks call a `Layers` and do not import Keras: `reskeras.models.keras_layers` turns
+the calls into Keras layers, `reskeras.nets.graph` records a graph. So an architecture is written
+once. tests/nets/test_cost.py checks on random specs that both make the same layers.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ PoolKind = Literal["max", "average"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Convolution:
-    """What there is to say of a convolution."""
+    """Settings of a convolution."""
 
     width: int
     kernel: int
@@ -43,18 +43,19 @@ class Convolution:
     float32: bool
     """Whether it computes in float32 under every precision policy."""
     init: Init | None
-    """Another initialiser than the network's."""
+    """An initializer other than the network's."""
 
 
 class Layers(Protocol):
-    """One call is one layer (or a padding and a layer); tensors are whatever the implementation passes around.
+    """One call makes one layer (or a padding and a layer). Tensors are the implementation's own.
 
-    Sizes are those of the spatial sides; a tensor of a fully connected net has none, and there a convolution is a dense layer.
-    `conv` and `pool` are the same for all implementations, which have `convolution` and `window`.
+    Sizes are spatial sides. A tensor of a fully connected network has none; there, a convolution is
+    a dense layer. All implementations share `conv` and `pool` and provide `convolution` and
+    `window`.
     """
 
     def input(self, shape: tuple[int, ...], *, name: str) -> Any:
-        """The tensor of images of this shape (channels last, without the batch)."""
+        """The input tensor for images of this shape (channels last, without the batch)."""
 
     def size(self, x: Any) -> tuple[int, ...]:
         """The spatial sides of a tensor."""
@@ -79,10 +80,11 @@ class Layers(Protocol):
         float32: bool = False,
         init: Init | None = None,
     ) -> Any:
-        """A convolution; sides become ceil(side / stride) with padding `same`, which pads alike on both edges."""
+        """A convolution; `same` pads both edges equally and makes sides ceil(side / stride)."""
         sides = len(self.size(x))
         if kernel > 1 and stride > 1 and padding == "same" and sides:
-            # Keras' own "same" pads strided convolutions at the far edges alone; the papers' code pads both edges alike.
+            # Keras' "same" pads strided convolutions only at the far edges. The papers' code pads
+            # both edges equally.
             x = self.pad(x, [(kernel // 2, kernel // 2)] * sides, name=f"{name}_pad")
             padding = "valid"
         convolution = Convolution(
@@ -101,7 +103,7 @@ class Layers(Protocol):
         return self.convolution(x, convolution, name=name)
 
     def convolution(self, x: Any, conv: Convolution, *, name: str) -> Any:
-        """One convolution, whose padding is `same` only where Keras' is alike on both edges."""
+        """One convolution; its padding is `same` only if Keras pads both edges equally."""
 
     def conv_transpose(self, x: Any, width: int, *, name: str) -> Any:
         """A 2x2 transposed convolution with stride 2 and a bias."""
@@ -110,16 +112,16 @@ class Layers(Protocol):
         """A dense layer in float32."""
 
     def norm(self, x: Any, spec: Norm, *, name: str, zero: bool = False) -> Any:
-        """A normalisation that is not `none`; `zero` starts its gamma at zero."""
+        """A norm other than `none`; `zero` initializes its gamma to zero."""
 
     def activation(self, x: Any, kind: Activation, *, name: str) -> Any:
         """The activation."""
 
     def add(self, xs: Sequence[Any], *, name: str, float32: bool = False) -> Any:
-        """The sum; the first is the shortcut."""
+        """The sum; the first tensor is the shortcut."""
 
     def concat(self, xs: Sequence[Any], *, name: str) -> Any:
-        """Channels one after another."""
+        """Concatenates channels."""
 
     def multiply(self, x: Any, gate: Any, *, name: str) -> Any:
         """X times its gate, which is broadcast."""
@@ -128,7 +130,7 @@ class Layers(Protocol):
         """X * factor + offset."""
 
     def learned_scale(self, x: Any, *, name: str) -> Any:
-        """X times a scalar that is learned from zero."""
+        """X times a scalar learned from zero."""
 
     def pool(
         self,
@@ -141,10 +143,11 @@ class Layers(Protocol):
         rim: int = 0,
         ceil: bool = False,
     ) -> Any:
-        """Pooling without padding, behind a rim of zeros where one is given; `ceil` keeps what is left at the far edges."""
+        """Pooling after `rim` zeros on each edge; `ceil` keeps the remainder at the far edges."""
         if rim:
             x = self.pad(x, [(rim, rim)] * len(self.size(x)), name=f"{name}_pad")
-        # Maps smaller than the window are kept whole: a net for small images may halve them once too often.
+        # Maps smaller than the window stay whole: a network for small images may halve them once
+        # too often.
         padding: Padding = "same" if ceil or any(side < size for side in self.size(x)) else "valid"
         return self.window(x, kind, size, stride, padding, name=name)
 
@@ -154,36 +157,36 @@ class Layers(Protocol):
         """One pooling; sides become ceil(side / stride) with padding `same`."""
 
     def global_pool(self, x: Any, *, name: str, keep_sides: bool = False) -> Any:
-        """The mean over the sides; without `keep_sides` they are dropped."""
+        """The mean over the sides, which are dropped unless `keep_sides`."""
 
     def upsample(self, x: Any, *, name: str) -> Any:
-        """Every side doubled, by repeating."""
+        """Doubles every side by repeating."""
 
     def pad(self, x: Any, amounts: Sequence[tuple[int, int]], *, name: str) -> Any:
         """Zeros before and after each side."""
 
     def crop(self, x: Any, amounts: Sequence[tuple[int, int]], *, name: str) -> Any:
-        """The opposite of `pad`."""
+        """The inverse of `pad`."""
 
     def pad_channels(self, x: Any, width: int, *, name: str) -> Any:
-        """Zero channels appended to reach a width."""
+        """Appends zero channels up to a width."""
 
     def dropout(self, x: Any, rate: float, *, name: str, whole: bool = False) -> Any:
         """Dropout; `whole` drops all of an image's values or none."""
 
     def endpoint(self, x: Any, *, name: str) -> Any:
-        """X under a name."""
+        """X under another name."""
 
 
 class Primitives:
-    """Convolution, normalisation and activation as one network uses them; made once from its spec and handed down.
+    """A network's convolutions, norms and activations, made once from its spec and passed down.
 
     Args:
-        layers: what makes the layers.
+        layers: the implementation.
         options: the spec.
         padding: of convolutions.
-        blocks: residual blocks in all, for what depends on the depth.
-        prefix: begins the name of every layer.
+        blocks: total number of residual blocks, for settings that depend on depth.
+        prefix: start of every layer's name.
     """
 
     def __init__(
@@ -203,7 +206,8 @@ class Primitives:
         self.prefix = prefix + options.layer_prefix
         self.endpoints: dict[str, Any] = {}
         self.last_at: dict[tuple[int, ...], Any] = {}
-        """Of each resolution the last maps, activated where the network activates them: what a U-Net's skips take."""
+        """The last maps of each resolution, activated if the network activates them: the sources of
+        a U-Net's skips."""
         self._number = itertools.count(1)
 
     def conv(
@@ -219,7 +223,7 @@ class Primitives:
         padding: Padding | None = None,
         zero: bool = False,
     ) -> Any:
-        """A convolution; `normed` says whether normalisation follows directly."""
+        """A convolution; `normed` says whether a norm follows directly."""
         match self.options.conv_bias:
             case "without_norm":
                 bias = not self.normed
@@ -242,7 +246,7 @@ class Primitives:
         )
 
     def norm(self, x: Any, *, name: str, zero: bool = False) -> Any:
-        """The spec's normalisation."""
+        """The spec's norm."""
         return (
             self.layers.norm(x, self.options.norm, name=self.prefix + name, zero=zero)
             if self.normed
@@ -250,17 +254,20 @@ class Primitives:
         )
 
     def activate(self, x: Any, *, name: str, number: int | str = "") -> Any:
-        """The spec's activation; the layer is called after it."""
+        """The spec's activation, named after its layer."""
         kind = self.options.activation
         return self.layers.activation(x, kind, name=f"{self.prefix}{name}_{kind}{number}")
 
     def dropout(self, x: Any, *, name: str) -> Any:
-        """The spec's dropout, where it has one."""
+        """The spec's dropout, if any."""
         rate = self.options.dropout
         return self.layers.dropout(x, rate, name=self.prefix + name) if rate else x
 
     def after_stem(self, x: Any, *, name: str, activated: bool = False) -> Any:
-        """What follows the stem's convolution: nothing for `full_preact`, whose first block begins with norm and activation."""
+        """The layers after the stem's convolution.
+
+        None for `full_preact`, whose first block starts with norm and activation.
+        """
         if activated or self.order != "full_preact":
             x = self.norm(x, name=f"{name}_norm")
         if activated or not self.pre_activation:
@@ -268,7 +275,7 @@ class Primitives:
         return x
 
     def after_blocks(self, x: Any, *, name: str = "final") -> Any:
-        """The activation that a pre-activation network still owes after its last block (arXiv 1603.05027, Appendix)."""
+        """The final activation of a pre-activation network (arXiv 1603.05027, Appendix)."""
         if self.order == "full_preact":
             x = self.norm(x, name=f"{name}_norm")
         if self.pre_activation:
@@ -276,17 +283,17 @@ class Primitives:
         return self.endpoint(x, name) if self.pre_activation else x
 
     def endpoint(self, x: Any, name: str) -> Any:
-        """Makes x an endpoint: the output of the layer of this name, and what a features head can ask for."""
+        """Makes x an endpoint: the output of the layer of this name, for a features head."""
         self.endpoints[name] = x = self.layers.endpoint(x, name=self.prefix + name)
         self.remember(x)
         return x
 
     def remember(self, x: Any) -> None:
-        """Makes x the last maps of its resolution."""
+        """Marks x as the last maps of its resolution."""
         self.last_at[self.layers.size(x)] = x
 
     def next_drop_path_rate(self) -> float:
-        """The next residual block's probability of losing its branch: linear in its place (arXiv 1603.09382, Eq. 4)."""
+        """The next residual block's drop probability; linear in depth (arXiv 1603.09382, Eq. 4)."""
         return (
             self.options.drop_path_rate * next(self._number) / self.blocks
             if self.options.drop_path_rate
@@ -294,7 +301,7 @@ class Primitives:
         )
 
     def residual_scale(self) -> float | None:
-        """The factor of every branch; None where it is learned."""
+        """The factor of every branch; None if it is learned."""
         scale: ResidualScale = self.options.residual_scale
         return residual_scale(scale, self.blocks)
 

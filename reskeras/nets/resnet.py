@@ -9,9 +9,10 @@ from reskeras.spec import CifarStem, DeepStem, ImagenetStem, LinearStem, ResNet,
 
 
 def resnet(spec: ResNet, layers: Layers) -> tuple[Any, Any]:
-    """Images [N,H,W,C] and the head's output. Layers: `stem_*`, `stage{i}_block{j}_*`, `final_*`, `head`.
+    """Takes images [N,H,W,C], returns the head's output.
 
-    Endpoints: `stem` (before its pooling), `stage{i}`, and in pre-activation nets `final`.
+    Layers: `stem_*`, `stage{i}_block{j}_*`, `final_*`, `head`. Endpoints: `stem` (before its
+    pooling), `stage{i}`, and in pre-activation networks `final`.
     """
     primitives = Primitives(layers, spec, blocks=sum(part.blocks for part in spec.stages))
     inputs = layers.input(spec.input_shape, name=f"{primitives.prefix}image")
@@ -20,7 +21,7 @@ def resnet(spec: ResNet, layers: Layers) -> tuple[Any, Any]:
 
 
 def resnet_body(x: Any, spec: ResNet, *, primitives: Primitives) -> Any:
-    """Stem and stages: all but the head."""
+    """Stem and stages: everything but the head."""
     x = stem(x, spec.stem, primitives=primitives)
     for number, part in enumerate(spec.stages, start=1):
         x = stage(
@@ -38,10 +39,10 @@ def resnet_body(x: Any, spec: ResNet, *, primitives: Primitives) -> Any:
 
 
 def stem(x: Any, spec: Stem, *, primitives: Primitives, activated: bool = False) -> Any:
-    """The layers before the first stage; the `imagenet` and `deep` stems divide height and width by four.
+    """The layers before the first stage; `imagenet` and `deep` stems divide both sides by four.
 
-    `activated` asks for norm and activation after the last convolution where the norm order would leave them to the first
-    block.
+    `activated` adds norm and activation after the last convolution even if the norm order leaves
+    them to the first block.
     """
     normed = activated or primitives.order != "full_preact"
     match spec:
@@ -70,5 +71,6 @@ def stem(x: Any, spec: Stem, *, primitives: Primitives, activated: bool = False)
                 x = primitives.activate(x, name="stem", number=number)
             x = primitives.conv(x, spec.width, 3, normed=normed, name="stem_conv")
     x = primitives.endpoint(primitives.after_stem(x, name="stem", activated=activated), "stem")
-    # A rim of zeros, as the authors and keras.applications have it: on signed maps it is not the same as ignoring the rim.
+    # A rim of zeros, as in the authors' code and keras.applications. On signed maps this differs
+    # from ignoring the rim.
     return primitives.layers.pool(x, "max", 3, 2, rim=1, name=f"{primitives.prefix}stem_pool")

@@ -1,4 +1,4 @@
-"""U-Net: encoder, bridge, decoder, skips (arXiv 1505.04597), with any kind of block; U-Net++ (arXiv 1807.10165)."""
+"""U-Net (arXiv 1505.04597) with any kind of block, and U-Net++ (arXiv 1807.10165)."""
 
 from typing import Any
 
@@ -22,15 +22,17 @@ from reskeras.spec.presets import preset
 
 
 def unet(spec: UNet, layers: Layers) -> tuple[Any, Any]:
-    """Images [N,H,W,C] and maps [N,H',W',K]; H' is H unless the padding is `valid`.
+    """Takes images [N,H,W,C], returns maps [N,H',W',K]; H' is H unless the padding is `valid`.
 
-    Layers: `encoder{i}_block{j}_*`, `encoder{i}_pool`, `bridge_block{j}_*` (or those of the encoder's own kind, after
-    `encoder_`), `decoder{i}_up`, `decoder{i}_concat`, `decoder{i}_block{j}_*`, in a nested decoder also `nest{i}_{j}_*`,
-    `final_*`, `head`. Endpoints: `encoder{i}`, `bridge`, `decoder{i}`.
+    Layers: `encoder{i}_block{j}_*`, `encoder{i}_pool`, `bridge_block{j}_*` (or those of a separate
+    encoder, prefixed with `encoder_`), `decoder{i}_up`, `decoder{i}_concat`,
+    `decoder{i}_block{j}_*`, in a nested decoder also `nest{i}_{j}_*`, `final_*`, `head`. Endpoints:
+    `encoder{i}`, `bridge`, `decoder{i}`.
 
     Raises:
-        RequestError: the encoder is a preset that does not exist, works in other dimensions than the decoder, halves its images
-            another number of times than there are levels, or cannot halve them.
+        RequestError: the encoder is a preset that does not exist, has another number of dimensions
+            than the decoder, halves its images more or less often than there are levels, or cannot
+            halve them.
     """
     encoder = encoder_of(spec)
     trims = spec.trims()
@@ -65,7 +67,7 @@ def unet(spec: UNet, layers: Layers) -> tuple[Any, Any]:
 
 
 def encoder_of(spec: UNet) -> ResNet | DenseNet | None:
-    """The encoder of its own kind as a spec, None where the U-Net has none.
+    """The separate encoder as a spec; None if the U-Net has none.
 
     Raises:
         RequestError: it is a preset that does not exist, or of another family.
@@ -75,7 +77,8 @@ def encoder_of(spec: UNet) -> ResNet | DenseNet | None:
     encoder = preset(spec.encoder.preset)
     if not isinstance(encoder, ResNet | DenseNet):
         raise RequestError(
-            f"encoder.preset: {spec.encoder.preset} is of the family {encoder.family!r}; an encoder is a resnet or densenet"
+            f"encoder.preset: {spec.encoder.preset} is of the family {encoder.family!r}; an "
+            "encoder is a resnet or densenet"
         )
     return encoder
 
@@ -123,7 +126,7 @@ def _rim(size: int, trims: tuple[int, ...], axis: int) -> tuple[int, int]:
     fit = fitting_size(size, trims)
     if fit is None:
         raise RequestError(
-            f"input_shape.{axis}: no size from {size} on can be halved {len(trims) - 1} times"
+            f"input_shape.{axis}: no size from {size} up can be halved {len(trims) - 1} times"
         )
     return (fit - size) // 2, fit - size - (fit - size) // 2
 
@@ -132,14 +135,16 @@ def _padded(x: Any, rims: list[tuple[int, int]], primitives: Primitives) -> Any:
     layers, name = primitives.layers, f"{primitives.prefix}image"
     if len(rims) < 3:
         return layers.pad(x, rims, name=f"{name}_pad")
-    # TensorFlow 2.21 merges a padding into the 3-D convolution right behind it and forgets the one of the convolution.
+    # TensorFlow 2.21 merges a padding into the 3-D convolution that follows and drops that
+    # convolution's own padding.
     x = layers.pad(x, [(before, after + 1) for before, after in rims], name=f"{name}_pad")
     return layers.crop(x, [(0, 1)] * len(rims), name=f"{name}_crop")
 
 
 def _own_encoder(x: Any, spec: UNet, primitives: Primitives) -> tuple[list[Any], Any]:
     if primitives.pre_activation:
-        # A block that begins with ReLU must not see raw pixels: it would cut off half of a centred image.
+        # A block that starts with ReLU must not see raw pixels: it would cut off half of a centered
+        # image.
         x = primitives.conv(
             x, spec.stages[0].width, 3, normed=False, padding="same", name="stem_conv"
         )
@@ -180,7 +185,8 @@ def _other_encoder(
         bridge = densenet_body(x, encoder, primitives=inner)
     skips = []
     for number in range(len(spec.stages)):
-        # At the resolutions where the encoder has no maps (the full one, behind the 7x7 stem) the decoder has no skip.
+        # At resolutions for which the encoder has no maps (the full one, after the 7x7 stem), the
+        # decoder has no skip.
         skip = inner.last_at.get(tuple(side // 2**number for side in sides))
         skips.append(skip if skip is None else primitives.endpoint(skip, f"encoder{number + 1}"))
     return skips, primitives.endpoint(bridge, "bridge")
@@ -210,7 +216,7 @@ def _nested_decoder(skips: list[Any], bridge: Any, spec: UNet, primitives: Primi
 def _meet(
     x: Any, skips: list[Any], spec: UNet, number: int, primitives: Primitives, name: str
 ) -> Any:
-    """Maps from below, doubled, meet those of the skips; then come the level's blocks."""
+    """Doubles maps from below, joins them with the skips, and applies the level's blocks."""
     layers, prefixed, level = primitives.layers, primitives.prefix + name, spec.stages[number - 1]
     if spec.up == "transpose":
         x = layers.conv_transpose(x, level.width, name=f"{prefixed}_up")
@@ -242,7 +248,10 @@ def _meet(
 
 
 def _attention(skip: Any, x: Any, primitives: Primitives, name: str) -> Any:
-    """The skip times a map in 0..1 that it and the decoder make together (arXiv 1804.03999, Eq. 1; here x is doubled first)."""
+    """Gates the skip by a map in 0..1 computed from it and the decoder.
+
+    Source: arXiv 1804.03999, Eq. 1; here x is doubled first.
+    """
     layers = primitives.layers
     width = max(1, layers.channels(skip) // 2)
     seen = layers.conv(skip, width, 1, bias=False, name=f"{name}_skip")

@@ -40,20 +40,20 @@ TASKS: tuple[Task, ...] = (CLASSIFICATION, SEGMENTATION)
 _METRICS = {metric.name: metric for task in TASKS for metric in task.metrics}
 
 OBJECTIVES = tuple(f"val_{name}" for name in _METRICS)
-"""What a search can compare, of all tasks; where nothing says which, the first."""
+"""All objectives of all tasks; the first is the default."""
 
 
 def find_metric(reported: str) -> Metric | None:
     """The metric behind a name in a report, such as `val_accuracy` or `test_loss`.
 
-    None for a number that is not a metric of any task, such as `epoch_seconds`.
+    None if the number is not a metric of any task, such as `epoch_seconds`.
     """
     names = (name for name in _METRICS if reported == name or reported.endswith(f"_{name}"))
     return next((_METRICS[name] for name in names), None)
 
 
 def metric_of(reported: str) -> Metric:
-    """As `find_metric`.
+    """Like `find_metric`, but raises.
 
     Raises:
         RequestError: no task has such a metric.
@@ -65,12 +65,12 @@ def metric_of(reported: str) -> Metric:
 
 
 def write_score(reported: str, value: float | None) -> str:
-    """The value of a metric, by its name in a report, as people read it."""
+    """Formats the value of a metric, given by its name in a report, for people."""
     return metric_of(reported).write(value)
 
 
 def objective_of(task: Task, objective: str | None) -> str:
-    """The objective of a search: the one given, or the task's first metric on the validation split.
+    """The objective of a search: the given one, or the task's first metric on the validation split.
 
     Raises:
         RequestError: the task does not have the objective.
@@ -86,12 +86,12 @@ def objective_of(task: Task, objective: str | None) -> str:
 
 
 def task_of_labels(images: Sequence[int], labels: Sequence[int]) -> Task | None:
-    """The task of arrays of these shapes (images [N,H,W,C]); None where no task fits."""
+    """The task for arrays of these shapes (images [N,H,W,C]); None if no task fits."""
     _, height, width, channels = images
     rest = tuple(labels[1:])
     return next((t for t in TASKS if t.label_shape((height, width, channels)) == rest), None)
 
 
 def task_of_output(shape: Sequence[int | None]) -> Task | None:
-    """The task that a model with an output of this shape, with its batch, does; None for none."""
+    """The task of a model with this output shape (batch included); None if no task fits."""
     return next((task for task in TASKS if task.gives(shape)), None)

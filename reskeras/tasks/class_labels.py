@@ -1,4 +1,4 @@
-"""Losses, targets and metrics of tasks whose labels are classes, of an image or of each pixel."""
+"""Losses, targets and metrics of tasks whose labels are classes, per image or per pixel."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def cross_entropies(outputs: Mapping[str, Output]) -> dict[str, Any]:
 
 
 def accuracy(output: Output) -> Any:
-    """The share of images, or of pixels, whose class is right."""
+    """Fraction of images, or of pixels, whose class is right."""
     import keras
 
     if output.shape[-1] == 1:
@@ -33,12 +33,12 @@ def accuracy(output: Output) -> Any:
 
 
 def threshold(output: Output) -> float:
-    """From which value on a single channel means class 1."""
+    """Threshold above which a single channel means class 1."""
     return 0.5 if output.activation == "sigmoid" else 0.0
 
 
 def encoded(label: Any, output: Output) -> Any:
-    """A class, or a map of classes, in the form that the loss of an output takes."""
+    """Converts a class, or a map of classes, to the form that the loss of an output takes."""
     import tensorflow as tf
 
     if not output.binary:

@@ -1,4 +1,4 @@
-"""One class for each image."""
+"""Classification: one class per image."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from reskeras.tasks.task import Output, Task, best_classes
 
 
 class Classification(Task):
-    """Softmax (or sigmoid) cross-entropy over classes, judged by accuracy."""
+    """Softmax (or sigmoid) cross-entropy over classes, scored by accuracy."""
 
     name = "classification"
     metrics = (ACCURACY, LOSS)
@@ -40,7 +40,7 @@ class Classification(Task):
 
     def default_space(self, image_shape: ImageShape, classes: int) -> tuple[Recipe, dict[str, Any]]:
         smaller = min(image_shape[:2])
-        # Two stages for 8x8 digits, three for CIFAR, four behind the 7x7 stem: more would pool the
+        # Two stages for 8x8 digits, three for CIFAR, four after the 7x7 stem. More would pool small
         # images away.
         count = 2 if smaller < 16 else 3 if smaller < 64 else 4
         width = 32 if smaller < 64 else 64

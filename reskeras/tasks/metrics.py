@@ -1,4 +1,4 @@
-"""Metrics: what a score is called, which way is better, and how people read it."""
+"""Metrics: a score's name, its better direction, and its format."""
 
 import dataclasses
 import enum
@@ -7,17 +7,17 @@ from reskeras.words import percent
 
 
 class Better(enum.Enum):
-    """Which of two values of a metric is better; the values are Keras Tuner's words."""
+    """Which of two values is better, in Keras Tuner's words."""
 
     HIGHER = "max"
     LOWER = "min"
 
 
 class Unit(enum.Enum):
-    """How a value is written."""
+    """How to format a value."""
 
     SHARE = "share"
-    """Of 1; in percent."""
+    """A fraction, formatted in percent."""
     NUMBER = "number"
 
 
@@ -26,7 +26,7 @@ class Metric:
     """A number that a model is judged by."""
 
     name: str
-    """As training reports it; with `val_` before it as an objective."""
+    """Its name in training; as an objective, with the prefix `val_`."""
     label: str
     """For headings."""
     better: Better
@@ -34,21 +34,21 @@ class Metric:
     decimals: int = 4
     """Digits after the point of a `Unit.NUMBER`."""
     while_training: bool = True
-    """Whether its value over a training epoch, during which the model changes, means anything."""
+    """Whether its value over a training epoch, during which the model changes, is meaningful."""
 
     @property
     def sign(self) -> float:
-        """Factor that makes more better: 1 or -1."""
+        """Factor that makes larger values better: 1 or -1."""
         return 1.0 if self.better is Better.HIGHER else -1.0
 
     def write(self, value: float | None) -> str:
-        """A value as people read it; a dash for none."""
+        """Formats a value for people; None is a dash."""
         if value is None:
             return "-"
         return percent(value) if self.unit is Unit.SHARE else f"{value:.{self.decimals}f}"
 
     def write_difference(self, value: float) -> str:
-        """How far two values are apart: `1.2 points` between shares, else a number."""
+        """Formats a difference: `1.2 points` between fractions, otherwise a number."""
         return f"{100 * value:.2g} points" if self.unit is Unit.SHARE else f"{value:.2g}"
 
 

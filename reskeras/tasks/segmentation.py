@@ -1,4 +1,4 @@
-"""One class for each pixel."""
+"""Segmentation: one class per pixel."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from reskeras.tasks.task import Output, Task, best_classes
 
 
 class Segmentation(Task):
-    """Cross-entropy of each pixel, judged by pixel accuracy and mean intersection over union."""
+    """Cross-entropy of each pixel, scored by pixel accuracy and mean intersection over union."""
 
     name = "segmentation"
     metrics = (ACCURACY, LOSS, MEAN_IOU)
@@ -41,7 +41,7 @@ class Segmentation(Task):
         if spec.data_format == "channels_first":
             raise ValueError("masks are trained with data_format 'channels_last'")
         if spec.head.classes == 1 and classes == 2:
-            return spec.head  # one map with a sigmoid tells two classes apart as well as two do
+            return spec.head  # one map with a sigmoid separates two classes as well as two maps
         return dataclasses.replace(spec.head, classes=classes)
 
     def default_space(self, image_shape: ImageShape, classes: int) -> tuple[Recipe, dict[str, Any]]:
@@ -100,12 +100,12 @@ class Segmentation(Task):
 
 
 def _cropped(mask: Any, sides: tuple[int, int]) -> Any:
-    """The middle of a mask, as valid padding crops the maps."""
+    """Crops a mask to its center, as valid padding crops the maps."""
     top, left = ((whole - part) // 2 for whole, part in zip(mask.shape, sides, strict=True))
     return mask[top : top + sides[0], left : left + sides[1]]
 
 
 def _coarser(mask: Any, sides: tuple[int, int]) -> Any:
-    """Every n-th pixel of a mask, for a head at 1/n of its resolution."""
+    """Takes every n-th pixel of a mask, for a head at 1/n of its resolution."""
     step = mask.shape[0] // sides[0]
     return mask[step // 2 :: step, step // 2 :: step]

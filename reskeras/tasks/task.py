@@ -1,4 +1,4 @@
-"""What every task says of itself."""
+"""The interface of a task."""
 
 import abc
 import dataclasses
@@ -17,43 +17,43 @@ class Output:
     """One output of a model, as its loss and its metrics see it."""
 
     shape: tuple[Any, ...]
-    """With the batch."""
+    """Including the batch."""
     activation: str
-    """Its name in Keras: `softmax`, `sigmoid` or `linear`."""
+    """Keras' name for it: `softmax`, `sigmoid` or `linear`."""
 
     @property
     def binary(self) -> bool:
-        """Whether each channel answers yes or no by itself."""
+        """Whether each channel is a separate yes or no."""
         return self.activation == "sigmoid" or self.shape[-1] == 1
 
 
 class Task(abc.ABC):
-    """A task: which models fit, what they are trained toward, and how they are judged.
+    """A task: which models fit, what they are trained toward, and how they are scored.
 
-    Tasks are singletons that can be pickled. They know no framework until a method that trains
-    or scores is called.
+    Tasks are singletons and can be pickled. They load no framework until a method that trains or
+    scores is called.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
-    """The objective of a search that names none comes first."""
+    """The metrics; the first is the default objective."""
     labels: ClassVar[str]
-    """What the data hold for the images, in a word."""
+    """The word for what the data hold for each image."""
     answers: ClassVar[str]
     """What a model answers for each image, in words: `one class for each image`."""
     gives_masks: ClassVar[bool] = False
-    """Whether an answer is a map of classes, which `mask` gives."""
+    """Whether an answer is a map of classes, returned by `mask`."""
     label_follows_image: ClassVar[bool]
-    """Whether a label has the image's sides, and is shifted and flipped with it."""
+    """Whether a label has the image's sides, and shifts and flips with it."""
 
     def fit(self, spec: AnySpec, image_shape: tuple[int, ...], classes: int) -> AnySpec:
         """The same network for images of this shape and this many classes.
 
-        A fully connected network takes them flat.
+        A fully connected network takes flat images.
 
         Raises:
-            ValueError: the network does not do this task, or cannot take such images (a U-Net
-                that cannot halve them often enough).
+            ValueError: the network does not do this task, or cannot take such images (a U-Net that
+                cannot halve them often enough).
         """
         head = self.fit_head(spec, classes)
         shape = (math.prod(image_shape),) if len(spec.input_shape) == 1 else tuple(image_shape)
@@ -78,7 +78,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def default_space(self, image_shape: ImageShape, classes: int) -> tuple[Recipe, dict[str, Any]]:
-        """What a search varies when nobody says: a base recipe, and ranges by path.
+        """The default search space for images: a base recipe, and ranges by path.
 
         Raises:
             RequestError: no network for this task takes such images.
@@ -90,30 +90,30 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def gives(self, output_shape: Sequence[int | None]) -> bool:
-        """Whether an output of this shape, with its batch, can be an answer to this task."""
+        """Whether an output of this shape (batch included) can be an answer to this task."""
 
     @abc.abstractmethod
     def targets(self, label: Any, outputs: Mapping[str, Output]) -> dict[str, Any]:
-        """What each output is trained toward for one label, as tensors; `head` is the main one."""
+        """The target of each output for one label, as tensors; `head` is the main one."""
 
     @abc.abstractmethod
     def losses(self, outputs: Mapping[str, Output]) -> dict[str, Any]:
-        """A Keras loss for each output; the loss of a model is their mean."""
+        """A Keras loss for each output; the model's loss is their mean."""
 
     @abc.abstractmethod
     def keras_metrics(self, output: Output, classes: int) -> list[Any]:
-        """Keras metrics of the main output, each called like one of `metrics`."""
+        """Keras metrics of the main output, named like `metrics`."""
 
     @abc.abstractmethod
     def describe(self, answer: Any, names: Sequence[str], top: int) -> list[dict[str, Any]]:
         """A model's answer for one image (probabilities, classes last) as a document.
 
-        The `top` classes, best first, each with its `class`, its `name` (None where unknown) and a
-        share of 1.
+        It holds the `top` classes, best first, each with its `class`, its `name` (None if unknown)
+        and a share of 1.
         """
 
     def mask(self, answer: Any) -> Any:
-        """An answer as the class of each pixel; only for a task that `gives_masks`."""
+        """An answer as the class of each pixel, if the task `gives_masks`."""
         raise TypeError(f"{self.name} gives {self.answers}, not masks: {answer!r}")
 
     def __reduce__(self) -> Any:
@@ -136,7 +136,7 @@ def _again(task: type[Task]) -> Task:
 def best_classes(
     values: Sequence[float], names: Sequence[str], what: str, top: int
 ) -> list[dict[str, Any]]:
-    """The classes with the largest values, as `Task.describe` gives them."""
+    """The classes with the largest values, in the form of `Task.describe`."""
     best = sorted(enumerate(values), key=lambda item: -item[1])[:top]
     return [
         {

@@ -201,7 +201,7 @@ def test_the_table_has_what_was_searched_the_best_first(page: Page, search: Sear
     table.wait_for_function(whole)
 
     def cells(column: str) -> list[str]:
-        """Without the colour of a run, which stands hidden before its name."""
+        """Without the color of a run, which stands hidden before its name."""
         shown = table.locator(f".ag-row [col-id='{column}']")
         expect(shown).to_have_count(TRIALS)
         rows = shown.evaluate_all("""cells => cells.map(cell => [

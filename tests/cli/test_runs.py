@@ -529,7 +529,7 @@ def test_without_a_model_the_way_to_one_is_said(store: Store) -> None:
 
 
 def _image(name: str, seed: int, size: tuple[int, int] = (8, 8)) -> Path:
-    """A file with a random grey image."""
+    """A file with a random gray image."""
     import tensorflow as tf
 
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 1)).astype("uint8")
@@ -779,11 +779,11 @@ def test_predict_tells_what_keras_predicts(trained: keras.Model) -> None:
             -wanted, kind="stable"
         ).tolist()
     # What is larger is resized as a folder of images is in training.
-    Path("labelled/x").mkdir(parents=True)
-    Path("labelled/y").mkdir()
+    Path("labeled/x").mkdir(parents=True)
+    Path("labeled/y").mkdir()
     for number in range(6):
-        Path(f"labelled/{'xy'[number % 2]}/{number}.png").write_bytes(files[2].read_bytes())
-    images, _ = load("./labelled", (8, 8, 1)).tensors("train")
+        Path(f"labeled/{'xy'[number % 2]}/{number}.png").write_bytes(files[2].read_bytes())
+    images, _ = load("./labeled", (8, 8, 1)).tensors("train")
     found = {one["class"]: one["probability"] for one in told[1]["classes"]}
     wanted = trained.predict(images[:1], verbose=0)[0]
     np.testing.assert_allclose(

@@ -158,7 +158,7 @@ def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     for name in "ab":
         write_images(tmp_path / "set" / name, 10, 9)
-    Image.new("L", (5, 5), 77).save(tmp_path / "set" / "a" / "grey.bmp")
+    Image.new("L", (5, 5), 77).save(tmp_path / "set" / "a" / "gray.bmp")
     assert as_arrays(load("./set", (8, 8, 1)), "train")[0].shape[1:] == (8, 8, 1)
     (tmp_path / "set" / "b" / "3.png").write_text("oops")
     with pytest.raises(

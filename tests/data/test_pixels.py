@@ -10,7 +10,7 @@ from PIL import Image
 
 from reskeras.data import from_arrays, load
 from reskeras.data.pixels import resized, scaled
-from reskeras.data.unlabelled import open_images
+from reskeras.data.unlabeled import open_images
 from reskeras.models.inputs import Layout, input_form
 
 BYTES = np.random.default_rng(4).integers(0, 256, (6, 9, 5, 3), dtype=np.uint8)

@@ -463,7 +463,7 @@ def test_the_words_are_as_wide_as_the_drawing_thinks() -> None:
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_the_same_network_gives_the_same_bytes_whatever_a_person_has_set(suffix: str) -> None:
     first = reskeras.plot("resnet20", f"one.{suffix}").read_bytes()
-    # What changes a picture though it says its own fonts, sizes and colours.
+    # What changes a picture though it says its own fonts, sizes and colors.
     mine = {
         "svg.fonttype": "path",
         "savefig.bbox": "tight",

@@ -7,7 +7,7 @@ from typing import get_args
 import keras
 import numpy as np
 import pytest
-from nets import images, kinds, numpy, randomise, small
+from nets import images, kinds, numpy, randomize, small
 
 import reskeras
 from reskeras.spec import (
@@ -125,7 +125,7 @@ def test_a_plain_net_computes_the_same_wherever_its_norms_are_counted() -> None:
     assert trainable(after) == trainable(before)
     kind = {"conv": [], "norm": [], "head": []}
     for model in (after, before):
-        randomise(model)
+        randomize(model)
         for key, layers in kind.items():
             layers.append([layer for layer in model.layers if key in layer.name and layer.weights])
     for mine, theirs in kind.values():
@@ -141,7 +141,7 @@ def test_the_plain_twin_is_the_residual_net_without_its_shortcuts() -> None:
         reskeras.build(small(block=PlainBlock())),
         reskeras.build(small(block=BasicBlock(), shortcut="none")),
     )
-    randomise(twin)
+    randomize(twin)
     cut.set_weights(twin.get_weights())
     np.testing.assert_array_equal(
         twin.predict(images(), verbose=0), cut.predict(images(), verbose=0)
@@ -166,7 +166,7 @@ def test_pre_activation_blocks_with_a_zero_last_convolution_are_the_identity(
     order: NormOrder,
 ) -> None:
     model = reskeras.build(small(norm_order=order))
-    randomise(model)
+    randomize(model)
     last = model.get_layer("stage1_block2_conv2")
     last.set_weights([np.zeros(last.kernel.shape)])
     if order == "relu_only_preact":  # here a norm is last on the branch
@@ -223,7 +223,7 @@ def test_the_unet_of_the_paper_crops_its_skips_to_388_pixels() -> None:
     assert reskeras.build("unet").output_shape == (None, 388, 388, 2)
 
 
-def test_convolutions_have_a_bias_only_without_normalisation() -> None:
+def test_convolutions_have_a_bias_only_without_normalization() -> None:
     for norm, bias in ((BatchNorm(), False), (NoNorm(), True)):
         convs = [
             layer
@@ -259,7 +259,7 @@ def test_the_head_stays_in_float32_under_mixed_precision() -> None:
 
 
 def test_build_refuses_what_is_no_spec() -> None:
-    with pytest.raises(TypeError, match="a spec or a preset's name is needed, not a dict"):
+    with pytest.raises(TypeError, match="expected a spec or a preset's name, not a dict"):
         reskeras.build({"family": "resnet"})
 
 
@@ -329,7 +329,7 @@ def test_gates_share_what_passes_between_shortcut_and_branch() -> None:
 
 def test_squeeze_and_excitation_by_hand() -> None:
     model = reskeras.build(small(squeeze_excite=4))
-    randomise(model)
+    randomize(model)
     block = "stage1_block1"
     x, y = between(model, f"{block}_norm2", f"{block}_se", images())
     squeeze, excite = (model.get_layer(f"{block}_se_{part}") for part in ("squeeze", "excite"))
@@ -446,7 +446,7 @@ def test_the_number_of_dimensions_follows_from_the_input(
 def test_the_padding_of_strided_convolutions_is_the_same_on_both_edges() -> None:
     # Keras' own "same" pads at the far edge alone; mirrored weights on a mirrored image then give another function.
     model = reskeras.build(small())
-    randomise(model)
+    randomize(model)
     mirrored = keras.models.clone_model(model)
     mirrored.set_weights(
         [weight[::-1, ::-1] if weight.ndim == 4 else weight for weight in model.get_weights()]
@@ -478,7 +478,7 @@ def test_channels_first_is_the_same_network(block: object) -> None:
             assert ours.output.shape == (batch, channels, height, width)
     if keras.backend.backend() == "tensorflow":
         return  # whose CPU has no such convolutions
-    randomise(last)
+    randomize(last)
     first.set_weights(last.get_weights())
     x = images()
     np.testing.assert_allclose(

@@ -38,7 +38,7 @@ def _float32() -> Iterator[None]:
     keras.config.set_dtype_policy("float32")
 
 
-def randomise(model: keras.Model) -> None:
+def randomize(model: keras.Model) -> None:
     """Random weights and statistics, by far not those of a fresh model."""
     random = np.random.default_rng(0)
     for weight in model.weights:
@@ -64,7 +64,7 @@ def check(
     model: keras.Model, left: int | None, rtol: float = 1e-4, atol: float = 1e-5
 ) -> keras.Model:
     """Folds a model and compares the outputs; `left` batch norms must be left, or any fewer if it is None."""
-    randomise(model)
+    randomize(model)
     x, weights = inputs_of(model), model.get_weights()
     before = model(x, training=False)
     folded = fold_batch_norm(model)
@@ -310,7 +310,7 @@ def test_a_part_of_a_model() -> None:
 def test_subclasses_are_kept() -> None:
     x = keras.Input((4,))
     model = keras.Model(x, layers.BatchNormalization()(MyDense(4)(x)))
-    randomise(model)
+    randomize(model)
     folded = fold_batch_norm(model)
     assert len(norms(folded)) == 1
     np.testing.assert_array_equal(folded(np.ones((2, 4))), model(np.ones((2, 4))))
@@ -378,9 +378,9 @@ def test_dtype_policies_are_copied(policy: str) -> None:
 
 def test_normalization_layers_keep_what_they_adapted_to() -> None:
     x = keras.Input((4,))
-    normalise = layers.Normalization()
-    normalise.adapt(np.arange(20.0).reshape(5, 4))
-    model = keras.Model(x, layers.BatchNormalization()(layers.Dense(3)(normalise(x))))
+    normalize = layers.Normalization()
+    normalize.adapt(np.arange(20.0).reshape(5, 4))
+    model = keras.Model(x, layers.BatchNormalization()(layers.Dense(3)(normalize(x))))
     folded = fold_batch_norm(model)
     assert not norms(folded)
     np.testing.assert_allclose(folded(np.ones((1, 4))), model(np.ones((1, 4))), rtol=1e-4)
@@ -388,7 +388,7 @@ def test_normalization_layers_keep_what_they_adapted_to() -> None:
 
 def test_a_folded_model_saves_and_is_still_compiled() -> None:
     model = reskeras.build(small())
-    randomise(model)
+    randomize(model)
     model.compile(loss="mse", metrics=["mae"])
     folded = fold_batch_norm(model)
     folded.save("folded.keras")

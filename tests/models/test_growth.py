@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import strategies
-from nets import images, kinds, numpy, randomise, small
+from nets import images, kinds, numpy, randomize, small
 
 import reskeras
 from reskeras.data import load
@@ -56,7 +56,7 @@ def same_reason(foretold: str) -> str:
 def grown(shallow: Any, deep: Any) -> tuple[keras.Model, keras.Model]:
     keras.utils.set_random_seed(0)
     model = reskeras.build(shallow)
-    randomise(model)
+    randomize(model)
     before = model.get_weights()
     # Every pair of specs in these tests also asks what tells the outcome without building anything.
     foretold = why_not_grow(shallow, deep)
@@ -106,7 +106,7 @@ REFUSED = {
         for norm, order in itertools.product(("batch", "layer", "group"), get_args(NormOrder))
     },
     **{
-        (block, norm, "norm_after_add"): "normalises the sum"
+        (block, norm, "norm_after_add"): "normalizes the sum"
         for block, norm in itertools.product(BLOCKS, ("batch", "layer", "group"))
     },
     **{
@@ -156,7 +156,7 @@ SHORTCUTS = {
     "avgpool_project": None,
     "maxpool": None,
     "conv1x1": None,
-    "project_always": "normalises what passes",
+    "project_always": "normalizes what passes",
     "scaled": "'scaled' multiplies what passes",
     "gated": "a gate, which is less than one",
     "dropout": "drops what passes in training",
@@ -303,7 +303,7 @@ def test_every_family_grows(name: str) -> None:
         (
             small(),
             small(stem=CifarStem(width=6)),
-            r"stem_conv: its kernel is \[3, 3, 1, 6\], which does not hold .*\[3, 3, 1, 8\]",
+            r"stem_conv: its kernel is \[3, 3, 1, 6\], which does not contain .*\[3, 3, 1, 8\]",
         ),
         (
             small(),
@@ -313,7 +313,7 @@ def test_every_family_grows(name: str) -> None:
         (
             small(shortcut="pad"),
             small(shortcut="pad", **WIDE),
-            "stage2_block1_add: what meets here would not be the same old channels",
+            "stage2_block1_add: the old channels on the two sides of this layer would not match",
         ),
         (
             small(norm=LayerNorm()),

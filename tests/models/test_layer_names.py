@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 import pytest
-from nets import images, numpy, randomise, small
+from nets import images, numpy, randomize, small
 
 import reskeras
 from reskeras.nets.assemble import assemble
@@ -69,7 +69,7 @@ def test_no_name_is_there_twice_and_all_have_the_prefix(name: str) -> None:
 @pytest.mark.backend
 def test_features_are_the_outputs_of_the_layers_of_their_names() -> None:
     model = reskeras.build(small())
-    randomise(model)
+    randomize(model)
     asked = ["stem", "stage1", "stage2"]
     features = reskeras.build(small(), features=asked)
     assert features.get_layer("stage2")

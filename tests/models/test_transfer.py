@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from nets import images, numpy, randomise, small
+from nets import images, numpy, randomize, small
 
 import reskeras
 from reskeras.spec import BottleneckBlock, Classifier, NoNorm, UNet
@@ -38,7 +38,7 @@ def features(model: keras.Model, x: np.ndarray) -> np.ndarray:
 def test_the_preset_computes_what_keras_applications_does(name: str) -> None:
     size = 97  # odd sides tell paddings apart
     theirs, ours = application(name, size), preset(name, size)
-    randomise(theirs)
+    randomize(theirs)
     reskeras.transfer_weights(theirs, ours)
     x = images(size, size, 3, n=2)
     expected = features(theirs, x)
@@ -47,7 +47,7 @@ def test_the_preset_computes_what_keras_applications_does(name: str) -> None:
     )
     np.testing.assert_allclose(numpy(ours(x)), numpy(theirs(x)), rtol=1e-3, atol=1e-6)
     # And back, into the same model with other weights.
-    randomise(theirs, seed=1)
+    randomize(theirs, seed=1)
     assert not np.allclose(features(theirs, x), expected, rtol=1e-2)
     reskeras.transfer_weights(ours, theirs)
     np.testing.assert_allclose(
@@ -59,7 +59,7 @@ def test_the_preset_computes_what_keras_applications_does(name: str) -> None:
 @pytest.mark.backend
 def test_a_bias_that_the_target_lacks_goes_into_the_batch_norm_behind_it() -> None:
     biased, plain = reskeras.build(small(conv_bias="always")), reskeras.build(small())
-    randomise(biased)
+    randomize(biased)
     reskeras.transfer_weights(biased, plain)
     np.testing.assert_allclose(
         plain.predict(images(), verbose=0), biased.predict(images(), verbose=0), rtol=1e-4
@@ -79,7 +79,7 @@ def test_another_epsilon_goes_into_the_variance_or_into_gamma(before: float, aft
         reskeras.build(small(norm={"kind": "batch", "epsilon": epsilon}))
         for epsilon in (before, after)
     )
-    randomise(one)
+    randomize(one)
     reskeras.transfer_weights(one, other)
     np.testing.assert_allclose(
         other.predict(images(), verbose=0), one.predict(images(), verbose=0), rtol=1e-4
@@ -96,7 +96,7 @@ def test_an_encoder_takes_the_weights_of_its_classifier() -> None:
         head={"kind": "segmentation", "classes": 2},
     )
     theirs, ours = application("resnet50", 64, include_top=False), reskeras.build(spec)
-    randomise(theirs)
+    randomize(theirs)
     reskeras.transfer_weights(theirs, ours, prefix="encoder_")
     bridge = keras.Model(ours.input, ours.get_layer("encoder_stage4").output)
     x = images(64, 64, 3, n=1)
@@ -112,7 +112,7 @@ def test_pretrained_weights_are_those_of_keras_applications(
     def resnet50(**options: object) -> keras.Model:
         asked.append(options)
         model = make(include_top=options["include_top"], weights=None)
-        randomise(model)
+        randomize(model)
         return model
 
     make = keras.applications.ResNet50
@@ -191,7 +191,7 @@ def test_a_mismatch_names_the_layer_and_the_shapes_and_writes_nothing(
     source: object, target: object, message: str
 ) -> None:
     there, here = reskeras.build(source), reskeras.build(target)
-    randomise(there)
+    randomize(there)
     before = here.get_weights()
     with pytest.raises(reskeras.RequestError, match=message):
         reskeras.transfer_weights(there, here)

@@ -230,7 +230,7 @@ def test_more_is_better_where_less_was(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ORACLES if name != "grid"])
-def test_neighbouring_seeds_share_nothing_but_the_start(name: str) -> None:
+def test_neighboring_seeds_share_nothing_but_the_start(name: str) -> None:
     runs = [Simulation(name, seed=seed).run(6 if name == "bayesian" else 12) for seed in (1, 3)]
     rates = [{values["train.learning_rate"] for values in run.values} for run in runs]
     assert set.intersection(*rates) == {3e-3}  # the base's

@@ -275,7 +275,7 @@ def test_a_seed_repeats_what_an_oracle_suggests(name: str) -> None:
         }
 
 
-def test_neighbouring_seeds_share_no_trials() -> None:
+def test_neighboring_seeds_share_no_trials() -> None:
     # keras-tuner 1.4.8 alone: seeds 1 and 3 share nine of ten trials where two things vary.
     rates = [
         {values["train.learning_rate"] for values in values_of("random", seed, 10)[1:]}

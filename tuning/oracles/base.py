@@ -36,7 +36,7 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
     """An oracle whose state is the search's journal, which rebuilds it by replaying its trials (see `recall`).
 
     Keras Tuner's own state files are written without atomic replacement, miss the first trial, and cannot bring back a grid.
-    Its seeds overlap: those of two searches with neighbouring seeds draw mostly the same trials. Here suggestion n is a pure
+    Its seeds overlap: those of two searches with neighboring seeds draw mostly the same trials. Here suggestion n is a pure
     function of the seed, of n, and of what the trials so far reported.
 
     The score of a trial is the objective after its last epoch, that of the weights it leaves; Keras Tuner takes the best epoch.
@@ -156,11 +156,11 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
     def _candidates(self) -> Iterator[Values]:
         while self._start:
             yield self._start.pop(0)
-        yield from self._modelled()
+        yield from self._modeled()
         for _ in range(self._max_collisions):
             yield fill(self.hyperparameters.space, self._draw)
 
-    def _modelled(self) -> Iterable[Values]:
+    def _modeled(self) -> Iterable[Values]:
         """Points that a model of the trials so far suggests, drawn as they are asked for; none while it knows too little."""
         return ()
 

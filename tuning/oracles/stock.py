@@ -56,7 +56,7 @@ class BayesianOracle(Journaled, kt.BayesianOptimizationOracle):  # type: ignore[
     the suggestion before about the latter. A point that was tried is not suggested again, but a random one in its place.
     """
 
-    def _modelled(self) -> Iterator[Values]:
+    def _modeled(self) -> Iterator[Values]:
         if self._scored() < self.num_initial_points:
             return
         self.gpr = self._make_gpr()

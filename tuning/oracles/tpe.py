@@ -141,7 +141,7 @@ class TpeOracle(Journaled):
         self._first = STARTUP + len(self._start)
         self._estimator = ParzenEstimator(self.hyperparameters.space)
 
-    def _modelled(self) -> Iterator[Values]:
+    def _modeled(self) -> Iterator[Values]:
         seen = self._seen()
         for attempt in range(REDRAWS if seen else 0):
             yield self._estimator.suggest(seen, seed=self._derive_seed(attempt))

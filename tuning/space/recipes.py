@@ -40,7 +40,7 @@ def final_recipe(
 def derive_seed(seed: int, *names: object) -> int:
     """A seed from 1 to 2^31 - 1 that is unrelated to those of other seeds and names.
 
-    Keras Tuner takes 0 for no seed at all, and its neighbouring seeds share most of their trials.
+    Keras Tuner takes 0 for no seed at all, and its neighboring seeds share most of their trials.
     """
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
     return int.from_bytes(digest[:4], "big") % (2**31 - 1) + 1

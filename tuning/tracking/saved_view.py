@@ -40,7 +40,7 @@ def saved_view(subject: Subject) -> str:
     across = numeric[-1] if numeric else "depth"
     wide: list[dict[str, Any]] = [
         _chart("parallel", "PARALLEL", f"What gave the best {objective}?")
-        # The last one colours the lines.
+        # The last one colors the lines.
         | {
             "selectedParams": list(dict.fromkeys([*_axes(subject), "depth"])),
             "selectedMetrics": [objective],

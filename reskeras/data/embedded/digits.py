@@ -11,7 +11,7 @@ _SPLIT_SEED = 20_151_210
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
-    """8x8 grey digits: E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998; the part in `load_digits`.
+    """8x8 gray digits: E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998; the part in `load_digits`.
 
     Split by class, 60 / 20 / 20: 1,077 train, 360 validation, 360 test.
     """
