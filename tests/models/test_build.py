@@ -32,8 +32,6 @@ from reskeras.spec import (
     UNet,
 )
 
-pytestmark = pytest.mark.backend
-
 BLOCKS = kinds("block")
 
 
@@ -181,6 +179,7 @@ def test_pre_activation_blocks_with_a_zero_last_convolution_are_the_identity(
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.backend
 def test_dense_layers_add_their_growth_rate_and_transitions_compress() -> None:
     spec = DenseNet(
         input_shape=(16, 16, 3),
@@ -234,6 +233,7 @@ def test_convolutions_have_a_bias_only_without_normalization() -> None:
         assert {layer.use_bias for layer in convs} == {bias}
 
 
+@pytest.mark.backend
 def test_a_built_model_is_a_functional_keras_model_that_trains_saves_and_reloads(
     tmp_path: object,
 ) -> None:
@@ -248,6 +248,7 @@ def test_a_built_model_is_a_functional_keras_model_that_trains_saves_and_reloads
     np.testing.assert_array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
 
 
+@pytest.mark.backend
 def test_the_head_stays_in_float32_under_mixed_precision() -> None:
     keras.mixed_precision.set_dtype_policy("mixed_float16")
     try:
@@ -273,6 +274,7 @@ def between(
     return numpy(found[0]), numpy(found[1])
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     "order", [order for order in get_args(NormOrder) if order != "relu_before_add"]
 )
@@ -305,6 +307,7 @@ def test_the_residual_scale_multiplies_the_branch(scale: object, factor: float) 
     )
 
 
+@pytest.mark.backend
 def test_gates_share_what_passes_between_shortcut_and_branch() -> None:
     # With g = 1/2 (zero weights) an exclusive gate halves both, a shortcut-only gate only the shortcut.
     for kind, share in (("exclusive", 0.5), ("shortcut_only", 1.0)):
@@ -327,6 +330,7 @@ def test_gates_share_what_passes_between_shortcut_and_branch() -> None:
     np.testing.assert_array_equal(numpy(start), -6)
 
 
+@pytest.mark.backend
 def test_squeeze_and_excitation_by_hand() -> None:
     model = reskeras.build(small(squeeze_excite=4))
     randomize(model)
@@ -339,6 +343,7 @@ def test_squeeze_and_excitation_by_hand() -> None:
     np.testing.assert_allclose(y, x * gate[:, None, None], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.backend
 def test_drop_path_drops_whole_branches_and_grows_linearly_with_depth() -> None:
     model = reskeras.build(small(drop_path_rate=0.6))
     layers = [layer for layer in model.layers if layer.name.endswith("_drop_path")]
@@ -399,6 +404,7 @@ def test_the_stride_stands_where_it_is_asked_for(
     assert model.get_layer("stage2").output.shape == (None, 4, 4, 16)
 
 
+@pytest.mark.backend
 def test_average_pooling_before_the_projection_sees_every_pixel() -> None:
     # ResNet-D (arXiv 1812.01187): a strided 1x1 convolution would ignore three quarters of its input.
     model = reskeras.build(small(shortcut="avgpool_project"))
@@ -443,6 +449,7 @@ def test_the_number_of_dimensions_follows_from_the_input(
     assert model(images(*shape)).shape == (4, 3)
 
 
+@pytest.mark.backend
 def test_the_padding_of_strided_convolutions_is_the_same_on_both_edges() -> None:
     # Keras' own "same" pads at the far edge alone; mirrored weights on a mirrored image then give another function.
     model = reskeras.build(small())
@@ -459,6 +466,7 @@ def test_the_padding_of_strided_convolutions_is_the_same_on_both_edges() -> None
     np.testing.assert_allclose(numpy(two(x[:, ::-1, ::-1])), numpy(one(x)), rtol=1e-4)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.kind)
 def test_channels_first_is_the_same_network(block: object) -> None:
     last, first = (
@@ -486,6 +494,7 @@ def test_channels_first_is_the_same_network(block: object) -> None:
     )
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("size", [(21, 30), (16, 17), (33, 8)])
 def test_a_padding_unet_takes_any_size(size: tuple[int, int]) -> None:
     spec = UNet(
@@ -543,6 +552,7 @@ def test_deep_supervision_names_its_outputs() -> None:
     }
 
 
+@pytest.mark.backend
 def test_stacked_hourglasses_name_the_output_of_each_stack() -> None:
     model = reskeras.build("hourglass_small")
     assert {name: y.shape for name, y in model.output.items()} == {
@@ -557,6 +567,7 @@ def test_stacked_hourglasses_name_the_output_of_each_stack() -> None:
     ]
 
 
+@pytest.mark.backend
 def test_attention_gates_multiply_each_skip_by_one_map() -> None:
     model = reskeras.build(dataclasses.replace(reskeras.preset("unet_small"), skip="attention"))
     x = images(32, 32, 1)
@@ -580,6 +591,7 @@ def test_a_regressor_learns_the_residual_to_its_input() -> None:
     np.testing.assert_array_equal(numpy(model(x)), x)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     ("init", "deviation"),
     [
@@ -603,6 +615,7 @@ def test_initial_weights_have_the_variance_of_their_paper(init: str, deviation: 
         assert (np.abs(kernel).max() > 3.5 * deviation) == init.endswith("normal")
 
 
+@pytest.mark.backend
 def test_freezing_an_encoder_freezes_its_statistics() -> None:
     spec = UNet(
         input_shape=(16, 16, 1),

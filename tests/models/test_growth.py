@@ -192,7 +192,6 @@ def test_a_scale_that_falls_with_depth_is_made_up_for(order: NormOrder) -> None:
     assert deeper.get_layer("stage1_block1_scale").scale == pytest.approx(1 / np.sqrt(6))
 
 
-@pytest.mark.backend
 @pytest.mark.parametrize("order", ["original", "full_preact"])
 def test_wider_is_the_same_function(order: NormOrder) -> None:
     shallow = small(norm_order=order, block=BottleneckBlock(bottleneck_ratio=0.5), squeeze_excite=1)
@@ -275,8 +274,13 @@ NETS |= {
 }
 
 
-@pytest.mark.backend
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.backend] * (name in ("densenet", "wider unet")))
+        for name in NETS
+    ],
+)
 def test_every_family_grows(name: str) -> None:
     spec, changes = NETS[name]
     assert_same_function(*grown(spec, replace(spec, **changes)))

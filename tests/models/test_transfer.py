@@ -86,7 +86,6 @@ def test_another_epsilon_goes_into_the_variance_or_into_gamma(before: float, aft
     )
 
 
-@pytest.mark.backend
 def test_an_encoder_takes_the_weights_of_its_classifier() -> None:
     spec = UNet(
         input_shape=(64, 64, 3),
