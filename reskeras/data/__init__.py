@@ -1,7 +1,7 @@
-"""Image data by name: TensorFlow Datasets, the embedded ones, a folder of images, an .npz, or arrays.
+"""Image data by name: TensorFlow Datasets, embedded sets, a folder of images, an .npz, or arrays.
 
-`load` is the door; each source has a module, and gives an `ImageData`. Imports `reskeras.tasks` and
-`reskeras.spec`; `training`, `tuning` and the command line import it.
+Start at `load`. Each source has a module and returns an `ImageData`. This room imports
+`reskeras.tasks` and `reskeras.spec`; `training`, `tuning` and the command line import it.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ __all__ = ["ImageData", "from_arrays", "from_folder", "from_npz", "from_tfds", "
 
 
 class _Source(NamedTuple):
-    """A source of images, and which names mean it."""
+    """A source of images, and the names that it accepts."""
 
     means: Callable[[str, Path], bool]
     open: Callable[[str, Path, ImageShape], ImageData]
@@ -33,19 +33,19 @@ _SOURCES = (
     ),
     _Source(lambda name, _: True, lambda name, _, shape: from_tfds(name, shape)),
 )
-"""The first that a name means opens it."""
+"""The first source that accepts a name opens it."""
 
 
 def load(name: str, image_shape: ImageShape) -> ImageData:
-    """Finds the data that `--data` names and checks them; images are read later, when asked for.
+    """Finds the data that `--data` names and checks them. Images are read later, on demand.
 
     Args:
-        name: a path that ends in `.npz`, a folder (a name that begins with a slash, a dot or a tilde
-            means one), or a TFDS name.
-        image_shape: height, width and channels that images without a common size are resized to.
+        name: a path that ends in `.npz`, a folder (a name that starts with a slash, a dot or a
+            tilde is one), or a TFDS name.
+        image_shape: height, width and channels for images without a common size.
 
     Raises:
-        RequestError: there are no such data, or they are not what image training needs.
+        RequestError: the data do not exist, or cannot train image networks.
     """
     if not name.strip():
         raise RequestError(

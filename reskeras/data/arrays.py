@@ -19,10 +19,10 @@ _MOST_CLASSES = 1 << 16
 
 
 def from_npz(path: Path) -> ImageData:
-    """Opens an .npz that holds x_train, y_train, x_val, y_val and, where there is a test split, x_test, y_test.
+    """Opens an .npz with x_train, y_train, x_val, y_val and, for a test split, x_test and y_test.
 
     Raises:
-        RequestError: no such file, not an .npz, or arrays that do not fit (see `from_arrays`).
+        RequestError: no such file, not an .npz, or unsuitable arrays (see `from_arrays`).
     """
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -46,16 +46,16 @@ def from_npz(path: Path) -> ImageData:
 def from_arrays(
     arrays: Mapping[str, Any], *, name: str = "arrays", where: str = "data"
 ) -> ImageData:
-    """Image data from arrays by name: x_train, y_train, x_val, y_val[, x_test, y_test].
+    """Image data from named arrays: x_train, y_train, x_val, y_val[, x_test, y_test].
 
     Args:
-        arrays: images [N,H,W] or [N,H,W,C], bytes (scaled to 0..1) or floats (taken as they are); integer labels [N] or
-            masks [N,H,W], counted from 0.
-        name: what the data are called in reports.
-        where: begins each line of an error.
+        arrays: images [N,H,W] or [N,H,W,C], bytes (scaled to 0..1) or floats (used as they are);
+            integer labels [N] or masks [N,H,W], counted from 0.
+        name: name of the data in reports.
+        where: start of each line of an error.
 
     Raises:
-        RequestError: one line for every array that is missing or does not fit.
+        RequestError: one line for every array that is missing or unsuitable.
     """
     problems: list[str] = []
     known = [f"{axis}_{split}" for split in ("train", "val", "test") for axis in "xy"]
@@ -84,10 +84,11 @@ def from_arrays(
     classes = 1 + max(int(y.max()) for _, y in splits.values())
     found = np.unique(splits["train"][1])
     if len(found) < 2:
-        raise RequestError(f"{where}: y_train holds a single class")
+        raise RequestError(f"{where}: y_train holds only one class")
     if len(found) < classes / 2:
         raise RequestError(
-            f"{where}: y_train holds {len(found)} labels, yet they go up to {classes - 1}; number them from 0 without gaps"
+            f"{where}: y_train holds {len(found)} labels, but they go up to {classes - 1}; "
+            "number them from 0 without gaps"
         )
     return ImageData(
         name=name,
@@ -110,13 +111,15 @@ def _misfits(
     lines = []
     if x.ndim == 0 or y.ndim == 0:
         return [
-            f"x_{split} and y_{split} are single numbers; images are [N,H,W] or [N,H,W,C], labels [N]"
+            f"x_{split} and y_{split} are single numbers; images are [N,H,W] or [N,H,W,C], "
+            "labels [N]"
         ]
     if x.ndim == 4 and 0 in x.shape[1:]:
         lines.append(f"x_{split} has shape {x.shape}: images without pixels")
     if x.ndim != 4 or x.shape[1:] != shape:
         lines.append(
-            f"x_{split} has shape {x.shape}; images are [N,H,W] or [N,H,W,C], of one size in all splits"
+            f"x_{split} has shape {x.shape}; images are [N,H,W] or [N,H,W,C], of one size in "
+            "all splits"
         )
     if not is_bytes_or_floats(x):
         lines.append(f"x_{split} is {x.dtype}; images are uint8 or floats")

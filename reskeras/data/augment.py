@@ -1,4 +1,4 @@
-"""Random changes to training images that leave their labels true."""
+"""Random changes to training images that keep their labels true."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from reskeras.tasks import Task
 
 
 def augmented(dataset: Any, augment: Augment, seed: int, task: Task) -> Any:
-    """An unbatched `tf.data.Dataset` of (image, label), each changed at random (see `changed`)."""
+    """Augments each (image, label) of an unbatched `tf.data.Dataset` at random (see `changed`)."""
     if augment == "none":
         return dataset
     import tensorflow as tf
@@ -21,11 +21,11 @@ def augmented(dataset: Any, augment: Augment, seed: int, task: Task) -> Any:
 
 
 def changed(image: Any, label: Any, augment: Augment, number: Any, task: Task) -> tuple[Any, Any]:
-    """An image [H,W,C] and its label, changed as a random number says.
+    """Augments an image [H,W,C] and its label by the given random numbers.
 
     `shift` pads an eighth of each side with zeros on all edges and crops at random (4 pixels at
-    32x32: arXiv 1512.03385, Section 4.2); `shift_flip` also mirrors half of the images. A label
-    with the sides of its image, [H,W] or [H,W,K], changes with it where the task says so.
+    32x32: arXiv 1512.03385, Section 4.2). `shift_flip` also mirrors half of the images. If the task
+    says so, a label with the sides of its image, [H,W] or [H,W,K], changes with it.
     """
     if augment == "none":
         return image, label

@@ -1,4 +1,4 @@
-"""A folder of images, one sub-folder per class."""
+"""A folder of images with one subfolder per class."""
 
 import functools
 import hashlib
@@ -21,11 +21,13 @@ _SPLIT_NAMES = {
 
 
 def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
-    """Opens `root/CLASS/*.png` (split 70 / 15 / 15 within each class) or `root/{train,val[,test]}/CLASS/*.png`.
+    """Opens `root/CLASS/*.png` or `root/{train,val[,test]}/CLASS/*.png`.
+
+    The first layout is split 70 / 15 / 15 within each class.
 
     Args:
         root: the folder.
-        image_shape: images are decoded to this many channels and resized to this height and width.
+        image_shape: height, width and channels to which images are decoded and resized.
 
     Raises:
         RequestError: no such folder, or one without images in classes.
@@ -39,7 +41,7 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
     if named["train"] is not None:
         if named["val"] is None:
             raise RequestError(
-                f"{root}: has train/ but no val/; a search is scored on a validation split"
+                f"{root}: has train/ but no val/; a search needs a validation split for its scores"
             )
         classes = _class_names(named["train"])
         splits = {
@@ -53,7 +55,8 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
     layout = f"{root}/CLASS/*.png or {root}/{{train,val,test}}/CLASS/*.png"
     if image_shape[2] not in (1, 3):
         raise RequestError(
-            f"{root}: images have 1 or 3 channels, but the network's input_shape has {image_shape[2]}"
+            f"{root}: images have 1 or 3 channels, but the network's input_shape has "
+            f"{image_shape[2]}"
         )
     if len(classes) < 2:
         raise RequestError(f"{root}: found {len(classes)} classes; the layout is {layout}")
@@ -83,17 +86,17 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
 
 
 def check_image(file: Path) -> None:
-    """Raises RequestError for a file that does not begin as a PNG, JPEG, GIF or BMP image does."""
+    """Raises RequestError unless a file starts like a PNG, JPEG, GIF or BMP image."""
     with file.open("rb") as image:
         if not image.read(4).startswith(_SIGNATURES):
-            raise RequestError(f"{file}: not a PNG, JPEG, GIF or BMP image; mend or remove it")
+            raise RequestError(f"{file}: not a PNG, JPEG, GIF or BMP image; fix or delete it")
 
 
 def read_image(path: Any, image_shape: ImageShape) -> Any:
-    """Decodes an image file to [H,W,C] of 0..1 and resizes it; `path` is a string, or a tensor of one."""
+    """Decodes an image file to [H,W,C] in 0..1 and resizes it; `path` may be a string tensor."""
     import tensorflow as tf
 
-    # Always as colors first: a gray BMP cannot be asked for one channel, nor a colored one.
+    # Always decode as colors first: a gray BMP cannot be asked for one channel, nor a colored one.
     image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
     if image_shape[2] == 1:
         image = tf.image.rgb_to_grayscale(image)
@@ -124,7 +127,8 @@ def _labeled(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
 
 
 def _deal(files: list[tuple[Path, int]]) -> dict[str, list[tuple[Path, int]]]:
-    # By a hash of the name within each class: the split stays the same from run to run, and nearly so when files are added.
+    # By a hash of the name within each class: the split repeats from run to run, and hardly changes
+    # when files are added.
     splits: dict[str, list[tuple[Path, int]]] = {"train": [], "val": [], "test": []}
     for label in sorted({label for _, label in files}):
         mine = sorted(

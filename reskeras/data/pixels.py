@@ -1,7 +1,7 @@
-"""Pixels on their way to a network: bytes become floats of 0..1, images get their size.
+"""Pixel values and sizes: bytes become floats in 0..1, and images are resized.
 
-Training, prediction and every data source go through here, so that all see the same numbers. The
-functions take NumPy arrays and TensorFlow tensors, single images [H,W,C] and batches [N,H,W,C].
+Training, prediction and every data source use these functions, so all see the same numbers. They
+take NumPy arrays and TensorFlow tensors, single images [H,W,C] and batches [N,H,W,C].
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def scaled(images: Any) -> Any:
-    """Bytes (0..255) as float32 of 0..1; floats as float32, unchanged."""
+    """Converts bytes (0..255) to float32 in 0..1, and floats to float32 unchanged."""
     if not isinstance(images, np.ndarray):
         import tensorflow as tf
 
@@ -21,7 +21,7 @@ def scaled(images: Any) -> Any:
 
 
 def resized(images: Any, sides: tuple[int, int]) -> Any:
-    """Images of this height and width, by antialiased bilinear interpolation where they have another."""
+    """Resizes images to this height and width by antialiased bilinear interpolation, if needed."""
     if tuple(images.shape[-3:-1]) == tuple(sides):
         return images
     import tensorflow as tf
@@ -31,5 +31,5 @@ def resized(images: Any, sides: tuple[int, int]) -> Any:
 
 
 def is_bytes_or_floats(images: np.ndarray[Any, Any]) -> bool:
-    """Whether an array holds what images are made of."""
+    """Whether an array has a dtype of images."""
     return bool(images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating))

@@ -1,4 +1,4 @@
-"""Data sets by their TensorFlow Datasets name, the embedded `digits` among them."""
+"""Data sets by their TensorFlow Datasets name, including the embedded `digits`."""
 
 import contextlib
 import functools
@@ -22,13 +22,13 @@ _PROBE_URL = "https://storage.googleapis.com"
 
 
 def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
-    """Opens a TFDS data set of images with class labels; it is downloaded and prepared if it is not yet there.
+    """Opens a TFDS data set of images with class labels; downloads and prepares it if needed.
 
-    Splits: `train`, and `validation` and `test` where the data set has them. What is missing is cut from the end of train, a
-    tenth for each; a data set with only a train and a validation split keeps the latter for the test.
+    Uses the splits `train`, `validation` and `test`. Missing ones are cut from the end of train, a
+    tenth each. A data set with only a train and a validation split uses the latter for the test.
 
     Raises:
-        RequestError: no such data set, one that is not images with labels, or one that needs a download without a network.
+        RequestError: no such data set, not images with labels, or a download without a network.
     """
     logging.getLogger("absl").setLevel(
         logging.ERROR
@@ -70,7 +70,8 @@ def _builder(name: str) -> Any:
             or "; https://www.tensorflow.org/datasets/catalog/overview lists them;"
         )
         raise RequestError(
-            f"unknown data set {name!r}{near} --data takes `digits`, a TFDS name, a folder of images or an .npz"
+            f"unknown data set {name!r}{near} --data takes `digits`, a TFDS name, a folder of "
+            "images or an .npz"
         ) from error
     except (
         ValueError,
@@ -85,24 +86,30 @@ def _prepare(builder: Any, name: str) -> None:
 
     if name not in EMBEDDED and not _network_answers():
         raise RequestError(
-            f"data set {name!r} is not on this machine yet and must be downloaded, but the network does not answer. Prepare it "
-            f"where there is one, with `python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}')"
-            f'.download_and_prepare()"`, and copy ~/tensorflow_datasets/{builder.name} to {builder.data_dir_root} here '
+            f"data set {name!r} is not on this machine and must be downloaded, but the network "
+            "does not answer. Prepare it "
+            'on a machine with a network by `python -c "import tensorflow_datasets as tfds; '
+            f"tfds.builder('{name}')"
+            f'.download_and_prepare()"`, and copy ~/tensorflow_datasets/{builder.name} to '
+            f"{builder.data_dir_root} here "
             "(or point TFDS_DATA_DIR at it). `--data digits` needs no download."
         )
     tfds.disable_progress_bar()
     try:
-        # TFDS tells its news on standard output, which is for results. The embedded digits, which it calls a download, are no news.
+        # TFDS reports to standard output, which is for results. For the embedded digits, which it
+        # calls a download, it reports nothing new.
         with contextlib.redirect_stdout(io.StringIO() if name in EMBEDDED else sys.stderr):
             builder.download_and_prepare()
     except OSError as error:
         raise RequestError(
-            f"data set {name!r} cannot be prepared in {builder.data_dir_root}: {error}; TFDS_DATA_DIR names another place"
+            f"data set {name!r} cannot be prepared in {builder.data_dir_root}: {error}; "
+            "TFDS_DATA_DIR names another place"
         ) from error
 
 
 def _network_answers() -> bool:
-    # Looking up a host name has no time limit of its own, so a thread asks and is left behind if it does not come back.
+    # Looking up a host name has no time limit. A thread asks, and is abandoned if it does not
+    # return.
     import requests
 
     answered = threading.Event()

@@ -1,4 +1,4 @@
-"""Images without labels, to be predicted: files, folders of them, and arrays."""
+"""Images without labels, for prediction: files, folders of them, and arrays."""
 
 import dataclasses
 import zipfile
@@ -21,17 +21,17 @@ class ImageSet:
     """Image files, or an array of images."""
 
     names: tuple[str, ...]
-    """Of each image: its path, or that of the array with the image's index."""
+    """For each image: its path, or the array's path with the image's index."""
     places: tuple[str, ...]
-    """Of each image: where it is in what was asked for, without a suffix; a mask goes by it."""
+    """For each image: its place in the request, without a suffix; masks are named after it."""
     array: Any = None
     """Images [N,H,W,C]; None for files."""
 
     def batches(self, image_shape: ImageShape, size: int) -> Iterator[Any]:
-        """The images in order, as arrays [<=size,H,W,C] of floats, scaled and resized as `reskeras.data` does in training.
+        """Yields arrays of images [<=size,H,W,C] in order, preprocessed as in training.
 
         Raises:
-            RequestError: a file cannot be decoded, or an array has other channels.
+            RequestError: a file cannot be decoded, or an array has another number of channels.
         """
         return (
             self._files(image_shape, size)
@@ -52,29 +52,31 @@ class ImageSet:
                 done += len(batch)
                 yield batch.numpy()
         except tf.errors.InvalidArgumentError:
-            for name in self.names[done:]:  # the pipeline does not say which it was
+            for name in self.names[done:]:  # the pipeline does not say which file it was
                 try:
                     read_image(name, image_shape)
                 except tf.errors.InvalidArgumentError as error:
-                    raise RequestError(f"{name}: cannot be decoded; mend or remove it") from error
+                    raise RequestError(f"{name}: cannot be decoded; fix or delete it") from error
             raise
 
     def _arrays(self, image_shape: ImageShape, size: int) -> Iterator[Any]:
         if self.array.shape[3] != image_shape[2]:
             raise RequestError(
-                f"{self.names[0]}: images of {self.array.shape[3]} channels; the network takes {image_shape[2]}"
+                f"{self.names[0]}: images with {self.array.shape[3]} channels; the network "
+                f"takes {image_shape[2]}"
             )
         for start in range(0, len(self.array), size):
             yield resized(scaled(self.array[start : start + size]), image_shape[:2])
 
 
 def open_images(paths: Sequence[Path]) -> list[ImageSet]:
-    """Finds images: files, all files in folders (and folders in them), and arrays in `.npy` and `.npz` files.
+    """Finds images: files, folders (including subfolders), and arrays in `.npy` and `.npz` files.
 
-    An array holds images [N,H,W] or [N,H,W,C], bytes or floats of 0..1; of the several arrays of an `.npz`, `x_test` is taken.
+    An array holds images [N,H,W] or [N,H,W,C], bytes or floats in 0..1. If an `.npz` holds several
+    arrays, `x_test` is used.
 
     Raises:
-        RequestError: one of them is not there, is no image or has none.
+        RequestError: a path does not exist, is not an image, or contains none.
     """
     return [_open(path) for path in paths]
 
@@ -115,7 +117,8 @@ def _images(path: Path) -> Any:
                 (key,) = file.files if len(file.files) == 1 else ("x_test",)
                 if key not in file.files:
                     raise RequestError(
-                        f"{path}: give it one array, or one called x_test (it has {', '.join(file.files) or 'none'})"
+                        f"{path}: give it one array, or one named x_test (it has "
+                        f"{', '.join(file.files) or 'none'})"
                     )
                 array = file[key]
     except RequestError:
@@ -126,11 +129,9 @@ def _images(path: Path) -> Any:
     if array.ndim == 3:
         array = array[..., np.newaxis]
     if array.ndim != 4 or 0 in array.shape:
-        raise RequestError(
-            f"{path}: an array of the shape {shape}; images are [N,H,W] or [N,H,W,C]"
-        )
+        raise RequestError(f"{path}: an array of shape {shape}; images are [N,H,W] or [N,H,W,C]")
     if not is_bytes_or_floats(array):
-        raise RequestError(f"{path}: an array of {array.dtype}; images are uint8 or floats of 0..1")
+        raise RequestError(f"{path}: an array of {array.dtype}; images are uint8 or floats in 0..1")
     if not np.isfinite(array).all():
         raise RequestError(f"{path}: values that are not finite")
     return array

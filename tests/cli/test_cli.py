@@ -76,7 +76,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         (["train", "0123abc", "--tracking-uri", "mlruns"], "error: tracking store 'mlruns'"),
         (
             ["predict", "none.keras", "bad.yaml"],
-            "error: bad.yaml: not a PNG, JPEG, GIF or BMP image; mend or remove it",
+            "error: bad.yaml: not a PNG, JPEG, GIF or BMP image; fix or delete it",
         ),
         (
             ["predict", "none.keras", "none.png"],
@@ -88,11 +88,11 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ),
         (
             ["predict", "none.keras", "data.npz"],
-            "error: data.npz: give it one array, or one called x_test (it has a, b)",
+            "error: data.npz: give it one array, or one named x_test (it has a, b)",
         ),
         (
             ["predict", "none.keras", "line.npy"],
-            "error: line.npy: an array of the shape (3,); images are [N,H,W] or [N,H,W,C]",
+            "error: line.npy: an array of shape (3,); images are [N,H,W] or [N,H,W,C]",
         ),
         (
             ["predict", "none.keras", "pixels.npy"],

@@ -76,7 +76,7 @@ def test_arrays_are_scaled_when_bytes_and_taken_as_they_are_when_floats(
             {"y_train": np.zeros(95, int)},
             "y_train has shape (95,); for 96 images it is (96,) (labels) or (96, 8, 8) (masks)",
         ),
-        ({"y_train": np.arange(96) % 3 * 127}, "y_train holds 3 labels, yet they go up to 254"),
+        ({"y_train": np.arange(96) % 3 * 127}, "y_train holds 3 labels, but they go up to 254"),
         (
             {"y_train": np.arange(96) * 10**9},
             "y_train holds 95000000000; labels are counted from 0, up to 65,536 classes",

@@ -1,14 +1,14 @@
 """Data sets that need no download, one module each.
 
-Imported by `reskeras.data.tfds` alone; the modules import tensorflow-datasets. A new set is a module
-with a TFDS builder and a line in `EMBEDDED`.
+Only `reskeras.data.tfds` imports this room, because its modules import tensorflow-datasets. A new
+set is a module with a TFDS builder and a line in `EMBEDDED`.
 """
 
 import importlib
 from typing import Any
 
 EMBEDDED = {"digits": "Digits"}
-"""The builder's class in the module of the data set's name."""
+"""The name of the builder class in the module named after the data set."""
 
 
 def embedded(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that scikit-learn carries, as a TFDS builder: real images that need no download."""
+"""scikit-learn's 1,797 handwritten digits as a TFDS builder: real images without a download."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,13 +7,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 _SPLIT_SEED = 20_151_210
-"""Fixes the split for good: scores of different searches stay comparable."""
+"""Fixes the split for good, so scores of different searches stay comparable."""
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
-    """8x8 gray digits: E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998; the part in `load_digits`.
+    """8x8 gray digits: E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998.
 
-    Split by class, 60 / 20 / 20: 1,077 train, 360 validation, 360 test.
+    The part in scikit-learn's `load_digits`, split by class, 60 / 20 / 20: 1,077 train, 360
+    validation, 360 test.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -52,6 +53,6 @@ class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
 
         digits = load_digits()
         for index in indices:
-            # Pixels count 0 to 16 inked dots of a 4x4 patch.
+            # A pixel counts the inked dots, 0 to 16, of a 4x4 patch.
             image = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)[..., np.newaxis]
             yield int(index), {"image": image, "label": int(digits.target[index])}
