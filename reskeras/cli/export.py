@@ -47,7 +47,8 @@ def export(model: str, out: Path, fold: bool, force: bool, tracking_uri: str | N
     form = _format(out)
     if fold and form is Format.WEIGHTS:
         raise reskeras.RequestError(
-            "--fold changes the weights, so the spec's network cannot load them; write a .keras file"
+            "--fold changes the weights, so the spec's network cannot load them; write a .keras "
+            "file"
         )
     check_free(out, force=force, mark="saved_model.pb" if form is Format.SAVED_MODEL else None)
     with find_model(model, tracking_uri) as found:

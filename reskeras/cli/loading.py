@@ -1,4 +1,4 @@
-"""Importing TensorFlow without its chatter."""
+"""Imports TensorFlow without its log messages."""
 
 import contextlib
 import logging
@@ -11,7 +11,8 @@ from pathlib import Path
 
 # TensorFlow 2.21 writes these whatever TF_CPP_MIN_LOG_LEVEL is, before it sets up its logging.
 _CHATTER = re.compile(
-    rb"WARNING: All log messages before absl::|[IW]\d{4} \d\d:|To enable the following instructions:|\d{4}-\d\d-\d\d .*: [IW] "
+    rb"WARNING: All log messages before absl::|[IW]\d{4} \d\d:"
+    rb"|To enable the following instructions:|\d{4}-\d\d-\d\d .*: [IW] "
 )
 _NO_GPU = re.compile(rb"E\d{4} .*(cuInit|cuda_platform)")
 
@@ -20,7 +21,7 @@ _NO_GPU = re.compile(rb"E\d{4} .*(cuInit|cuda_platform)")
 def quiet_tensorflow() -> Iterator[None]:
     """Drops TensorFlow's log lines while it is imported and looks for devices.
 
-    Its errors are shown at the end of the context; what Python writes to `sys.stderr` is shown at
+    Its errors are shown at the end of the context. What Python writes to `sys.stderr` is shown at
     once.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, from then on
@@ -34,7 +35,7 @@ def quiet_tensorflow() -> Iterator[None]:
         finally:
             sys.stderr.flush()
             os.dup2(terminal, 2)
-            # Left open: log handlers that were created in the context keep it.
+            # Left open: log handlers created in the context keep it.
             sys.stderr = previous
             held.seek(0)
             # Without a driver, "failed call to cuInit" is not an error.

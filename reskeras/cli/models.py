@@ -17,7 +17,7 @@ from reskeras.errors import RequestError, in_a_line
 from tuning.record.journal import read_header
 
 ABOUT = "data.json"
-"""What `reskeras train` writes beside a model: its data, like `about.data` of a journal."""
+"""Written by `reskeras train` beside a model: its data, like `about.data` of a journal."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,14 +27,16 @@ class Found:
     path: Path
     """The `.keras` file."""
     called: str
-    """What messages call it."""
+    """How messages refer to it."""
     class_names: tuple[str, ...]
     """Empty if they are not known."""
 
 
 @contextlib.contextmanager
 def find_model(word: str, tracking_uri: str | None) -> Iterator[Found]:
-    """Finds a `.keras` file, the one in a folder, or the model of a run, which exists until the context ends.
+    """Finds a `.keras` file, the one in a folder, or the model of a run.
+
+    A run's model exists until the context ends.
 
     Raises:
         RequestError: there is none.
@@ -60,7 +62,7 @@ def find_model(word: str, tracking_uri: str | None) -> Iterator[Found]:
 
 
 def load_model(found: Found) -> Any:
-    """Loads the network, and TensorFlow for it.
+    """Loads TensorFlow and the network.
 
     Raises:
         RequestError: Keras cannot load the file.
@@ -81,7 +83,7 @@ def load_model(found: Found) -> Any:
 
 
 def _names_of_search(folder: Path, search_id: str | None = None) -> tuple[str, ...]:
-    """From the first line of a search's journal; empty if it is of another search."""
+    """The class names in the first line of a search's journal; empty if it is another search's."""
     header = read_header(folder / "journal.jsonl")
     if header is None or search_id not in (None, header["search_id"]):
         return ()
@@ -101,5 +103,5 @@ def _document(text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except ValueError:
-        return {}  # names are a convenience
+        return {}  # names are optional
     return document if isinstance(document, dict) else {}

@@ -1,4 +1,4 @@
-"""What a word on the command line names: a preset, a spec file, a trained network, or a run."""
+"""Resolves a word on the command line: a preset, a spec file, a trained network, or a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPECS = (".yaml", ".yml", ".json")
 
 
 class Kind(enum.Enum):
-    """What a word names, and how a message says what to give."""
+    """What a word can name, and how messages describe it."""
 
     PRESET = "a preset"
     SPEC = "a spec file (.yaml, .json)"
@@ -31,26 +31,26 @@ class Kind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network by the word that names it."""
+    """A network and the word that names it."""
 
     kind: Kind
     word: str
     path: Path
-    """Of the spec file or the `.keras` file; of other kinds the word."""
+    """The path of a spec file or `.keras` file; otherwise the word."""
 
     @property
     def name(self) -> str:
-        """What files that are made from it are called."""
+        """The base name of files that are made from it."""
         return self.word if self.kind is Kind.PRESET else self.path.stem
 
 
 def resolve(word: str, *wanted: Kind) -> Network:
-    """Says which of the kinds that are wanted a word names. It loads MLflow only for a run's id.
+    """Resolves a word to one of the wanted kinds. Loads MLflow only for a run's id.
 
-    A preset goes before a file of its name, and a file before a run.
+    A preset takes precedence over a file of its name, and a file over a run.
 
     Raises:
-        RequestError: none of them; the message says what was found and what to give instead.
+        RequestError: the word names none of them; the message says what was found and what to give.
     """
     path = Path(word)
     kind = _kind(word, path)
@@ -82,7 +82,7 @@ def recipe(network: Network) -> Recipe:
 
 
 def find_run(word: str, uri: str | None) -> tuple[Runs, Run]:
-    """A run by its id or the beginning of it, and the runs of its store.
+    """Finds a run by its id or the start of it; returns it and the runs of its store.
 
     Raises:
         RequestError: there is no such store or run, or there are several.
@@ -122,5 +122,6 @@ def _in_folder(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise RequestError(
-        f"{folder}: has neither {' nor '.join(_MODELS)}, which `reskeras tune` and `reskeras train` write"
+        f"{folder}: has neither {' nor '.join(_MODELS)}, which `reskeras tune` and `reskeras "
+        "train` write"
     )

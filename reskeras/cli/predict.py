@@ -78,7 +78,7 @@ def predict(
 
 
 def _answers(network: Any, sources: Sequence[ImageSet]) -> Iterator[tuple[str, Any]]:
-    """Each image's name and its class probabilities; refuses at once what the network cannot do."""
+    """Yields each image's name and class probabilities; refuses unsuitable networks at once."""
     from reskeras.models.inputs import input_form
     from reskeras.models.predictor import classifier
 
@@ -121,7 +121,8 @@ def _check_masks(out: Path, sources: Sequence[ImageSet]) -> None:
     place, count = counts.most_common(1)[0]
     if count > 1:
         raise reskeras.RequestError(
-            f"--out {out}: {count} images would have the same mask {place}.png; use separate commands"
+            f"--out {out}: {count} images would have the same mask {place}.png; use separate "
+            "commands"
         )
 
 

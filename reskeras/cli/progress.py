@@ -1,4 +1,4 @@
-"""What a person sees while a search runs."""
+"""The display of a running search."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BAR = 24
 
 
 class Progress(Listener):
-    """Finished trials as lines; below them, on a terminal, the running trials and the search as bars."""
+    """Prints finished trials as lines; below them, on a terminal, bars for what is running."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -128,7 +128,7 @@ class Progress(Listener):
         return grid
 
     def _fitted(self, line: str) -> Text:
-        # Cut here: a table that is too wide takes the room from its bars.
+        # Cut here: a table that is too wide takes space from its bars.
         text = Text(line, no_wrap=True)
         text.truncate(max(10, self.console.width - _BAR - 2), overflow="ellipsis")
         return text
@@ -141,7 +141,8 @@ class Progress(Listener):
         if epoch is None:
             return f"{where} · {what} · building"
         last = trial.recipe.train.epochs if trial.recipe else self._search.epochs
-        score = f"{self._search.objective} {write_score(self._search.objective, epoch.metrics[self._search.objective])}"
+        objective = self._search.objective
+        score = f"{objective} {write_score(objective, epoch.metrics[objective])}"
         return f"{where} · epoch {epoch.number} of {last} · {score} · {what}"
 
     def _summary(self) -> str:
@@ -149,7 +150,8 @@ class Progress(Listener):
         parts = []
         if self._best is not None and self._best.score is not None:
             parts.append(
-                f"best so far {write_score(self._search.objective, self._best.score)} (trial {self._best.number})"
+                f"best so far {write_score(self._search.objective, self._best.score)} (trial "
+                f"{self._best.number})"
             )
         if self._trials_here and self._search.trials is not None:
             mean = (self._last_end - self._start) / self._trials_here

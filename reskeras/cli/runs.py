@@ -53,10 +53,10 @@ _WHOLE = (
 def runs(
     which: tuple[str, ...], limit: int | None, tracking_uri: str | None, as_json: bool
 ) -> None:
-    """Without arguments, this lists the searches.
+    """Without arguments, lists the searches.
 
-    For one SEARCH (a name or a run id) it lists the trials, best first; for several runs it shows
-    what differs between them. The first 6 digits of a run id are enough.
+    For one SEARCH (a name or a run id), lists its trials, best first. For several runs, shows how
+    they differ. The first 6 digits of a run id are enough.
     """
     found = Runs(resolve_uri(tracking_uri))
     output = Console(markup=False, highlight=False)
@@ -127,7 +127,7 @@ def _search_row(search: Run, children: Sequence[Run]) -> dict[str, Text | str]:
 
 
 def _best(search: Run, trials: Sequence[Run]) -> float | None:
-    """What the search says, or the best of its trials where it does not say yet."""
+    """The search's best score, or that of its trials if it has none yet."""
     best = next(iter(ranked(trials)), None)
     return search.score if search.score is not None or best is None else best.score
 
@@ -166,7 +166,8 @@ def _show_search(
     _say_rest(output, len(trials), len(board.rows))
     for run in finals:
         output.print(
-            f"final training of trial {run.number}: {_outcome(run)} · after epoch {found.epochs(run)} · run {run.short}"
+            f"final training of trial {run.number}: {_outcome(run)} · after epoch "
+            f"{found.epochs(run)} · run {run.short}"
         )
     if any(run.status is Status.STOPPED for run in trials[:most]):
         output.print(STOPPED_NOTE, style="dim")
@@ -177,7 +178,7 @@ def _show_search(
 
 
 def _leaderboard(objective: str, trials: Sequence[Run]) -> Leaderboard:
-    """The table of a search's trials; what only some of them have stands behind the rest."""
+    """The table of a search's trials; columns that only some of them have come last."""
     searched = [_searched(run) for run in trials]
     names = list(dict.fromkeys(name for values in searched for name in values))
     columns = (
@@ -204,7 +205,7 @@ def _leaderboard(objective: str, trials: Sequence[Run]) -> Leaderboard:
 
 
 def _parsed(text: str | None) -> Any:
-    """A parameter as the value that it was."""
+    """Converts a parameter's text to its value."""
     if text is None:
         return None
     number = _as_number(text)
@@ -212,7 +213,7 @@ def _parsed(text: str | None) -> Any:
 
 
 def _searched(run: Run) -> dict[str, str]:
-    """The searched values, words before numbers as they stand in a trial's title."""
+    """The searched values: words before numbers, as in a trial's title."""
     return {
         name: value
         for name, value in sorted(
@@ -291,7 +292,7 @@ def _table() -> Table:
 
 
 def _add_columns(table: Table, rows: Sequence[dict[str, Text | str]], right: Sequence[str]) -> None:
-    """Fills a table; columns without any value are left out."""
+    """Builds a table without the columns that have no value."""
     names = [
         name
         for name in dict.fromkeys(name for row in rows for name in row)
@@ -320,7 +321,7 @@ def _number(name: str, value: float) -> str:
 
 
 def _value(text: str) -> str:
-    """A parameter as people read it: floats with three digits, as a search shows them."""
+    """Formats a parameter for people: floats with three digits, as in a search."""
     number = _as_number(text)
     return (
         three_digits(number) if number is not None and any(mark in text for mark in ".e") else text
@@ -355,7 +356,7 @@ def _search_document(
 
 def _document(run: Run) -> dict[str, Any]:
     document = dataclasses.asdict(run) | {"kind": run.kind.value, "status": run.status.value}
-    # JSON knows no NaN.
+    # JSON has no NaN.
     document["metrics"] = {
         name: value if math.isfinite(value) else None for name, value in run.metrics.items()
     }

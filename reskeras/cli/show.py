@@ -37,6 +37,7 @@ def show(network: str, tracking_uri: str | None) -> None:
         training = dump_document({"train": to_document(TrainSpec())})
         click.echo(f"# {network}: {source(network)}\n{spec}", nl=False)
         click.echo(
-            f"# How `reskeras train` trains it, unless a line like this says otherwise:\n# {training}",
+            "# How `reskeras train` trains it, unless a line like this says otherwise:\n# "
+            f"{training}",
             nl=False,
         )

@@ -9,8 +9,8 @@ def print_columns(rows: Sequence[Sequence[str]], right: Collection[int]) -> None
     """Prints rows in columns as wide as their widest cell.
 
     Args:
-        rows: with equally many cells; the first may be the heads.
-        right: which columns are aligned to the right.
+        rows: all with the same number of cells; the first may be the heads.
+        right: columns to align to the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -26,19 +26,19 @@ from tuning.tracking.runs import Kind, Run, Status
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Source:
-    """A recipe, and where it comes from."""
+    """A recipe and its origin."""
 
     recipe: Recipe
     name: str
-    """Of the folder for the trained network."""
+    """Name of the folder for the trained network."""
     data: str = "digits"
-    """The default of --data; empty if the data cannot be found again."""
+    """The default of --data; empty if the data cannot be opened again."""
     digest: str | None = None
-    """Of the run's data."""
+    """Digest of the run's data."""
     run: Run | None = None
-    """The trial or final training that this repeats."""
+    """The trial or final training to repeat."""
     epochs: int = 0
-    """How many that run was trained for."""
+    """How many epochs that run was trained for."""
 
 
 @click.command()
@@ -61,8 +61,9 @@ def train(
     """The network is scored once on the test split.
 
     NETWORK is a preset's name, a spec file, or the id of a run in MLflow, of which the first 6
-    digits are enough: a trial is then trained as it was, on its data. The input shape and the number
-    of classes follow the data. The `train:` section of a spec file sets how the network is trained.
+    digits are enough: a trial is then trained as it was, on its data. The input shape and the
+    number of classes follow the data. The `train:` section of a spec file sets how the network is
+    trained.
     """
     console = Console(stderr=True, markup=False)
     source = _source(network, tracking_uri, console)
@@ -71,7 +72,7 @@ def train(
             f"the data of run {network} were arrays in memory; give them with --data"
         )
     recipe, data = source.recipe, source.data if data is None else data
-    # The same network, seed and number of epochs: then the score must be the run's.
+    # The same network, seed and number of epochs: the score must be the run's.
     repeated = source.run if epochs is None and seed is None else None
     changes: dict[str, Any] = {
         name: value for name, value in {"epochs": epochs, "seed": seed}.items() if value is not None
@@ -97,7 +98,8 @@ def train(
     console.print(images.describe(), highlight=False)
     if source.digest is not None and source.digest != images.digest:
         console.print(
-            f"warning: this is not the data of the run: its digest is {images.digest!r}, the run's is {source.digest!r}",
+            f"warning: this is not the data of the run: its digest is {images.digest!r}, the "
+            f"run's is {source.digest!r}",
             style="yellow",
             highlight=False,
             soft_wrap=True,
@@ -106,7 +108,8 @@ def train(
     last = recipe.train.epochs if repeated is None else min(source.epochs, recipe.train.epochs)
     if last < recipe.train.epochs:
         console.print(
-            f"like the run, this ends after epoch {last}; for more, give --epochs {recipe.train.epochs}",
+            f"like the run, this ends after epoch {last}; for more, give --epochs "
+            f"{recipe.train.epochs}",
             highlight=False,
         )
     model: Any = build_seeded(recipe)
@@ -148,8 +151,10 @@ def train(
             )
         else:
             console.print(
-                f"{repeated.objective}: {score!r}, not the run's {repeated.score!r}. If it ran on this machine, it may have used "
-                "fewer threads, which sum in another order: set TF_NUM_INTRAOP_THREADS to cores / --workers",
+                f"{repeated.objective}: {score!r}, not the run's {repeated.score!r}. If it ran "
+                "on this machine, it may have used "
+                "fewer threads, which sum in another order: set TF_NUM_INTRAOP_THREADS to cores "
+                "/ --workers",
                 style="yellow",
                 highlight=False,
                 soft_wrap=True,
@@ -179,7 +184,8 @@ def _source(network: str, tracking_uri: str | None, console: Console) -> _Source
     console.print(f"training {run.describe()} again", highlight=False)
     if run.grown_from is not None:
         console.print(
-            f"warning: it started from the weights of trial {run.grown_from}, but starts over here, so its score will differ",
+            f"warning: it started from the weights of trial {run.grown_from}, but starts over "
+            "here, so its score will differ",
             style="yellow",
             highlight=False,
             soft_wrap=True,
@@ -202,7 +208,7 @@ def _source(network: str, tracking_uri: str | None, console: Console) -> _Source
 
 
 def _new_folder(parent: Path, name: str) -> Path:
-    """A folder that does not exist yet: nothing is overwritten."""
+    """A folder that does not exist yet, so nothing is overwritten."""
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(folder for folder in (parent / name for name in names) if not folder.exists())
 
@@ -217,7 +223,8 @@ def _fitted(model: Any, images: Any, console: Console) -> Any:
     if fitted != model:
         shape, old = ("x".join(map(str, m.input_shape)) for m in (fitted, model))
         console.print(
-            f"input_shape and classes follow the data: {shape} and {images.classes} (the spec has {old} and {model.head.classes})",
+            f"input_shape and classes follow the data: {shape} and {images.classes} (the spec "
+            f"has {old} and {model.head.classes})",
             highlight=False,
             soft_wrap=True,
         )

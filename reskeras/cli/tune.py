@@ -43,9 +43,9 @@ from tuning.tracking.tensorboard import TensorBoard
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 _SHOWN = 10
-"""Trials in the leaderboard on the terminal."""
+"""Trials in the terminal's leaderboard."""
 _SIZE_BEFORE_SPACE = (32, 32, 3)
-"""What images without a common size are resized to if no space sets a size."""
+"""Size for images without a common size, if no space sets one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class _Request:
     as_json: bool
 
     def check(self) -> None:
-        """Refuses what shows before anything is loaded."""
+        """Refuses bad options before anything is loaded."""
         if self.name is not None and not re.fullmatch(_NAME, self.name):
             raise RequestError(
                 f"--name {self.name!r}: a name is one word of up to 100 letters, digits, '_', '-', "
@@ -98,19 +98,19 @@ class _Request:
             )
 
     def most_trials(self) -> int | None:
-        """None where only time or a score ends the search."""
+        """None if only time or a score ends the search."""
         if self.trials is None and self.minutes is None and self.target is None:
             return 20
         return self.trials
 
     def epochs_of_finals(self) -> int:
-        """0 where there are none."""
+        """0 for no final training."""
         if self.final_epochs is not None:
             return self.final_epochs
         return 20 if self.space is None else 0
 
     def limits(self) -> Limits:
-        """What a network may cost; by default what is safe on this machine."""
+        """Limits on a network's cost; the default memory is what is safe on this machine."""
         memory = self.max_memory
         if memory is None and self.cluster is None:
             memory = safe_memory(self.workers or 1)
@@ -253,7 +253,7 @@ class _Request:
 @options.tracking_uri
 @options.as_json
 def tune(**given: Any) -> None:
-    """It searches over depth, block kind, norm order, learning rate, and more.
+    """Searches over depth, block kind, norm order, learning rate, and more.
 
     SPACE.yaml is a spec with a `vary:` section. Without one, a default space for the data is
     searched. Results go to searches/NAME: best.yaml, best.keras, leaderboard.csv, report.html with
@@ -382,13 +382,12 @@ def _show(result: Result, space: Space, objective: str, data: str, look: str) ->
 
 
 def _finals(result: Result, objective: str) -> list[str]:
-    """The final trainings of each network: the mean of their scores and its spread."""
+    """Lines for the final trainings of each network: mean and spread of their scores."""
     lines = []
     for number, found in scores_by_trial(result.finals).items():
         spread = f" ± {write_score(objective, statistics.stdev(found))}" if len(found) > 1 else ""
-        lines.append(
-            f"final: trial {number}, mean of {len(found)}: {write_score(objective, statistics.mean(found))}{spread}"
-        )
+        mean = write_score(objective, statistics.mean(found))
+        lines.append(f"final: trial {number}, mean of {len(found)}: {mean}{spread}")
     return lines
 
 
@@ -404,10 +403,10 @@ def _show_what_is_done(directory: Path, space: Space, objective: str, console: C
 class _Interrupts(Listener):
     """Turns SIGINT and SIGTERM into KeyboardInterrupt.
 
-    Python prints and drops an exception that is raised in a destructor or in the callback of a weak
-    reference. So the exception is raised only while this program waits or runs its own code; a
-    signal that comes elsewhere is postponed for a moment. One that was dropped all the same is
-    raised again at the next epoch.
+    Python prints and drops an exception raised in a destructor or in the callback of a weak
+    reference. So the exception is raised only while this program waits or runs its own code. A
+    signal that arrives elsewhere is postponed for a moment. If the exception is dropped anyway, it
+    is raised again at the next epoch.
     """
 
     _OWN = (str(Path(reskeras.__file__).parent), str(Path(tuning.__file__).parent))

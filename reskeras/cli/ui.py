@@ -39,9 +39,9 @@ _LISTED = 10
 def ui(
     search: str | None, tracking_uri: str | None, port: int | None, host: str, browser: bool
 ) -> None:
-    """The page of SEARCH opens, or of the latest search in the store. Ctrl-C ends the server.
+    """Opens the page of SEARCH, or of the latest search in the store. Ctrl-C ends the server.
 
-    A remote store has a server of its own: then this prints the addresses of the pages.
+    A remote store has its own server. For it, this prints the addresses of the pages.
     """
     console = Console(stderr=True, markup=False)
     uri = resolve_uri(tracking_uri)
@@ -92,7 +92,7 @@ def _pages(uri: str, search: str | None) -> list[tuple[str, str]]:
         ) from error
     if search is None:
         return pages
-    name = Path(search).name  # searches/NAME is as good as NAME
+    name = Path(search).name  # searches/NAME works like NAME
     wanted = [page for page in pages if page[0] == name]
     if not wanted:
         known = list(dict.fromkeys(name for name, _ in pages))

@@ -11,7 +11,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 if TYPE_CHECKING:
     _WholeNumber = click.ParamType[int]
 else:
-    _WholeNumber = click.ParamType  # which takes an argument since click 8.3 alone
+    _WholeNumber = click.ParamType  # which takes an argument only since click 8.3
 
 
 class _Count(_WholeNumber):
@@ -25,7 +25,8 @@ class _Count(_WholeNumber):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", str(value).strip().lower())
         if match is None or not (count := int(float(match[1]) * _UNITS[match[2]])):
             self.fail(
-                f"{value!r} is not a count; give a number above 0, such as 300000, 500k, 2M, or 1.5G",
+                f"{value!r} is not a count; give a number above 0, such as 300000, 500k, 2M, or "
+                "1.5G",
                 param,
                 ctx,
             )

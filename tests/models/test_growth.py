@@ -113,8 +113,8 @@ REFUSED = {
         (block, norm, "relu_before_add"): "ends in a ReLU"
         for block, norm in itertools.product(("basic", "bottleneck"), NORMS)
     },
-    ("plain", "none", "relu_only_preact"): "cuts off what is negative",
-    ("plain", "none", "full_preact"): "cuts off what is negative",
+    ("plain", "none", "relu_only_preact"): "cuts off negative values",
+    ("plain", "none", "full_preact"): "cuts off negative values",
     **{
         ("dense", norm, "full_preact"): "Normalization mixes channels"
         for norm in ("layer", "group")

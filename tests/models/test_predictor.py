@@ -49,7 +49,7 @@ def test_inputs_and_outputs_keep_their_structure() -> None:
     keras.tree.assert_same_structure(outputs, expected)
     keras.tree.map_structure(np.testing.assert_allclose, outputs, expected)
     inputs["a"] = inputs["a"][:3]
-    with pytest.raises(ValueError, match=r"of one length of at least 1, not of \[3, 5\]"):
+    with pytest.raises(ValueError, match=r"same length of at least 1, not \[3, 5\]"):
         predictor(model)(inputs)
 
 
@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_refused() -> None:
     assert predictor(model)(np.ones((3, 4))).shape == (3, 2)
     with pytest.raises(ValueError, match="at least 1, not 0"):
         predictor(model, 0)
-    with pytest.raises(ValueError, match=r"of at least 1, not of \[0\]"):
+    with pytest.raises(ValueError, match=r"of at least 1, not \[0\]"):
         predictor(model)(np.ones((0, 4)))
     with pytest.raises(TypeError):
         predictor(model)(np.ones((3, 5)))

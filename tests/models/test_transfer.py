@@ -177,7 +177,7 @@ def test_pretrained_weights_are_those_of_keras_applications(
         (
             small(norm=NoNorm()),
             small(norm=NoNorm(), conv_bias="never"),
-            "a bias there, none here, and no batch norm behind",
+            "a bias there, none here, and no batch norm follows",
         ),
         (
             small(stages=[{"blocks": 1, "width": 8}]),

@@ -158,19 +158,19 @@ FLAT = {
         ({"block": DenseBlock(compression=0.5)}, "only the family 'densenet' has transitions"),
         (
             {"stride_at": "1x1"},
-            "stride_at '1x1' is the first convolution of block kind 'bottleneck'; 'basic' has '3x3'",
+            "stride_at '1x1' means the first convolution of block kind 'bottleneck'; 'basic' has '3x3'",
         ),
         (
             {"block": PlainBlock(), "residual_scale": 0.5},
-            "residual_scale is about a branch .* block kind 'plain' has no shortcut",
+            "residual_scale applies to a branch .* block kind 'plain' has no shortcut",
         ),
         (
             {"block": DenseBlock(), "drop_path_rate": 0.1},
-            "drop_path_rate is about a branch .* block kind 'dense' has no shortcut",
+            "drop_path_rate applies to a branch .* block kind 'dense' has no shortcut",
         ),
         (
             {"shortcut": "none", "zero_init_last": True},
-            "zero_init_last is about a branch .* shortcut is 'none'",
+            "zero_init_last applies to a branch .* shortcut is 'none'",
         ),
         (
             {"norm_order": "relu_before_add", "zero_init_last": True},
@@ -187,10 +187,10 @@ FLAT = {
         ({"norm": BatchNorm, "residual_scale": float("inf")}, "finite number"),
         (
             FLAT | {"stages": (Stage(blocks=1, width=16, stride=2),)},
-            "no size that a stage's stride could divide",
+            "no size for a stage's stride to divide",
         ),
         (FLAT | {"stem": ImagenetStem()}, "'imagenet' divides an image's sides"),
-        (FLAT | {"block": BottleneckBlock(cardinality=2)}, "groups are of convolutions"),
+        (FLAT | {"block": BottleneckBlock(cardinality=2)}, "convolutions have groups"),
         (
             {"head": Regressor(channels=3)},
             "maps of the image's size, but the stem or a stage has a stride",
@@ -223,7 +223,10 @@ def test_combinations_that_make_no_sense_are_refused(
             {"encoder": {"preset": "resnet18"}, "decoder": "nested"},
             "decoder 'nested' needs an encoder of the same blocks",
         ),
-        ({"encoder": {"preset": "resnet18"}, "down": "stride"}, "the encoder has its own way down"),
+        (
+            {"encoder": {"preset": "resnet18"}, "down": "stride"},
+            "a separate encoder has its own way down",
+        ),
         ({"encoder": {"prset": "resnet18"}}, "an encoder is {preset: NAME}"),
         (
             {"deep_supervision": True, "head": Features(endpoints=("bridge",))},
@@ -240,7 +243,7 @@ def test_combinations_that_make_no_sense_are_refused(
                 "block": PlainBlock(),
                 "input_shape": (44, 44, 1),
             },
-            "padding 'valid' trims each by another margin",
+            "padding 'valid' trims each by a different margin",
         ),
         ({"head": Segmenter(classes=2), "stages": (Level(width=8),)}, "stages: at least 2"),
         (
@@ -280,7 +283,7 @@ def test_an_encoder_is_checked_when_its_network_is_put_together() -> None:
             reskeras.cost(dataclasses.replace(unet, encoder=encoder))
     with pytest.raises(
         ValueError,
-        match=r"input_shape\.0: 100 cannot be halved 5 times; the nearest sizes that can: 96 and 128",
+        match=r"input_shape\.0: 100 cannot be halved 5 times; the nearest sizes that work: 96 and 128",
     ):
         reskeras.cost(dataclasses.replace(unet, input_shape=(100, 96, 3)))
 
@@ -339,7 +342,7 @@ def test_a_unet_says_which_sizes_it_takes() -> None:
     assert output_size(572, (4,) * 5) == 388  # Fig. 1 of the paper
     with pytest.raises(
         ValidationError,
-        match="570 cannot be halved 4 times with valid padding; the nearest sizes that can: 556 and 572",
+        match="570 cannot be halved 4 times with valid padding; the nearest sizes that work: 556 and 572",
     ):
         dataclasses.replace(unet, input_shape=(570, 572, 1))
     with pytest.raises(
@@ -351,7 +354,7 @@ def test_a_unet_says_which_sizes_it_takes() -> None:
 
 
 def test_a_unet_that_no_image_fits_says_so_soon() -> None:
-    with pytest.raises(ValidationError, match="the nearest sizes that can: none up to 16384"):
+    with pytest.raises(ValidationError, match="the nearest sizes that work: none up to 16384"):
         UNet(
             input_shape=(64, 64, 1),
             padding="valid",
