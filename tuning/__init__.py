@@ -1,4 +1,4 @@
-"""The search over reskeras specs: Keras Tuner chooses, reskeras trains, MLflow keeps."""
+"""The search over reskeras specs: Keras Tuner suggests, reskeras trains, MLflow records."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What a search can be asked to do: its oracles and their traits, its objective, its devices."""
+"""Settings of a search: its oracles and their traits, its objective, its devices."""
 
 import dataclasses
 import enum
@@ -9,10 +9,10 @@ from reskeras.tasks import metric_of
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OracleTraits:
-    """What reports must know about an oracle."""
+    """Traits of an oracle that reports need."""
 
     unbiased: bool = False
-    """It tries bad points as often as good ones."""
+    """Whether it tries bad points as often as good ones."""
 
 
 ORACLES: Mapping[str, OracleTraits] = {
@@ -28,19 +28,19 @@ ORACLES: Mapping[str, OracleTraits] = {
 
 
 def sign(objective: str) -> float:
-    """What a score is multiplied by so that more is better: 1 or -1."""
+    """Factor of a score that makes larger values better: 1 or -1."""
     return metric_of(objective).sign
 
 
 DEFAULT_ORACLE = "tpe"
-"""The one that won benchmarks/search.py."""
+"""The winner of benchmarks/search.py."""
 
 
 class Strategy(enum.Enum):
     """How one trial uses several devices."""
 
     AUTO = "auto"
-    """`tpu` where there is one, `mirrored` where there are several GPUs, else `none`."""
+    """`tpu` on a TPU, `mirrored` with several GPUs, otherwise `none`."""
     NONE = "none"
     MIRRORED = "mirrored"
     """Each device takes a share of every batch, and gradients are averaged."""

@@ -26,8 +26,7 @@ class _Fold:
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
-    """Copies a Functional model for inference: the same outputs up to float rounding, fewer batch
-    norms.
+    """Copies a model for inference: the same outputs up to float rounding, fewer batch norms.
 
     A batch norm in inference mode is x * scale + shift per channel. It is folded
 

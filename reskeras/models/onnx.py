@@ -11,8 +11,7 @@ import tensorflow as tf
 
 
 def export_onnx(model: keras.Model, path: str | Path) -> None:
-    """Exports a model for inference to ONNX, with a free batch size, and checks the file by running
-    it.
+    """Exports a model to ONNX with a free batch size, and checks the file by running it.
 
     `model.export(format="onnx")` alone silently writes files that no runtime loads if TensorFlow
     compiles a convolution with XLA on the CPU (grouped ones, and 3-D ones with channels first):

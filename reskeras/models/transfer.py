@@ -44,8 +44,7 @@ _PRE_ACTIVATION = [
 def transfer_weights(
     source: keras.Model, target: keras.Model, *, prefix: str = "", head: bool = True
 ) -> None:
-    """Copies all weights of one model to another of the same structure, which then computes the
-    same.
+    """Copies all weights of one model to another of the same structure.
 
     Layers are matched by name; names of keras.applications' ResNets (V1, V2) and DenseNets are
     understood on both sides. A convolution bias that the target lacks goes into the moving mean of

@@ -94,7 +94,7 @@ def test_arrays_are_scaled_when_bytes_and_taken_as_they_are_when_floats(
                 f"y_{split}": np.zeros(n, int)
                 for split, n in (("train", 96), ("val", 48), ("test", 48))
             },
-            "a single class",
+            "only one class",
         ),
     ],
 )

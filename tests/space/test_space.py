@@ -156,7 +156,7 @@ def test_a_space_survives_its_yaml(tmp_path: Path) -> None:
         ),
         ({"stages.*.blocks": {"low": 1, "high": 2.5}}, "this is a whole number (got 1 to 2.5)"),
         ({"stages.*.width": [8, -8]}, "stages.0.width: input should be greater than 0 (got -8)"),
-        ({"train.learning_rate": {"low": 0, "high": 1, "log": True}}, "must begin above 0"),
+        ({"train.learning_rate": {"low": 0, "high": 1, "log": True}}, "must start above 0"),
         ({"train.learning_rate": {"low": 0.1, "hgh": 1}}, "high: this key is missing"),
         (
             {"train.learning_rate": 0.1},
@@ -166,11 +166,11 @@ def test_a_space_survives_its_yaml(tmp_path: Path) -> None:
             {"stages.*.blocks": {"low": 1, "high": 3, "step": 0.5}},
             "this is a whole number (got 1 to 3 in steps of 0.5)",
         ),
-        ({"head.classes": [3, 5]}, "head.classes: the data say it"),
-        ({"input_shape.0": [8, 16]}, "input_shape.0: the data say it"),
+        ({"head.classes": [3, 5]}, "head.classes: the data determine it"),
+        ({"input_shape.0": [8, 16]}, "input_shape.0: the data determine it"),
         (
             {"block.kind": ["plain", "basic"], "block": ["x"]},
-            "vary.block: this is no single value; vary what is in it: block.kind",
+            "vary.block: this is not a single value; vary what is in it: block.kind",
         ),
         ({"family": ["resnet", "unet"]}, "a family cannot vary"),
         ({"train.seed": [1, 2]}, "a search has one seed"),

@@ -1,4 +1,4 @@
-"""What happened in a search: the journal, who is told of it, which trial is better, which models are kept.
+"""The record of a search: its journal, its listeners, the ranking of trials, the kept models.
 
-No framework. Imports `tuning.space`; everything that tells of a search imports it.
+Needs no framework. It imports `tuning.space`; everything that reports on a search imports it.
 """

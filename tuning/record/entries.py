@@ -1,4 +1,4 @@
-"""What a journal says: one value for each kind of line."""
+"""Entries of a journal: one type for each kind of line."""
 
 import dataclasses
 import time
@@ -14,7 +14,7 @@ class _Dated:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Started(_Dated):
-    """A trial began."""
+    """A trial started."""
 
     number: int
     """Counted from 1."""
@@ -34,10 +34,10 @@ class Dropped(_Dated):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unreadable(_Dated):
-    """Stands where a repair left out a suggestion whose line was damaged."""
+    """Replaces a suggestion whose damaged line a repair left out."""
 
     number: int | None
-    """Of the trial that it started; None for a point that was dropped."""
+    """Number of the trial that it started; None for a point that was dropped."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class EpochRecord(_Dated):
 
     number: int
     epoch: int
-    """Trained in all, counted from 1."""
+    """Total number of epochs so far, counted from 1."""
     metrics: Mapping[str, float]
     seconds: float
 
@@ -68,10 +68,10 @@ class TrialRecord(_Dated):
     params: int = 0
     seconds: float = 0.0
     peak_memory: int | None = None
-    """The most bytes that its process, or its GPU, held meanwhile; None where the machine does not
-    report it."""
+    """Peak memory in bytes of its process, or of its GPU; None if the machine does not report
+    it."""
     parent: int | None = None
-    """The trial whose weights it started from."""
+    """Number of the trial whose weights it started from."""
     error: str | None = None
 
 
@@ -84,7 +84,7 @@ class FinalEpoch:
     epochs: int
     """As in `Final`."""
     record: EpochRecord
-    """Under the number of the trial whose network is trained."""
+    """Has the number of the trial whose network is trained."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,37 +92,37 @@ class Final:
     """A final training ended."""
 
     repeat: int
-    """Counted from 0: trainings of one network that differ in their seed."""
+    """Counted from 0: trainings of one network with different seeds."""
     epochs: int
-    """That were asked for."""
+    """The number of epochs that was asked for."""
     record: TrialRecord
-    """Under the number of the trial whose network is trained."""
+    """Has the number of the trial whose network is trained."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinalPlan:
-    """Final trainings: for how many epochs, of how many of the best networks, how often each."""
+    """The final trainings that were asked for: epochs, number of networks, and seeds for each."""
 
     epochs: int
-    """0 is no final training."""
+    """0 for no final training."""
     top: int
     seeds: int
 
     def covers(self, final: Final | FinalEpoch) -> bool:
-        """Whether a final training is one of those asked for; earlier sessions may have had others."""
+        """Whether a final training is part of this plan; earlier sessions may have had others."""
         return final.epochs == self.epochs and final.repeat < self.seeds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conclusion(_Dated):
-    """What a search left when it ended: who won, and the one look at the test split."""
+    """The outcome of a search: the winner, and its scores on the test split."""
 
     winner: int
-    """Number of the trial that won; after final trainings, the one with the best mean score."""
+    """Number of the winning trial; with final trainings, the one with the best mean score."""
     plan: FinalPlan
     """The final trainings that were asked for."""
     test: Mapping[str, float] | None
-    """Scores of the model that was kept; None where the data have no test split."""
+    """Scores of the kept model; None if the data have no test split."""
 
 
 Entry = Started | Dropped | Unreadable | EpochRecord | TrialRecord | FinalEpoch | Final | Conclusion
@@ -137,18 +137,18 @@ KINDS: dict[str, type[Any]] = {
     "final": Final,
     "conclusion": Conclusion,
 }
-"""What a line calls each kind of entry."""
+"""The word for each kind of entry in a line."""
 
 _PARTS: dict[type[Any], tuple[str, type[Any]]] = {
     FinalEpoch: ("record", EpochRecord),
     Final: ("record", TrialRecord),
     Conclusion: ("plan", FinalPlan),
 }
-"""The field of an entry that is a value of its own."""
+"""Entry fields that hold a value of their own type."""
 
 
 def parse_entry(kind: str, fields: dict[str, Any]) -> Entry:
-    """An entry from the fields of its line.
+    """Builds an entry from the fields of its line.
 
     Raises:
         KeyError, TypeError: the fields are not those of this kind.
@@ -162,7 +162,7 @@ def parse_entry(kind: str, fields: dict[str, Any]) -> Entry:
 
 
 def trial_key(number: int) -> str:
-    """The name of a trial among those of its search."""
+    """The name of a trial within its search."""
     return f"trial-{number:04}"
 
 

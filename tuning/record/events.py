@@ -1,4 +1,4 @@
-"""What happens in a search, and who is told."""
+"""Events of a search, and its listeners."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tuning.record.entries import Final, TrialRecord, final_key, trial_key
 from tuning.record.ranking import by_rank
 from tuning.space import Space
 
-if TYPE_CHECKING:  # these need Keras; who only listens does not
+if TYPE_CHECKING:  # These need Keras, which listeners do not.
     from reskeras.data import ImageData
     from reskeras.training.state import Epoch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
-    """What is searched, as listeners see it."""
+    """A search, as its listeners see it."""
 
     name: str
     search_id: str
@@ -30,13 +30,13 @@ class Search:
     oracle: str
     objective: str
     trials: int | None
-    """At most so many; None where time alone ends the search."""
+    """The most trials; None if only time ends the search."""
     epochs: int
     seed: int
     done: tuple[TrialRecord, ...] = ()
     """Trials that earlier sessions finished."""
     left_out: tuple[str, ...] = ()
-    """What a repair of the journal left out, a line each."""
+    """What a repair left out of the journal, a line each."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,12 @@ class Trial:
     number: int
     values: Mapping[str, Any]
     recipe: Recipe | None
-    """None where the values do not make a valid spec; the trial then fails at once."""
+    """None if the values do not make a valid spec; the trial then fails at once."""
     first_epoch: int
     parent: int | None
-    """The trial whose weights it goes on from."""
+    """The trial whose weights it starts from."""
     repeat: int | None = None
-    """In final trainings, which are no trials of their own, counts those of one network; None in a trial."""
+    """Number of a final training among those of its network, from 0; None for a trial."""
 
     @property
     def final(self) -> bool:
@@ -60,7 +60,7 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """Names it among the trials of a search."""
+        """Its name within the search."""
         return (
             trial_key(self.number)
             if self.repeat is None
@@ -74,29 +74,29 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a search found."""
+    """The result of a search."""
 
     directory: Path
     objective: str
     trials: tuple[TrialRecord, ...]
     """Best first; failed ones last."""
     best: TrialRecord
-    """The best trial; where there were final trainings, the one whose mean score was best."""
+    """The best trial; after final trainings, the one with the best mean score."""
     finals: tuple[Final, ...]
-    """The final trainings, where they were asked for: the winner's first."""
+    """The final trainings, if any; the winner's first."""
     test: Mapping[str, float] | None
-    """The kept model on the test split; None where the data have none."""
+    """Scores of the kept model on the test split; None if the data have none."""
 
     dropped: Mapping[str, int]
-    """How many points were not run, by the reason."""
+    """Number of points that were not run, by reason."""
     importances: Mapping[str, float]
-    """What `tuning.insight.importance.importances` says of the trials."""
+    """Importances of the trials; see `tuning.insight.importance.importances`."""
     exhausted: str | None = None
-    """Why there are fewer trials than were asked for, in a sentence, where the space had no more."""
+    """A sentence if the space had fewer points than trials were asked for; otherwise None."""
 
     @property
     def final(self) -> TrialRecord | None:
-        """The final training whose model is best.keras; None where the search's own best is."""
+        """The final training whose model is best.keras; None if it is a trial's."""
         scored = [
             final.record
             for final in self.finals
@@ -111,7 +111,7 @@ class Result:
 
 
 class Ending(enum.Enum):
-    """How a search ended; an interrupted one can go on."""
+    """How a search ended. An interrupted search can resume."""
 
     FINISHED = "finished"
     FAILED = "failed"
@@ -119,19 +119,19 @@ class Ending(enum.Enum):
 
 
 class Listener:
-    """Told what happens in a search; every method may be left out."""
+    """Receives the events of a search. Every method is optional."""
 
     def search_started(self, search: Search) -> None:
-        """Before the first trial."""
+        """Called before the first trial."""
 
     def trial_started(self, trial: Trial) -> None:
-        """Before a trial's network is built."""
+        """Called before a trial's network is built."""
 
     def epoch_ended(self, trial: Trial, epoch: Epoch) -> None:
-        """After each epoch."""
+        """Called after each epoch."""
 
     def trial_ended(self, trial: Trial, record: TrialRecord | None) -> None:
-        """After a trial; the record is None when the search was interrupted in it."""
+        """Called after a trial; the record is None if the search was interrupted during it."""
 
     def search_ended(self, ending: Ending, result: Result | None) -> None:
-        """At the end; there is a result only where the search finished."""
+        """Called at the end; the result is None unless the search finished."""

@@ -1,9 +1,9 @@
-"""The truth about a search: an append-only file of JSON lines, each on disk before the search goes on.
+"""The source of truth for a search: an append-only file of JSON lines.
 
-The lines are what happened, in order: a trial started with these values, one of its epochs ended, the
-trial ended, a point was dropped. Replayed to a new oracle in this order, they bring it to where the
-old one was. Each line ends with a checksum of the rest, so that damage is noticed;
-`tuning.record.repair` leaves out damaged lines.
+Each line is on disk before the search continues. The lines are what happened, in order: a trial
+started with these values, one of its epochs ended, the trial ended, a point was dropped. Replaying
+them to a new oracle in this order restores the old one's state. Each line ends with a checksum of
+the rest, which reveals damage; `tuning.record.repair` leaves out damaged lines.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class _About(BaseModel):
 
 
 class _Header(BaseModel):
-    """What the first line says of a search."""
+    """The settings of a search in its first line."""
 
     search_id: str
     space: dict[str, Any]
@@ -66,19 +66,19 @@ class _Header(BaseModel):
 
 
 class DamagedLineError(ValueError):
-    """A line does not have the checksum that it ends with."""
+    """A line does not match its checksum."""
 
 
 class Journal:
-    """Reads and appends to the journal of one search.
+    """Reads the journal of a search and appends to it.
 
     Attributes:
-        header: what is searched. A search that resumes must have the same settings, apart from
-            `search_id` and what is below `about`.
+        header: the settings of the search. A search that resumes must have the same, apart from
+            `search_id` and everything below `about`.
         history: what happened before this session, in order.
         trials: the trials that ended, in order.
         finals: the final trainings that ended, in order.
-        conclusions: how the sessions that finished ended.
+        conclusions: how the finished sessions ended.
 
     Raises:
         RequestError: the file cannot be read, is damaged, or is not a journal of this version.
@@ -96,10 +96,10 @@ class Journal:
             self._read()
 
     def begin(self, header: Mapping[str, Any]) -> None:
-        """Starts a new journal, or checks that an old one is of the same search.
+        """Starts a new journal, or checks that an old one belongs to the same search.
 
         Raises:
-            RequestError: it is of another search; the message names the differences.
+            RequestError: it belongs to another search; the message names the differences.
         """
         settings: dict[str, Any] = json.loads(json.dumps(header))
         if not self.header:
@@ -118,22 +118,21 @@ class Journal:
             listed = "\n".join(differences)
             raise RequestError(
                 f"{self.path.parent} holds another search:\n{listed}\n"
-                "give this one its own name with --name, or start over with --fresh"
+                "choose another name with --name, or start over with --fresh"
             )
 
     def add(self, entry: Entry) -> None:
-        """Appends what happened, and returns when it is on disk.
+        """Appends an entry and returns once it is on disk.
 
         Raises:
-            RuntimeError: the disk is full, or cannot be written for another reason; the journal is as
-                it was.
+            RuntimeError: the disk is full or cannot be written; the journal is unchanged.
         """
         kind = next(kind for kind, cls in KINDS.items() if isinstance(entry, cls))
         self._append(kind, dataclasses.asdict(entry))
         self._take(entry)
 
     def final_epoch(self, number: int, epochs: int, repeat: int) -> int:
-        """The last known epoch of a final training, counted from 1; 0 where there is none."""
+        """The last known epoch of a final training, counted from 1; 0 if there is none."""
         return self._final_epochs.get((number, epochs, repeat), 0)
 
     def _take(self, entry: Entry) -> None:
@@ -160,7 +159,7 @@ class Journal:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
         except OSError as error:
-            # The file may not even be readable any more; a torn line is cut when it is read.
+            # The file may not even be readable anymore. A torn line is cut when it is read.
             with contextlib.suppress(OSError):
                 os.truncate(self.path, before)
             raise RuntimeError(
@@ -190,7 +189,7 @@ class Journal:
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise RequestError(
                     f"{self.path}:{number}: not a line of a journal of this version ({error}); "
-                    "give the search another name, or start over with --fresh"
+                    "choose another name with --name, or start over with --fresh"
                 ) from error
             if isinstance(entry, dict):
                 self.header = _checked(entry, self.path)
@@ -200,21 +199,21 @@ class Journal:
 
 
 def write_line(kind: str, fields: Mapping[str, Any]) -> bytes:
-    """A line of a journal, with its checksum and its end."""
+    """A line of a journal, with its checksum and line break."""
     body = json.dumps({"kind": kind, **fields}).encode()
     return body[:-1] + f', "crc": "{zlib.crc32(body):08x}"}}\n'.encode()
 
 
 def read_line(line: bytes) -> Entry | dict[str, Any]:
-    """A line as its entry; the header as a dictionary.
+    """Parses a line into its entry; the header into a dictionary.
 
     Raises:
-        DamagedLineError: the checksum is not that of the line.
-        ValueError, TypeError, KeyError, AttributeError: it is not a line of this version.
+        DamagedLineError: the line does not match its checksum. ValueError, TypeError, KeyError,
+            AttributeError: it is not a line of this version.
     """
     found = _CHECKSUM.search(line)
     if found is None:
-        # A line of an older version is whole; what cannot be read at all is damaged.
+        # A line of an older version is whole. One that cannot be parsed is damaged.
         try:
             json.loads(line)
         except ValueError as error:
@@ -231,14 +230,14 @@ def read_line(line: bytes) -> Entry | dict[str, Any]:
 
 
 def read_on(path: Path, offset: int) -> tuple[list[Entry | dict[str, Any]], int]:
-    """What was appended to a journal, which may be written to meanwhile.
+    """Reads what was appended to a journal, which another process may be writing.
 
     Args:
         path: of the journal.
-        offset: where to begin, in bytes; 0, or what an earlier call returned.
+        offset: where to start, in bytes: 0, or what an earlier call returned.
 
     Returns:
-        The whole lines from there (the header as a dictionary), and where they end.
+        The whole lines from there (the header as a dictionary), and the offset of their end.
 
     Raises:
         RequestError: a line is damaged.
@@ -256,7 +255,7 @@ def read_on(path: Path, offset: int) -> tuple[list[Entry | dict[str, Any]], int]
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
-    """The first line of a journal; None where there is none that can be read."""
+    """The first line of a journal; None if it cannot be read."""
     try:
         with open(path, "rb") as file:
             header = read_line(file.readline().rstrip(b"\n"))
@@ -266,18 +265,18 @@ def read_header(path: Path) -> dict[str, Any] | None:
 
 
 def begun(directory: Path) -> float:
-    """When a search began, in seconds since 1970; 0 where its journal does not say."""
+    """When a search started, in seconds since 1970; 0 if its journal does not say."""
     header = read_header(directory / "journal.jsonl")
     return float(header["about"]["started"]) if header is not None else 0.0
 
 
 def lock_of(directory: Path) -> filelock.FileLock:
-    """The lock of a process that writes to a search; beside its folder, which `--fresh` renames."""
+    """The lock of a search's writer. It lies beside the folder, which `--fresh` renames."""
     return filelock.FileLock(directory.with_name(f".{directory.name}.lock"))
 
 
 def check_order(entry: Entry, running: set[int], *, begun: bool) -> None:
-    """Follows which trials run; raises ValueError for an entry that cannot come here."""
+    """Tracks which trials run; raises ValueError for an entry that cannot occur here."""
     if not begun:
         raise ValueError("the line that says what is searched is missing")
     match entry:
@@ -299,7 +298,7 @@ def _checked(header: dict[str, Any], path: Path) -> dict[str, Any]:
         place = ".".join(map(str, first["loc"]))
         raise RequestError(
             f"{path}:1: {place}: {first['msg'][0].lower()}{first['msg'][1:]}; "
-            "give the search another name, or start over with --fresh"
+            "choose another name with --name, or start over with --fresh"
         ) from error
     return header
 

@@ -1,4 +1,4 @@
-"""The models of trials that a search keeps beside the best one's."""
+"""The models of trials that a search keeps in addition to the best one's."""
 
 import contextlib
 import dataclasses
@@ -17,16 +17,16 @@ KEEP_BYTES = 2 << 30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Keep:
-    """How many of the best trials' models are kept, and how large they may be together."""
+    """How many models to keep, best trials first, and their total size."""
 
     count: int | None = 0
-    """None is all."""
+    """None keeps all."""
     size: int = KEEP_BYTES
-    """Bytes; the models of the worst go first. best.keras does not count."""
+    """Bytes; the worst trials' models are deleted first. best.keras does not count."""
 
     @classmethod
     def parse(cls, text: str, size: int = KEEP_BYTES) -> "Keep":
-        """From `best` (no others), `top:K` or `all`.
+        """Parses `best` (no others), `top:K` or `all`.
 
         Raises:
             RequestError: anything else.
@@ -41,15 +41,18 @@ class Keep:
 
 
 class Kept:
-    """The folders `models/trial-0001` of a search, each with a `model.keras` and its `spec.yaml`."""
+    """The folders `models/trial-0001` of a search, each with `model.keras` and `spec.yaml`."""
 
     def __init__(self, directory: Path, keep: Keep, objective: str) -> None:
         self._root, self._keep, self._objective = directory / "models", keep, objective
         self._records: list[TrialRecord] = []
-        """Of the trials whose models are there, the best first."""
+        """The trials whose models are there, best first."""
 
     def recall(self, records: Iterable[TrialRecord]) -> None:
-        """Takes over what an earlier sitting left, less models of trials that did not end. Where none are to be kept, all stay."""
+        """Adopts the models of an earlier session, except those of trials that did not end.
+
+        If none are to be kept, the existing ones stay.
+        """
         if self._keep.count == 0:
             return
         by_folder = {
@@ -65,7 +68,7 @@ class Kept:
         self._prune()
 
     def wants(self, record: TrialRecord) -> bool:
-        """Whether a trial with this score would be among those kept."""
+        """Whether the model of a trial with this score would be kept."""
         if self._keep.count is None or len(self._records) < self._keep.count:
             return True
         return (
@@ -74,7 +77,7 @@ class Kept:
         )
 
     def add(self, record: TrialRecord, model: Path, spec: str) -> None:
-        """Keeps a trial's model, if it is among the best; the file stays where it is too."""
+        """Keeps a trial's model if it is among the best. The original file stays."""
         if not model.exists() or not self.wants(record):
             return
         folder = self._root / trial_key(record.number)

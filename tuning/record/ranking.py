@@ -1,4 +1,4 @@
-"""Which trial is better."""
+"""The ranking of trials."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +10,9 @@ Rank = tuple[bool, float, float, int]
 
 
 def rank(objective: str, score: float | None, metrics: Mapping[str, float], number: int) -> Rank:
-    """What trials are sorted by: the best score first, those without one last.
+    """Sort key of trials: best score first, those without one last.
 
-    Equal scores go by validation loss, then by age.
+    Equal scores are ordered by validation loss, then by age.
     """
     loss = 0.0 if score is None else -sign(objective) * score
     lost = score is None or math.isnan(loss)
@@ -27,7 +27,7 @@ def by_rank(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
 
 
 def scores_by_trial(finals: Iterable[Final]) -> dict[int, list[float]]:
-    """The scores of final trainings by the number of their trial; failed ones have none."""
+    """The scores of final trainings by trial number; failed ones have none."""
     scores: dict[int, list[float]] = {}
     for final in finals:
         if final.record.score is not None:

@@ -1,4 +1,4 @@
-"""Leaves damaged lines out of a journal, so that a search can resume without what they said."""
+"""Removes damaged lines from a journal, so the search can resume without them."""
 
 import dataclasses
 import itertools
@@ -23,37 +23,37 @@ _KIND = re.compile(rb'"kind": "([a-z ]+)"')
 _NUMBER = re.compile(rb'"number": (\d+)')
 _STATUS = re.compile(rb'"status": "(completed|stopped)"')
 _SIGNS = {"repeat": "final", "status": "trial", "reason": "dropped", "epoch": "epoch"}
-"""Fields by which the kind of a line can be told, in this order, where it is not readable itself."""
+"""Fields that reveal the kind of a line whose kind is unreadable, in this order."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Damaged:
-    """A damaged line, and what can still be read of it."""
+    """A damaged line, and what is still readable of it."""
 
     place: int
-    """Of the line, counted from 1."""
+    """Line number, counted from 1."""
     kind: str | None
     number: int | None
     status: Literal["completed", "stopped"] | None
-    """Of a trial that ended with a score."""
+    """Whether a trial ended with a score."""
 
 
 def repair(path: Path) -> list[str]:
-    """Rewrites a journal in one step without its damaged lines; the old one is kept beside it.
+    """Rewrites a journal atomically without its damaged lines, and keeps the old one.
 
-    What the other lines say is kept. A trial whose last line is damaged ends with its last epoch,
-    where that line still says that it had a score; else it has failed. A trial that only the damaged
-    line knew is left out, and so is a final training or a conclusion, which the search then repeats.
+    All other lines stay. A trial whose last line is damaged ends with its last epoch if the line
+    still says that it had a score; otherwise it has failed. A trial known only from the damaged
+    line is left out. So is a final training or a conclusion, which the search then repeats.
 
     Args:
-        path: of the journal of a search that does not run.
+        path: of the journal of a search that is not running.
 
     Returns:
-        What was left out, a line each; nothing, and nothing is changed, where no line is damaged.
+        What was left out, a line each. Empty, and nothing changes, if no line is damaged.
 
     Raises:
-        RequestError: the first line is damaged, which says what was searched, or the file cannot be
-            read.
+        RequestError: the first line, which holds the settings of the search, is damaged, or the
+            file cannot be read.
     """
     try:
         raw = path.read_bytes()
@@ -67,7 +67,8 @@ def repair(path: Path) -> list[str]:
     header = lines[0]
     if not isinstance(header, dict):
         raise RequestError(
-            f"{path}:1: the line that says what is searched is damaged; start over with --fresh"
+            f"{path}:1: the line with the settings of the search is damaged; start over with "
+            "--fresh"
         )
     entries: list[Entry | _Damaged] = [line for line in lines[1:] if not isinstance(line, dict)]
     fixed = _Repair(entries, header["objective"])
@@ -113,7 +114,7 @@ def _look_at(place: int, line: bytes) -> _Damaged:
 
 
 class _Repair:
-    """Goes through the lines of a journal once, and makes the rest of them consistent."""
+    """Goes through the lines of a journal once and makes the remaining ones consistent."""
 
     def __init__(self, entries: list[Entry | _Damaged], objective: str) -> None:
         self._entries, self._objective = entries, objective
@@ -139,7 +140,7 @@ class _Repair:
             case Started():
                 self._running[entry.number] = entry
             case EpochRecord() if entry.number not in self._running:
-                return  # of a trial that ended above, because its last line seemed to be damaged
+                return  # of a trial that ended above, because its last line seemed damaged
             case EpochRecord():
                 self._last[entry.number] = entry
             case TrialRecord():
@@ -151,7 +152,7 @@ class _Repair:
         self._kept.append(entry)
 
     def _add_last_epoch(self, record: TrialRecord) -> None:
-        """An oracle knows a trial by its epochs; the last one may have been damaged."""
+        """An oracle knows a trial by its epochs, the last of which may have been damaged."""
         last = self._last.get(record.number)
         if record.score is not None and (last is None or last.epoch < record.epochs):
             self._kept.append(
@@ -165,7 +166,7 @@ class _Repair:
             )
 
     def _replace(self, damaged: _Damaged, later: list[Entry | _Damaged]) -> None:
-        """Keeps what can be known in the place of a damaged line, and says what is left out."""
+        """Replaces a damaged line by what can be known, and describes what is left out."""
         kind, number = damaged.kind, damaged.number
         missing = self._missing(later)
         if kind in ("started", None) and missing is not None:
@@ -181,7 +182,7 @@ class _Repair:
             self._say(damaged, f"a line of the kind {kind!r}" if kind else "a line")
 
     def _missing(self, later: list[Entry | _Damaged]) -> int | None:
-        """The number of a trial that must have started here: numbers have no gaps."""
+        """The number of the trial that must have started here: numbers have no gaps."""
         before = max(
             (e.number or 0 for e in self._kept if isinstance(e, Started | Unreadable)), default=0
         )

@@ -1,4 +1,4 @@
-"""What the networks of a space cost, by arithmetic."""
+"""Costs of the networks of a space, by arithmetic."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from tuning.space.space import Space
 
 
 def depth_and_macs(space: Space, values: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Depth and MACs of the network at a point; None where the values make none together."""
+    """Depth and MACs of the network at a point; None if the values make no valid network."""
     try:
         found = cost(space.recipe(values).model)
     except RequestError:  # the trial has failed, and says why

@@ -1,4 +1,4 @@
-"""What a network may cost, checked by arithmetic before anything is built."""
+"""Limits on a network's cost, checked by arithmetic before anything is built."""
 
 import dataclasses
 
@@ -6,22 +6,23 @@ from reskeras.nets.cost import cost
 from reskeras.spec import Recipe
 
 _BYTES_PER_PARAM = 16
-"""A weight, its gradient, and two values that Adam remembers."""
+"""A weight, its gradient, and the two values that Adam keeps for it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most that a trial's network may have; None is no limit."""
+    """Upper limits on the network of a trial; None is no limit."""
 
     params: int | None = None
     """Trainable parameters."""
     macs: int | None = None
     """Multiply-adds for one image."""
     memory: int | None = None
-    """Bytes in training: weights, gradients, the optimizer's slots, and the activations of a batch."""
+    """Bytes in training: weights, gradients, the optimizer's slots, and the activations of a
+    batch."""
 
     def refusal(self, recipe: Recipe) -> str | None:
-        """Which limit a recipe passes; None where it keeps them all."""
+        """The limit that a recipe exceeds, in words; None if it exceeds none."""
         found = cost(recipe.model)
         if self.params is not None and found.trainable_params > self.params:
             return f"more than {self.params:,} parameters"

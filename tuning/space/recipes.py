@@ -1,4 +1,4 @@
-"""From the values of a trial to what is run: the network, how it is trained, and the seed of both."""
+"""From a trial's values to its recipe: the network, its training, and the seed of both."""
 
 import dataclasses
 import hashlib
@@ -10,11 +10,12 @@ from tuning.space import Space
 
 
 def trial_recipe(space: Space, values: Mapping[str, Any], *, number: int, seed: int) -> Recipe:
-    """What a trial of a search runs.
+    """The recipe of a trial.
 
     Args:
-        space: what is searched.
-        values: Keras Tuner's, as the journal has them: by path, with its own `tuner/epochs` where the oracle says how long.
+        space: the space that is searched.
+        values: Keras Tuner's, as in the journal: by path, with its own `tuner/epochs` if the oracle
+            sets the number of epochs.
         number: of the trial.
         seed: of the search.
 
@@ -32,15 +33,15 @@ def trial_recipe(space: Space, values: Mapping[str, Any], *, number: int, seed: 
 def final_recipe(
     space: Space, values: Mapping[str, Any], *, number: int, seed: int, epochs: int, repeat: int
 ) -> Recipe:
-    """What a final training runs of the network of an earlier trial; see `trial_recipe` and `tuning.record.journal.Final`."""
+    """The recipe of a final training of an earlier trial's network; see `trial_recipe`."""
     recipe = space.recipe(space.point(values))
     return _trained(recipe, epochs=epochs, seed=derive_seed(seed, "final", number, repeat))
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """A seed from 1 to 2^31 - 1 that is unrelated to those of other seeds and names.
+    """A seed from 1 to 2^31 - 1, unrelated to those of other seeds and names.
 
-    Keras Tuner takes 0 for no seed at all, and its neighboring seeds share most of their trials.
+    Keras Tuner takes 0 for no seed, and its neighboring seeds share most of their trials.
     """
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
     return int.from_bytes(digest[:4], "big") % (2**31 - 1) + 1

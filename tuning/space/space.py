@@ -1,6 +1,7 @@
-"""A search space is a spec with ranges in it: a base recipe, and what varies, by its path in the spec.
+"""A search space: a base recipe, and ranges for what varies, by path in the spec.
 
-The path is the hyperparameter's name everywhere. `*` stands for every entry of a list, which then share one value:
+A path names its hyperparameter everywhere. `*` stands for every entry of a list; these share one
+value:
 
     stages.*.blocks: {low: 1, high: 3}
     block.kind: [plain, basic, bottleneck, dense]
@@ -30,32 +31,32 @@ Scalar = str | int | float | bool
 _FIXED = {
     "family": "a family cannot vary; make a space for each",
     "name": "a name makes no difference",
-    "input_shape": "the data say it",
-    "head.classes": "the data say it",
-    "train.seed": "a search has one seed, from which each trial has its own",
+    "input_shape": "the data determine it",
+    "head.classes": "the data determine it",
+    "train.seed": "a search has one seed, and derives each trial's from it",
 }
 """Paths that cannot vary, and why."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Range:
-    """Numbers from low to high, both included; whole numbers where the spec has whole numbers."""
+    """Numbers from low to high, inclusive; whole numbers if the spec's field is whole."""
 
     low: float
     high: float
     step: Annotated[float, Field(gt=0)] | None = None
     log: Annotated[bool, Strict()] = False
-    """Whether factors count, not differences."""
+    """Whether values are spaced by ratio rather than by difference."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            raise ValueError(f"a range has ends (got low {self.low:g}, high {self.high:g})")
+            raise ValueError(f"a range has finite ends (got low {self.low:g}, high {self.high:g})")
         if self.low >= self.high:
             raise ValueError(
                 f"an empty range: low {self.low:g} must be less than high {self.high:g}"
             )
         if self.log and self.low <= 0:
-            raise ValueError(f"a range with log: true must begin above 0 (got low {self.low:g})")
+            raise ValueError(f"a range with log: true must start above 0 (got low {self.low:g})")
         if self.log and self.step is not None:
             raise ValueError("a range has a step or log: true, not both")
 
@@ -67,14 +68,17 @@ class Space:
     """A base recipe and what varies in it.
 
     Args:
-        base: a spec or a recipe; its values are those of every hyperparameter that does not vary.
-        vary: from paths in the spec to a `Range` or a list of values. A path below a kind that varies too (such as
-            `block.growth_rate` beside `block.kind`) counts only for the kinds that have it.
-        start: known-good points, tried right after the base: values by path, the base's own where a path is missing.
-        where: begins each line of an error.
+        base: a spec or a recipe, which sets every value that does not vary.
+        vary: maps paths in the spec to a `Range` or a list of values. A path below a kind that also
+            varies (such as `block.growth_rate` with `block.kind`) applies only to the kinds that
+            have it.
+        start: known good points, tried right after the base: values by path; missing paths take the
+            base's value.
+        where: start of each line of an error.
 
     Raises:
-        RequestError: one line for every path that is not in the spec and every range that is empty or holds a wrong value.
+        RequestError: one line for every path that is not in the spec and every range that is empty
+            or holds a wrong value.
     """
 
     def __init__(
@@ -115,14 +119,14 @@ class Space:
             raise RequestError("\n".join(problems))
 
     def fit_to(self, model: Any) -> "Space":
-        """The same space around another base network (one fitted to the shape of the data)."""
+        """The same space around another base network, such as one fitted to the data."""
         return Space(dataclasses.replace(self.base, model=model), self.vary, start=self.start)
 
     def with_train(self, **changes: Any) -> "Space":
         """The same space with other fixed training settings.
 
         Raises:
-            RequestError: they do not go together with the others.
+            RequestError: the settings do not go together with the others.
         """
         try:
             train = dataclasses.replace(self.base.train, **changes)
@@ -131,7 +135,7 @@ class Space:
         return Space(dataclasses.replace(self.base, train=train), self.vary, start=self.start)
 
     def to_document(self) -> dict[str, Any]:
-        """The space as plain mappings, as its file has it."""
+        """The space as plain mappings, in the form of its file."""
         vary = {
             path: list(item)
             if isinstance(item, tuple)
@@ -154,7 +158,7 @@ class Space:
         return dump_document(document) + text
 
     def short_names(self) -> dict[str, str]:
-        """From each path to its short name: the shortest tail that no other path shares (`blocks`, `block`, `lr`)."""
+        """Short names by path: the shortest tail that no other path shares (`blocks`, `lr`)."""
         tails = {path: _tail(path) for path in self.vary}
         short = {}
         for path, parts in tails.items():
@@ -166,7 +170,7 @@ class Space:
         return short
 
     def recipe(self, values: Mapping[str, Any]) -> Recipe:
-        """The recipe at one point of the space.
+        """The recipe at a point of the space.
 
         Raises:
             RequestError: the values do not make a valid spec together.
@@ -177,7 +181,7 @@ class Space:
         return parse_recipe(document, where="sample")
 
     def condition(self, path: str) -> tuple[str, list[str]] | None:
-        """The kind path and its kinds under which a path counts; None where it always does."""
+        """The kind path and kinds to which a path applies; None if it always applies."""
         field, _, key = path.partition(".")
         kinds = self.vary.get(f"{field}.kind")
         if field not in UNIONS or key in ("", "kind") or not isinstance(kinds, tuple):
@@ -186,12 +190,12 @@ class Space:
         return (f"{field}.kind", having) if len(having) < len(kinds) else None
 
     def base_value(self, path: str) -> Any:
-        """What the base has at a path; None where it has nothing there."""
+        """The base's value at a path; None if it has none."""
         found = _lookup(self._document, path.split("."))
         return found[0] if found else None
 
     def value(self, path: str, recorded: Any) -> Any:
-        """What the spec has where a record holds this: Keras Tuner knows booleans and lists of several types by their text."""
+        """Converts a record's value to the spec's: Keras Tuner has some values as text."""
         item = self.vary[path]
         listed = item if isinstance(item, tuple) else ()
         return next(
@@ -199,7 +203,7 @@ class Space:
         )
 
     def point(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
-        """Of the values in a record those that make a network, as the spec has them; none of kinds that it is not of."""
+        """The values of a record that apply to its network, as the spec has them."""
         values = {path: self.value(path, recorded[path]) for path in self.vary if path in recorded}
         conditions = {path: self.condition(path) for path in values}
         return {
@@ -222,7 +226,7 @@ class Space:
         return isinstance(value, int)
 
     def _strange(self, point: Mapping[str, Any]) -> list[str]:
-        """What is wrong with a start point."""
+        """Describes what is wrong with a start point."""
         lines = []
         for path, value in point.items():
             item = self.vary.get(path)
@@ -252,7 +256,8 @@ class Space:
         elif isinstance(self.base_value(path), dict | list):
             below = [known for known in _paths(self._document) if known.startswith(f"{path}.")]
             return [
-                f"this is no single value; vary what is in it{': ' + ', '.join(dict.fromkeys(below)) if below else ''}"
+                "this is not a single value; vary what is in it"
+                f"{': ' + ', '.join(dict.fromkeys(below)) if below else ''}"
             ]
         if isinstance(range_, tuple):
             ends: list[Any] = list(range_)
@@ -285,17 +290,18 @@ def load_space(path: str | Path) -> Space:
 
 
 def parse_space(document: dict[str, Any], where: str) -> Space:
-    """A space from the content of its file; see `load_space`.
+    """Builds a space from the content of its file; see `load_space`.
 
     Args:
-        document: as YAML gives it, or `Space.to_document`.
-        where: begins each line of an error.
+        document: as read from YAML or returned by `Space.to_document`.
+        where: start of each line of an error.
     """
     vary = document.pop("vary", None)
     if not isinstance(vary, dict):
         found = "is missing" if vary is None else f"is a {type(vary).__name__}"
         raise RequestError(
-            f"{where}: vary: this section {found}; it maps paths to ranges, as in `stages.*.blocks: {{low: 1, high: 3}}`"
+            f"{where}: vary: this section {found}; it maps paths to ranges, as in "
+            f"`stages.*.blocks: {{low: 1, high: 3}}`"
         )
     start = document.pop("start", [])
     if not isinstance(start, list) or not all(isinstance(point, dict) for point in start):
@@ -305,7 +311,7 @@ def parse_space(document: dict[str, Any], where: str) -> Space:
 
 
 def default_space(image_shape: ImageShape, classes: int, task: Task) -> Space:
-    """What `reskeras tune` searches without a space: depth, block kind, norm order, learning rate.
+    """The default space of `reskeras tune`: depth, block kind, norm order, learning rate.
 
     Raises:
         RequestError: no network for the task takes such images.
@@ -319,18 +325,19 @@ _DEFAULT_VARY: dict[str, Any] = {
     "norm_order": list(get_args(NormOrder)),
     "train.learning_rate": Range(low=1e-3, high=3e-2, log=True),
 }
-"""What the default spaces of all tasks vary, beside the depth."""
+"""The ranges in the default spaces of all tasks, besides depth."""
 
 
 def sample(hp: Any, space: Space) -> Recipe:
-    """Draws one recipe; pure, so that `hp` with preset values replays a trial.
+    """Draws one recipe. A pure function: an `hp` with preset values replays a trial.
 
     Args:
-        hp: a `keras_tuner.HyperParameters`, or anything with its `Int`, `Float`, `Choice` and `conditional_scope`.
+        hp: a `keras_tuner.HyperParameters`, or anything with its `Int`, `Float`, `Choice` and
+            `conditional_scope`.
         space: the space.
 
     Raises:
-        RequestError: the values drawn do not make a valid spec together.
+        RequestError: the drawn values do not make a valid spec together.
     """
     values: dict[str, Any] = {}
     for path in sorted(space.vary, key=lambda path: not path.endswith(".kind")):
@@ -348,7 +355,8 @@ def _draw(hp: Any, path: str, space: Space) -> Any:
     if isinstance(item, tuple):
         if {type(value) for value in item} in ({str}, {int}, {float}):
             return hp.Choice(path, list(item), default=base if base in item else None)
-        # Keras Tuner's Choice turns booleans into numbers and refuses mixed types, so such values go by their text.
+        # Keras Tuner's Choice turns booleans into numbers and refuses mixed types. Such values are
+        # passed as text.
         by_label = {label(value): value for value in item}
         return by_label[
             hp.Choice(path, list(by_label), default=label(base) if base in item else None)
@@ -364,12 +372,12 @@ def _draw(hp: Any, path: str, space: Space) -> Any:
 
 
 def label(value: Any) -> str:
-    """The word by which a value of a list goes where Keras Tuner takes only words."""
+    """The text of a list's value, for Keras Tuner lists of text."""
     return value if isinstance(value, str) else str(yaml.safe_dump(value)).split("\n")[0]
 
 
 _known_label = functools.lru_cache(maxsize=1024, typed=True)(label)
-"""For the same few values asked for again and again; of scalars only."""
+"""Cached for the same few values; scalars only."""
 
 
 def _parse_vary(given: Any) -> Vary:
@@ -392,7 +400,8 @@ def _tail(path: str) -> list[str]:
     parts = [part for part in path.split(".") if part != "*"]
     if parts[-1] == "kind":
         parts.pop()
-    # The one abbreviation that everybody in the field uses; MLflow cuts column names at twelve characters.
+    # The one abbreviation that everybody in the field uses. MLflow cuts column names at twelve
+    # characters.
     return ["lr" if part == "learning_rate" else part for part in parts]
 
 

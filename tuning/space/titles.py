@@ -10,7 +10,10 @@ _STAGE_BLOCKS = re.compile(r"stages\.(\*|\d+)\.blocks")
 
 
 def title(values: Any, space: Space) -> str:
-    """A point of the space in a line: `dense · full_preact · 3-3-3 · lr 0.0123`; words and the blocks of stages need no name."""
+    """A point of the space in one line: `dense · full_preact · 3-3-3 · lr 0.0123`.
+
+    Words and the numbers of blocks have no name in front.
+    """
     words, numbers = [], []
     depths = _blocks_of_stages(values, space)
     if depths:
@@ -25,7 +28,7 @@ def title(values: Any, space: Space) -> str:
 
 
 def _blocks_of_stages(values: Any, space: Space) -> list[int]:
-    """How many blocks each stage has, where that is searched and every stage has some."""
+    """The number of blocks of each stage, if it is searched and every stage has blocks."""
     stages = getattr(space.base.model, "stages", ())
     varied = [path for path in space.vary if path in values and _STAGE_BLOCKS.fullmatch(path)]
     if not varied:
