@@ -263,7 +263,7 @@ def test_a_winner_whose_files_are_gone_is_missed_by_name(data: ImageData) -> Non
     Path("s/journal.jsonl").write_text(
         "".join(line for line in lines if '"conclusion"' not in line)
     )
-    with pytest.raises(reskeras.RequestError, match=r"best\.keras is gone; --fresh"):
+    with pytest.raises(reskeras.RequestError, match=r"best\.keras is missing; --fresh"):
         tune(tiny(), data, directory="s", trials=2)
 
 

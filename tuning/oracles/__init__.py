@@ -1,6 +1,7 @@
-"""What suggests the trials of a search: Keras Tuner's oracles, fixed, and ours on its class.
+"""Oracles, which suggest the trials of a search: Keras Tuner's, with fixes, and our own.
 
-Written for keras-tuner 1.4.8. A new oracle takes a class here and a row in `tuning.settings.ORACLES`.
+Written for keras-tuner 1.4.8. A new oracle takes a class here and a row in
+`tuning.settings.ORACLES`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,24 +31,28 @@ def make_oracle(
     epochs: int,
     start: Sequence[Mapping[str, Any]] = (),
 ) -> Any:
-    """A Keras Tuner oracle over a space, which can `recall` the suggestions of an earlier sitting.
+    """Makes a Keras Tuner oracle over a space.
 
-    All begin with the base as its file has it: a known-good point, and a yardstick for the others. `random`, `bayesian` and
-    `tpe` stop trials by the median of earlier ones, `asha` by halving: report every epoch with `update_trial`, which says so.
-    `hyperband` and `nested` promote trials: a new one goes on with the weights of trial `tuner/trial_id`, which have
-    `tuner/initial_epoch` epochs behind them, up to epoch `tuner/epochs`.
+    It can `recall` the suggestions of earlier sessions.
+
+    All start with the base as its file has it: a known good point, and a reference for the others.
+    `random`, `bayesian` and `tpe` stop trials by the median of earlier ones, `asha` by halving:
+    report every epoch with `update_trial`, which says when to stop. `hyperband` and `nested`
+    promote trials: a new trial starts with the weights of trial `tuner/trial_id`, trained for
+    `tuner/initial_epoch` epochs, and trains up to epoch `tuner/epochs`.
 
     Args:
         name: one of `ORACLES`.
-        space: what it draws from.
+        space: the space to draw from.
         objective: one of `reskeras.tasks.OBJECTIVES`.
         seed: of its draws.
-        epochs: most epochs of one trial.
-        start: points to be tried right after the base: from paths to values, the base's own where a path is missing. Not
-            for `grid`, which comes to all points.
+        epochs: the most epochs of one trial.
+        start: points to try right after the base: values by path; missing paths take the base's
+            value. Not for `grid`, which reaches all points.
 
     Raises:
-        RequestError: no oracle has this name, a start point is not in the space, or it has no depths to nest.
+        RequestError: no oracle has this name, a start point is not in the space, or there are no
+            depths to nest.
     """
     hyperparameters = SharedSpace()
     sample(hyperparameters, space)
@@ -63,7 +68,8 @@ def make_oracle(
         case "random":
             return RandomOracle(start=first, rule=MedianRule(), max_trials=None, **shared)
         case "bayesian":
-            # Keras Tuner would first draw three points per dimension at random, which is all of a short search.
+            # By default, Keras Tuner first draws three random points per dimension, which is all of
+            # a short search.
             return BayesianOracle(
                 start=first, rule=MedianRule(), max_trials=None, num_initial_points=5, **shared
             )
@@ -84,12 +90,13 @@ def make_oracle(
 
 
 def _point(hyperparameters: Any, space: Space, given: Mapping[str, Any]) -> Values:
-    """A start point: values of all active hyperparameters, as Keras Tuner has them."""
+    """A start point as Keras Tuner's values of all active hyperparameters."""
     for path, value in given.items():
         match space.vary.get(path):
             case None:
                 raise RequestError(
-                    f"start: {path}: the space does not vary it{did_you_mean(path, list(space.vary))}"
+                    f"start: {path}: the space does not vary it"
+                    f"{did_you_mean(path, list(space.vary))}"
                 )
             case Range(low=low, high=high):
                 if (

@@ -1,4 +1,4 @@
-"""What all our oracles share."""
+"""The base class of all oracles."""
 
 import copy
 import math
@@ -17,7 +17,7 @@ Values = dict[str, Any]
 
 
 class SharedSpace(keras_tuner.HyperParameters):  # type: ignore[misc]
-    """Hyperparameters whose copies share the space: each has values of its own, but thousands of trials have one space."""
+    """Hyperparameters whose copies have their own values but share the space."""
 
     def copy(self) -> "SharedSpace":
         """The same space with a copy of the values."""
@@ -33,33 +33,38 @@ class SharedSpace(keras_tuner.HyperParameters):  # type: ignore[misc]
 
 
 class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
-    """An oracle whose state is the search's journal, which rebuilds it by replaying its trials (see `recall`).
+    """An oracle whose state is the search's journal.
 
-    Keras Tuner's own state files are written without atomic replacement, miss the first trial, and cannot bring back a grid.
-    Its seeds overlap: those of two searches with neighboring seeds draw mostly the same trials. Here suggestion n is a pure
-    function of the seed, of n, and of what the trials so far reported.
+    Replaying its trials restores the oracle (see `recall`).
 
-    The score of a trial is the objective after its last epoch, that of the weights it leaves; Keras Tuner takes the best epoch.
-    Inside, a score is a loss: negated where more is better. A failed trial has the loss infinity.
+    Keras Tuner's own state files are not replaced atomically, miss the first trial, and cannot
+    restore a grid. Its seeds overlap: two searches with neighboring seeds draw mostly the same
+    trials. Here, suggestion n is a pure function of the seed, of n, and of the reports of the
+    trials so far.
+
+    The score of a trial is the objective after its last epoch, the score of the weights it leaves.
+    Keras Tuner takes the best epoch. Internally a score is a loss, negated if more is better. A
+    failed trial has an infinite loss.
 
     Args:
         seed: of the suggestions.
-        start: points that are suggested first: values of all active hyperparameters.
-        rule: what stops trials before their last epoch.
+        start: points to suggest first: values of all active hyperparameters.
+        rule: stops trials before their last epoch.
         settings: Keras Tuner's `objective`, `hyperparameters` and others.
     """
 
     structural = False
-    """Whether a suggestion is part of a plan that a replay must go through, such as a grid."""
+    """Whether a suggestion is part of a plan that a replay must follow, such as a grid."""
     promotes = False
-    """Whether new trials continue from the weights of ended ones, so that each trial leaves its state."""
+    """Whether new trials continue from the weights of ended ones, so every trial must leave its
+    state."""
 
     def __init__(
         self, *, seed: int, start: Sequence[Values] = (), rule: Rule | None = None, **settings: Any
     ) -> None:
         super().__init__(seed=derive_seed(seed, "oracle"), **settings)
         self.verbose = 0
-        # Keras Tuner would take a space for exhausted after 20 draws of what has been tried.
+        # Keras Tuner would consider a space exhausted after 20 draws of points that were tried.
         self._max_collisions = 1000
         self._user_seed = seed
         self._start = list(start)
@@ -67,37 +72,42 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
         self._recalled: Values | None = None
         self._generator = random.Random()
         self._reports: dict[str, tuple[int, float]] = {}
-        """Of each trial the last epoch and its loss."""
+        """The last epoch and loss of each trial."""
         self._ranked: list[tuple[float, int]] = []
-        """The loss and number of each trial that ended, sorted."""
+        """The loss and number of each ended trial, sorted."""
 
     def recall(self, values: Mapping[str, Any]) -> None:
-        """Makes the next `create_trial` suggest what it suggested in an earlier sitting.
+        """Makes the next `create_trial` repeat a suggestion of an earlier session.
 
-        That call raises RequestError where the oracle's own plan comes to something else.
+        That call raises RequestError if the oracle's own plan leads to another suggestion.
         """
         self._recalled = dict(values)
 
     def create_trial(self, tuner_id: str) -> Any:
-        """Keras Tuner's: the next trial, RUNNING, IDLE (nothing until a running trial ends) or STOPPED (nothing more)."""
+        """Returns the next trial, as Keras Tuner defines it.
+
+        It is RUNNING, IDLE (wait until a running trial ends) or STOPPED (no more trials).
+        """
         trial = super().create_trial(tuner_id)
-        self.tuner_ids.discard(tuner_id)  # every trial may have a worker's name of its own
+        self.tuner_ids.discard(tuner_id)  # every trial may come from a different worker name
         recalled, self._recalled = self._recalled, None
         if recalled is not None and (
             trial.status != "RUNNING" or trial.hyperparameters.values != recalled
         ):
             suggested = trial.hyperparameters.values if trial.status == "RUNNING" else "nothing"
             raise RequestError(
-                f"the oracle no longer suggests what trial {int(trial.trial_id) + 1} ran (then {recalled}, now {suggested}; "
-                "another version of Keras Tuner or reskeras?); give this search another name, or begin anew with --fresh"
+                f"the oracle no longer suggests what trial {int(trial.trial_id) + 1} ran (then "
+                f"{recalled}, now {suggested}; "
+                "another version of Keras Tuner or reskeras?); choose another name with --name, "
+                "or start over with --fresh"
             )
         return trial
 
     def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> Any:
-        """Keras Tuner's: takes the objective after an epoch (`step`, from 1).
+        """Takes the objective after an epoch (`step`, from 1), as Keras Tuner defines it.
 
         Returns:
-            The trial; its status is STOPPED where it should end here.
+            The trial; its status is STOPPED if it should end here.
         """
         trial = self.trials[trial_id]
         if trial.status != "RUNNING":
@@ -110,7 +120,7 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
         return trial
 
     def end_trial(self, trial: Any) -> None:
-        """Keras Tuner's: a trial is COMPLETED, also where it was stopped, or FAILED; without a finite score it failed too."""
+        """Ends a trial as COMPLETED (also if it was stopped) or FAILED (also without a score)."""
         super().end_trial(trial)
         ended = self.trials[trial.trial_id]
         ended.hyperparameters = (
@@ -126,7 +136,7 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
             self._rule.end(ended.trial_id, completed=ended.status == "COMPLETED")
 
     def score_trial(self, trial: Any) -> None:
-        """Keras Tuner's hook: the score of a trial that says it is completed; NaN makes it fail."""
+        """Keras Tuner's hook: the score of a completed trial; NaN makes it fail."""
         epoch, loss = self._reports.get(trial.trial_id, (0, math.inf))
         trial.best_step = epoch
         trial.score = (
@@ -136,7 +146,10 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
         )
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Keras Tuner's hook: the values of the next trial. A call that gives none must leave no trace: no journal has it."""
+        """Keras Tuner's hook: the values of the next trial.
+
+        A call that returns none must leave no trace, because no journal records it.
+        """
         if self._recalled is not None and not self.structural:
             return {"status": "RUNNING", "values": dict(self._recalled)}
         self._generator = random.Random(self._derive_seed())
@@ -146,7 +159,7 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
         return {"status": "IDLE" if self.promotes and self.ongoing_trials else "STOPPED"}
 
     def _suggest(self, trial_id: str) -> Values | None:
-        """The values of the next trial; None where there are none."""
+        """The values of the next trial; None if there are none."""
         return self._new_point()
 
     def _new_point(self) -> Values | None:
@@ -161,14 +174,14 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
             yield fill(self.hyperparameters.space, self._draw)
 
     def _modeled(self) -> Iterable[Values]:
-        """Points that a model of the trials so far suggests, drawn as they are asked for; none while it knows too little."""
+        """Yields points suggested by a model of past trials; none while it knows too little."""
         return ()
 
     def _draw(self, hp: Any) -> Any:
         return hp.prob_to_value(self._generator.random())
 
     def _derive_seed(self, *names: object) -> int:
-        """The seed of the suggestion that comes."""
+        """The seed of the next suggestion."""
         return derive_seed(self._user_seed, "oracle", len(self.trials), *names)
 
     def _scored(self) -> int:
@@ -180,7 +193,7 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
         return math.inf if math.isnan(loss) else loss
 
     def _history(self, best: int = 100, latest: int = 300) -> list[str]:
-        """The best and the latest trials that ended, in the order in which they began: bounded, so that models of them are."""
+        """The best and the latest ended trials in starting order: a bounded input for models."""
         ended = set(self.end_order[-latest:]) | {
             self.start_order[number] for _, number in self._ranked[:best]
         }
@@ -192,17 +205,17 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
         )
 
     def _check_consecutive_failures(self) -> None:
-        """Nothing: the search decides what it does about failures; Keras Tuner goes through all trials, and would raise."""
+        """Does nothing: the search handles failures. Keras Tuner's would raise."""
 
     def save(self) -> None:
-        """Nothing: the journal is the state."""
+        """Does nothing: the journal is the state."""
 
     def _save_trial(self, trial: Any) -> None:
-        """Nothing: the journal is the state."""
+        """Does nothing: the journal is the state."""
 
 
 def fill(space: Iterable[Any], value_of: Callable[[Any], Any]) -> Values:
-    """Values of hyperparameters, of those that are active with the values before them."""
+    """Draws values for the hyperparameters that are active given the earlier values."""
     values: Values = {}
     for hp in space:
         if is_active(hp, values):
@@ -211,5 +224,5 @@ def fill(space: Iterable[Any], value_of: Callable[[Any], Any]) -> Values:
 
 
 def is_active(hp: Any, values: Mapping[str, Any]) -> bool:
-    """Whether a hyperparameter counts beside these values."""
+    """Whether a hyperparameter is active given these values."""
     return all(condition.is_active(values) for condition in hp.conditions)

@@ -1,4 +1,4 @@
-"""Rungs that grow depth and epochs together: deeper networks start as the trained shallower ones."""
+"""Rungs that increase depth and epochs together: trained shallow networks grow into deeper ones."""
 
 import functools
 import itertools
@@ -18,19 +18,19 @@ from tuning.oracles.tpe import ParzenEstimator, Seen, TpeOracle
 from tuning.space import Space, sample
 
 FACTOR = 3
-"""One in so many is promoted, and trained so many times as long."""
+"""One in this many is promoted, and trained this many times as long."""
 MOST_RUNGS = 4
 
 
 class _Rung:
-    """The trials that have one depth and one number of epochs.
+    """The trials that share one depth and one number of epochs.
 
     Attributes:
-        epochs: up to which its trials train, counted from the start of the first ancestor.
+        epochs: total epochs of its trials, counted from the start of the first ancestor.
         depths: by path.
-        losses: of those that ended, in that order; a failed one has the loss infinity.
+        losses: of ended trials, in order of ending; infinite for failed ones.
         ranked: the same, sorted.
-        waiting: those of `ranked` that have been neither promoted nor failed.
+        waiting: those of `ranked` that neither were promoted nor failed.
     """
 
     def __init__(self, epochs: int, depths: Values) -> None:
@@ -47,19 +47,21 @@ class _Rung:
             insort(self.waiting, (loss, int(trial)))
 
     def promote(self) -> int | None:
-        """The number of the best trial that waits, where it is in the best third of all that ended here."""
+        """The number of the best waiting trial, if it is in the best third of all ended here."""
         if self.waiting and bisect_left(self.ranked, self.waiting[0]) < len(self.ranked) // FACTOR:
             return self.waiting.pop(0)[1]
         return None
 
 
 class NestedOracle(TpeOracle):
-    """Successive halving over depth: nested function classes, each rung's networks containing those of the rung below.
+    """Successive halving over depth, with nested function classes.
 
-    Points begin at the least depth with few epochs. A trial in the best third of its rung is promoted, as in the asynchronous
-    successive halving of arXiv 1810.05934: a new trial with the parent's values and the next depth, which starts from the
-    parent's weights, grown (arXiv 1511.05641), and trains three times as many epochs in all. New points are TPE's, by the
-    scores of the first rung. Points whose networks cannot grow have a random depth, which their promotions keep.
+    The networks of a rung contain those of the rung below. Points start at the smallest depth with
+    few epochs. A trial in the best third of its rung is promoted, as in asynchronous successive
+    halving (arXiv 1810.05934): a new trial has the parent's values and the next depth, starts from
+    the parent's weights, grown (arXiv 1511.05641), and trains three times as many epochs in total.
+    TPE suggests new points by the scores of the first rung. Points whose networks cannot grow have
+    a random depth, which their promotions keep.
 
     Args:
         space: what varies; every path that ends in `blocks` is a depth.
@@ -110,7 +112,7 @@ class NestedOracle(TpeOracle):
 
     def _candidates(self) -> Iterator[Values]:
         for values in super()._candidates():
-            # The model suggests all but the depth.
+            # The model suggests everything but the depth.
             yield self._at_depth(
                 self._rungs[0], {hp.name: self._draw(hp) for hp in self._depths} | values
             )
@@ -128,7 +130,7 @@ class NestedOracle(TpeOracle):
         try:
             models = [self._recipe(dict(values) | rung.depths).model for rung in self._rungs]
         except RequestError:
-            return False  # no valid network; the trial that finds out says why
+            return False  # not a valid network; the trial will fail with the reason
         return all(
             why_not_grow(shallow, deep) is None for shallow, deep in itertools.pairwise(models)
         )
@@ -166,7 +168,7 @@ def _rungs(space: Sequence[Any], epochs: int) -> list[_Rung]:
     count = min(MOST_RUNGS, max(map(len, depths.values())), epochs)
     if count < 2:
         raise RequestError(
-            f"the nested oracle trains at least 2 epochs, some at each of two depths (got {epochs})"
+            f"the nested oracle needs at least 2 epochs, some at each of two depths (got {epochs})"
         )
     return [
         _Rung(
@@ -181,7 +183,7 @@ def _rungs(space: Sequence[Any], epochs: int) -> list[_Rung]:
 
 
 def _numbers(hp: Any) -> list[int]:
-    """The depths that a hyperparameter can have, ascending."""
+    """The possible depths of a hyperparameter, ascending."""
     match hp:
         case kt.Int():
             return list(range(hp.min_value, hp.max_value + 1, hp.step or 1))

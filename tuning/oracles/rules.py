@@ -1,4 +1,4 @@
-"""What stops a trial before its last epoch. Losses: less is better."""
+"""Rules that stop a trial before its last epoch. Losses: less is better."""
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping
@@ -6,32 +6,33 @@ from typing import Protocol
 
 
 class Rule(Protocol):
-    """Hears of every epoch of every trial. What was said of a trial and epoch once is said again."""
+    """Receives every epoch of every trial. Repeated questions get the same answer."""
 
     def stops(self, trial: str, epoch: int, loss: float) -> bool:
-        """Takes the loss of a trial after an epoch (from 1); whether the trial should end here."""
+        """Takes the loss of a trial after an epoch (from 1); returns whether to stop it."""
 
     def end(self, trial: str, *, completed: bool) -> None:
-        """Hears that a trial ended: completed (also where it was stopped) or failed."""
+        """Takes the end of a trial: completed (also if it was stopped) or failed."""
 
 
 class MedianRule:
-    """Stops a trial whose best loss so far is worse than the median of what earlier trials had reached by the same epoch.
+    """Stops a trial whose best loss is worse than the median of earlier trials at the same epoch.
 
-    The median stopping rule of Vizier (Golovin et al. 2017, "Google Vizier", section 3.2.2), with running bests on both sides.
-    Trials that failed are not among the earlier ones. O(log n) a call.
+    The median stopping rule of Vizier (Golovin et al. 2017, "Google Vizier", section 3.2.2), with
+    running bests on both sides. Failed trials do not count as earlier ones. Takes O(log n) per
+    call.
 
     Args:
-        trials: that must have ended at or behind an epoch before anything is stopped there.
-        first: epoch at which something may be stopped.
+        trials: how many must have ended at or after an epoch before any trial is stopped there.
+        first: the first epoch at which a trial may be stopped.
     """
 
     def __init__(self, *, trials: int = 5, first: int = 2) -> None:
         self._trials, self._first = trials, first
         self._running: dict[str, dict[int, tuple[float, bool]]] = {}
-        """Of each running trial and epoch: the best loss so far, and what was said."""
+        """For each running trial and epoch: the best loss so far, and the answer."""
         self._ended: dict[int, list[float]] = {}
-        """Of each epoch the best losses by then, sorted."""
+        """For each epoch: the best losses up to it, sorted."""
 
     def stops(self, trial: str, epoch: int, loss: float) -> bool:
         curve = self._running.setdefault(trial, {})
@@ -52,16 +53,16 @@ class MedianRule:
 
 
 class Rung:
-    """The losses of the trials that came to an epoch."""
+    """The losses of the trials that reached an epoch."""
 
     def __init__(self) -> None:
         self.losses: dict[str, float] = {}
-        """In the order in which they came."""
+        """In order of arrival."""
         self.ranked: list[tuple[float, str]] = []
         self._stopped: dict[str, bool] = {}
 
     def stops(self, trial: str, loss: float, factor: int) -> bool:
-        """Whether a trial is not in the best 1/factor of those that came so far, itself counted; ties are in it."""
+        """Whether a trial is outside the best 1/factor of those that arrived; ties are inside."""
         if trial not in self.losses:
             self.losses[trial] = loss
             insort(self.ranked, (loss, trial))
@@ -71,17 +72,18 @@ class Rung:
 
 
 class HalvingRule:
-    """Asynchronous successive halving in its stopping form (ASHA, arXiv 1810.05934): nothing is trained twice or waits.
+    """Asynchronous successive halving in its stopping form (ASHA, arXiv 1810.05934).
 
-    Rungs are at the epochs r, 3r, 9r, ... with r a ninth of all epochs. At a rung a trial goes on only where its loss is in the
-    best third of those seen there so far; while fewer than three have been seen, only the best goes on. O(log n) a call.
+    No trial is trained twice or waits. Rungs are at the epochs r, 3r, 9r, ... with r a ninth of all
+    epochs. At a rung, a trial continues only if its loss is in the best third of those seen there
+    so far; while fewer than three have been seen, only the best continues. Takes O(log n) per call.
 
     Attributes:
         rungs: by epoch; the last is at the last epoch, where nothing is left to stop.
 
     Args:
-        epochs: most epochs of a trial.
-        factor: one in so many goes on.
+        epochs: the most epochs of a trial.
+        factor: one in this many continues.
     """
 
     def __init__(self, epochs: int, *, factor: int = 3) -> None:

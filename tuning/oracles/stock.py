@@ -1,4 +1,4 @@
-"""Keras Tuner's own oracles, with fixes for what would hurt a search."""
+"""Keras Tuner's own oracles, with fixes for faults that would hurt a search."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,13 +12,14 @@ from tuning.oracles.base import Journaled, Values, is_active
 
 
 class RandomOracle(Journaled):
-    """Independent draws, none of them twice."""
+    """Independent draws without repetition."""
 
 
 class GridOracle(Journaled):
-    """Every combination, ranges of floats in ten steps; the base's value of a hyperparameter comes first, then they ascend.
+    """Every combination; ranges of floats have ten steps.
 
-    Keras Tuner's own waits for trials to end before it goes on.
+    The base's value of a hyperparameter comes first, then the others in ascending order. Keras
+    Tuner's own grid waits for trials to end before it continues.
     """
 
     structural = True
@@ -49,11 +50,14 @@ class GridOracle(Journaled):
 
 
 class BayesianOracle(Journaled, kt.BayesianOptimizationOracle):  # type: ignore[misc]
-    """A Gaussian process over the best 100 and the latest 100 trials; seconds of computing for each suggestion.
+    """A Gaussian process over the best 100 and the latest 100 trials.
 
-    Failed trials count as the worst of those that completed, running ones as their mean (the constant liar of Ginsbourger et
-    al. 2010, "Kriging is well-suited to parallelize optimization"): Keras Tuner leaves out the former, and asks the process of
-    the suggestion before about the latter. A point that was tried is not suggested again, but a random one in its place.
+    Each suggestion takes seconds.
+
+    Failed trials count as the worst of the completed ones, running trials as their mean (the
+    constant liar of Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization").
+    Keras Tuner's own leaves out the former, and asks the previous suggestion's process about the
+    latter. Instead of a point that was tried, a random one is suggested.
     """
 
     def _modeled(self) -> Iterator[Values]:
@@ -62,7 +66,8 @@ class BayesianOracle(Journaled, kt.BayesianOptimizationOracle):  # type: ignore[
         self.gpr = self._make_gpr()
         self._random_state = np.random.RandomState(self._derive_seed("restarts"))
         with warnings.catch_warnings():
-            # A length scale at its bound says that a dimension does not matter yet: usual after a handful of trials.
+            # A length scale at its bound means that a dimension does not matter yet, which is usual
+            # after a handful of trials.
             warnings.simplefilter("ignore", ConvergenceWarning)
             values: Values = kt.BayesianOptimizationOracle.populate_space(self, "")["values"]
         yield values
@@ -93,9 +98,9 @@ class _Bracket:
     """One successive halving of Hyperband.
 
     Attributes:
-        number: how often it halves; 0 is training to the end at once.
+        number: how often it halves; 0 trains to the end at once.
         rounds: the trials of each round.
-        promoted: those of which another round has a successor.
+        promoted: the trials that have a successor in another round.
     """
 
     def __init__(self, number: int) -> None:
@@ -105,10 +110,11 @@ class _Bracket:
 
 
 class HyperbandOracle(Journaled, kt.HyperbandOracle):  # type: ignore[misc]
-    """Many short trials, of which the best are trained on (arXiv 1603.06560); brackets without end.
+    """Many short trials, of which the best continue training (arXiv 1603.06560); endless brackets.
 
-    A failed trial counts as one that lost, and where a round cannot be filled any more (too many failed, or the space is
-    exhausted), what is missing counts so too: with Keras Tuner's own such a bracket dies silently after its first round.
+    A failed trial counts as a losing one. If a round cannot be filled (too many trials failed, or
+    the space is exhausted), the missing trials count as losing too. Keras Tuner's own silently
+    abandons such a bracket after its first round.
     """
 
     structural = promotes = True
@@ -128,7 +134,7 @@ class HyperbandOracle(Journaled, kt.HyperbandOracle):  # type: ignore[misc]
                 for trial in trials
             ):
                 self._open.remove(bracket)
-        # The one that halves most comes first.
+        # The one with the most halvings comes first.
         brackets: int = self._get_num_brackets()
         bracket = _Bracket(brackets - 1 - self._opened % brackets)
         if (values := self._begin(bracket, trial_id)) is not None:
@@ -149,7 +155,7 @@ class HyperbandOracle(Journaled, kt.HyperbandOracle):  # type: ignore[misc]
     def _go_on(self, bracket: _Bracket, trial_id: str) -> Values | None:
         if (values := self._begin(bracket, trial_id)) is not None:
             return values
-        closed = True  # the round before gets no more trials
+        closed = True  # the previous round gets no more trials
         for number in range(1, bracket.number + 1):
             past, size = bracket.rounds[number - 1], self._get_size(bracket.number, number)
             past_size = self._get_size(bracket.number, number - 1)

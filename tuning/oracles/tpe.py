@@ -1,4 +1,4 @@
-"""Suggestions by the tree-structured Parzen estimator of Optuna (Bergstra et al. 2011; arXiv 2304.11127)."""
+"""Suggestions by Optuna's tree-structured Parzen estimator (Bergstra 2011; arXiv 2304.11127)."""
 
 import dataclasses
 import math
@@ -20,9 +20,9 @@ from tuning.oracles.base import Journaled, Values, fill
 from tuning.oracles.rules import HalvingRule
 
 STARTUP = 5
-"""Random points, besides the start points, before there is something to learn from."""
+"""Random points, in addition to the start points, before the estimator is used."""
 REDRAWS = 5
-"""Suggestions that were tried before a random point takes their place."""
+"""Suggestions that repeat a trial before a random point is taken instead."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,9 @@ class Seen:
 
     Attributes:
         values: of the trial.
-        state: COMPLETE ones are compared by their losses; PRUNED ones rank behind them, the further they came the better, and
-            those without a loss last; RUNNING ones are places to stay away from (the constant liar).
+        state: COMPLETE trials are compared by their losses. PRUNED ones rank after them: the later
+            they were stopped the better, and those without a loss last. RUNNING ones repel
+            suggestions (the constant liar).
         epoch, loss: the last ones.
     """
 
@@ -43,13 +44,14 @@ class Seen:
 
 
 class ParzenEstimator:
-    """Multivariate TPE over a space of Keras Tuner.
+    """Multivariate TPE over a Keras Tuner space.
 
-    Where a hyperparameter depends on another, the space is decomposed into groups that go together, each with an estimator of
-    its own (Optuna's `group`). Values with a step, and lists of numbers, are ranks of an order.
+    If a hyperparameter depends on another, the space is decomposed into groups of hyperparameters
+    that are active together, each with its own estimator (Optuna's `group`). Values with a step,
+    and lists of numbers, are ranks.
 
     Args:
-        space: the hyperparameters that are suggested; those on which they depend come before them.
+        space: the hyperparameters to suggest, each after those it depends on.
     """
 
     def __init__(self, space: Sequence[Any]) -> None:
@@ -59,7 +61,7 @@ class ParzenEstimator:
 
     def suggest(self, seen: Sequence[Seen], *, seed: int) -> Values:
         """The values of the active hyperparameters; a pure function of its arguments."""
-        # A library's talk ("A new study created") is not for the user of a search.
+        # Users of a search need not see the library's log ("A new study created").
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -89,7 +91,7 @@ class ParzenEstimator:
 
 
 class _Axis:
-    """One hyperparameter as Optuna has it."""
+    """One hyperparameter as an Optuna distribution."""
 
     def __init__(self, hp: Any) -> None:
         self.name: str = hp.name
@@ -111,7 +113,7 @@ class _Axis:
                 self.distribution = IntDistribution(0, len(self._ranks) - 1)
 
     def parameter(self, value: Any) -> Any:
-        """Optuna's value for Keras Tuner's; the nearest one where a base is beside its steps."""
+        """Converts Keras Tuner's value to Optuna's; a base between steps goes to the nearest."""
         ranks = self._ranks
         return (
             value
@@ -120,7 +122,7 @@ class _Axis:
         )
 
     def draw(self, trial: optuna.Trial) -> Any:
-        """Keras Tuner's value."""
+        """Draws a value for Keras Tuner."""
         match self.distribution:
             case CategoricalDistribution(choices=choices):
                 return trial.suggest_categorical(self.name, choices)
@@ -130,11 +132,14 @@ class _Axis:
                 number = trial.suggest_int(self.name, low, high, log=log)
                 return number if self._ranks is None else self._ranks[number]
             case other:
-                raise TypeError(f"no distribution of ours: {other!r}")
+                raise TypeError(f"unexpected distribution: {other!r}")
 
 
 class TpeOracle(Journaled):
-    """TPE over the scores of the best 100 and the latest 300 trials, after five random points besides the start points."""
+    """TPE over the scores of the best 100 and the latest 300 trials.
+
+    Five random points come first, after the start points.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -147,7 +152,7 @@ class TpeOracle(Journaled):
             yield self._estimator.suggest(seen, seed=self._derive_seed(attempt))
 
     def _seen(self) -> list[Seen]:
-        """What the estimator is fitted to; nothing while that is too little."""
+        """The trials that the estimator is fitted to; none while they are too few."""
         if self._scored() < self._first:
             return []
         running = [trial.trial_id for trial in self.ongoing_trials.values()]
@@ -157,7 +162,7 @@ class TpeOracle(Journaled):
         )
 
     def _look(self, trials: Iterable[str], losses: Mapping[str, float]) -> list[Seen]:
-        """Trials in the order in which they began; those without a loss here rank behind the others, or run."""
+        """Trials in starting order; those without a loss here rank last, or are running."""
         return [
             self._look_at(trial, losses.get(trial, math.inf))
             for trial in sorted(set(trials), key=int)
@@ -172,10 +177,13 @@ class TpeOracle(Journaled):
 
 
 class AshaOracle(TpeOracle):
-    """ASHA (arXiv 1810.05934), stopping in place, whose points TPE suggests as in BOHB (arXiv 1807.01774).
+    """ASHA (arXiv 1810.05934) with TPE's suggestions, as in BOHB (arXiv 1807.01774).
 
-    TPE compares scores at the highest rung that has d + 3 of them (d hyperparameters, as in BOHB; five at least); trials that
-    ended below rank behind them. Before that points are random. Of the rung it sees the best 100, of all trials the latest 300.
+    Trials stop in place.
+
+    TPE compares scores at the highest rung that has d + 3 of them (d hyperparameters, as in BOHB;
+    at least five). Trials that ended below rank after them. Until there are enough, points are
+    random. TPE sees the best 100 of the rung, and the latest 300 of all trials.
 
     Args:
         halving: the rule that stops trials, with its rungs.

@@ -1,4 +1,5 @@
-"""The search: joins an oracle, an executor and the journal, and tells listeners what happens.
+"""The search: connects an oracle, an executor and the journal, and informs listeners.
 
-`tuning.search.tune` is the door. Imports every other room but `tuning.tracking`; the command line imports it.
+Start at `tuning.search.tune`. This room imports every other room except `tuning.tracking`; the
+command line imports it.
 """

@@ -1,4 +1,4 @@
-"""The end of a search: ranks the trials, trains the best to the end, keeps and tests one model."""
+"""The end of a search: ranks trials, runs final trainings, keeps and tests one model."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from tuning.settings import sign
 
 
 def conclude(loop: Loop, plan: FinalPlan) -> Result:
-    """Ranks the trials, trains the best to the end where that is asked for, and evaluates the kept model once.
+    """Ranks the trials, runs the final trainings, and evaluates the kept model once.
 
     Raises:
         RuntimeError: no trial has a score.
@@ -116,15 +116,16 @@ def _train_finally(loop: Loop, best: Sequence[TrialRecord], plan: FinalPlan) -> 
 
 
 def _keep(loop: Loop, running: Training, epochs: int) -> None:
-    """Sees to it that best.keras and best.yaml are those of a training which ended after so many epochs.
+    """Makes sure that best.keras and best.yaml belong to a training that ended after `epochs`.
 
-    They may be another's, where this search was concluded otherwise before; then the training is repeated.
+    They may belong to another one if this search was concluded differently before. Then the
+    training is repeated.
     """
     loop.adopt(running)
     best = loop.search.directory / "best.yaml"
     for path in (best, best.with_suffix(".keras")):
         if not path.exists():
-            raise RequestError(f"{path} is gone; --fresh starts the search over")
+            raise RequestError(f"{path} is missing; --fresh starts the search over")
     if best.read_text(encoding="utf-8") == dump_recipe(running.job.recipe):
         return
     loop.executor.submit(running.job)
@@ -134,7 +135,7 @@ def _keep(loop: Loop, running: Training, epochs: int) -> None:
         )
     if not isinstance(event, Ended) or event.outcome is None:
         reason = in_a_line(event.error) if isinstance(event, Ended) else event.reason
-        raise RuntimeError(f"{running.trial.key} could not be trained again, which won: {reason}")
+        raise RuntimeError(f"the winner, {running.trial.key}, could not be trained again: {reason}")
     loop.adopt(running)
 
 
@@ -158,7 +159,7 @@ def _test(loop: Loop) -> Mapping[str, float] | None:
 
 
 def _mean_best(finals: Sequence[Final], objective: str) -> int | None:
-    """The trial whose final trainings have the best mean score; None where none has a score."""
+    """The trial whose final trainings have the best mean score; None if none has a score."""
     means = {
         number: sign(objective) * sum(found) / len(found)
         for number, found in scores_by_trial(finals).items()

@@ -1,4 +1,4 @@
-"""The loop of a search: keeps an executor busy, and tells oracle, journal and listeners what comes of it."""
+"""The loop of a search: keeps an executor busy and reports to oracle, journal and listeners."""
 
 import collections
 import dataclasses
@@ -36,14 +36,14 @@ from tuning.space.limits import Limits
 from tuning.space.recipes import final_recipe, trial_recipe
 
 ATTEMPTS = 3
-"""A trial whose process dies so often has failed."""
+"""A trial fails once its process has died this often."""
 _MOST_DROPPED = 1000
-"""A search ends when so many suggestions in a row are of no use."""
+"""A search ends after this many useless suggestions in a row."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What ends a search, whichever comes first; None is no limit."""
+    """Limits of a search; the first one reached ends it. None is no limit."""
 
     trials: int | None
     end: float | None
@@ -58,20 +58,20 @@ class Training:
     trial: Trial
     job: Job
     suggestion: Any = None
-    """Keras Tuner's; None in a final training."""
+    """Keras Tuner's trial; None for a final training."""
     known: int = 0
-    """Its last epoch that the journal has."""
+    """Its last epoch in the journal."""
     told: int = 0
-    """Its last epoch that the listeners were told."""
+    """Its last epoch that listeners know."""
     stops_at: int | None = None
-    """The epoch after which the oracle has stopped it."""
+    """The epoch after which the oracle stopped it."""
     attempts: int = 1
     paused: bool = False
     start: float = dataclasses.field(default_factory=time.perf_counter)
 
 
 class Loop:
-    """One sitting of a search."""
+    """One session of a search."""
 
     def __init__(
         self,
@@ -90,23 +90,23 @@ class Loop:
         self._kept = Kept(search.directory, keep, search.objective)
         self._suggested = 0
         self._numbers: dict[str, int] = {}
-        """From Keras Tuner's ids, which count what was dropped too, to the numbers of trials."""
+        """Maps Keras Tuner's ids, which also count dropped points, to numbers of trials."""
         self._started = 0
         self._running: dict[str, Training] = {}
         self._interrupted: collections.deque[Training] = collections.deque()
         self._records: dict[int, TrialRecord] = {}
         self._best: TrialRecord | None = None
         self._values: dict[int, Mapping[str, Any]] = {}
-        """Of the trials that started, by their number."""
+        """The values of the started trials, by number."""
         self._recipes: dict[Recipe, int] = {}
-        """From a network and how it is trained to the trial that ran it."""
+        """Maps a network and its training to the trial that ran it."""
         self.dropped: collections.Counter[str] = collections.Counter()
         self._exhausted = self._reached = False
         self.conclusion: Conclusion | None = None
-        """The one that best.keras was left by; None where a trial has replaced it since."""
+        """The conclusion that left best.keras; None if a trial has replaced it since."""
 
     def run(self) -> None:
-        """Brings the oracle to where it was, then runs what remains until the budget or the space is used up."""
+        """Restores the oracle's state, then runs trials until budget or space is used up."""
         self._replay()
         try:
             while True:
@@ -125,7 +125,7 @@ class Loop:
                 self._tell_ended(running.trial, None)
 
     def train(self, waiting: Iterable[Training]) -> None:
-        """Runs trainings that no oracle suggested, as many at once as the executor takes."""
+        """Runs trainings that no oracle suggested, up to the executor's slots at once."""
         queue = collections.deque(waiting)
         try:
             while queue or self._running:
@@ -159,7 +159,7 @@ class Loop:
         return Training(trial=trial, job=self._job(trial, recipe, None), known=known)
 
     def again(self, record: TrialRecord) -> Training:
-        """A trial that has ended, to be run once more."""
+        """An ended trial, to be run once more."""
         recipe = self._recipe(record.number, record.values)
         first_epoch = record.values.get("tuner/initial_epoch", 0)
         trial = Trial(
@@ -172,7 +172,7 @@ class Loop:
         return Training(trial=trial, job=self._job(trial, recipe, self._parent(trial)))
 
     def exhausted(self) -> str | None:
-        """Why there are fewer trials than were asked for, where the space had no more."""
+        """A sentence if the space had fewer points than trials were asked for; otherwise None."""
         asked = self.budget.trials
         if not self._exhausted or (asked is not None and self._started >= asked):
             return None
@@ -212,7 +212,7 @@ class Loop:
         self._interrupted.extend(running.values())
 
     def _pass_over(self, entry: Unreadable) -> None:
-        """Goes past a suggestion that cannot be read any more: the oracle makes it again, and it fails."""
+        """Skips a suggestion that can no longer be read: the oracle repeats it, and it fails."""
         suggestion = self._suggestion()
         if suggestion.status != "RUNNING":
             return
@@ -237,7 +237,7 @@ class Loop:
         return self._reached or self._exhausted or self._late()
 
     def _late(self) -> bool:
-        """Whether the time is up; not before a trial has ended."""
+        """Whether the time is up; never before a trial has ended."""
         return (
             self.budget.end is not None
             and time.monotonic() >= self.budget.end
@@ -251,7 +251,7 @@ class Loop:
         return suggestion
 
     def _start_next(self) -> bool:
-        """Starts a trial that the oracle suggests; False where it has none (now)."""
+        """Starts a trial that the oracle suggests; False if it has none at the moment."""
         for _ in range(_MOST_DROPPED):
             suggestion = self._suggestion()
             if suggestion.status != "RUNNING":
@@ -277,7 +277,7 @@ class Loop:
         return False
 
     def _prepared(self, number: int, suggestion: Any) -> tuple[Training, RequestError | None]:
-        """A trial, not yet running; with the reason why its values make no network, where they make none."""
+        """A trial, not yet running, and the reason if its values make no network."""
         values = suggestion.hyperparameters.values
         parent_id, invalid, recipe = values.get("tuner/trial_id"), None, None
         try:
@@ -337,7 +337,7 @@ class Loop:
         if dropped.twin is not None:
             self._numbers[suggestion.trial_id] = (
                 dropped.twin
-            )  # who is promoted from here goes on from there
+            )  # a promotion from here continues from there
         twin = self._records.get(dropped.twin or 0)
         record = TrialRecord(number=0, values=dropped.values, status="failed", error=dropped.reason)
         if twin is not None and twin.score is not None:
@@ -358,7 +358,7 @@ class Loop:
         self.executor.submit(running.job)
 
     def _step(self) -> None:
-        """Takes in one event."""
+        """Handles one event."""
         event = self.executor.wait()
         running = self._running[event.key]
         match event:
@@ -433,7 +433,7 @@ class Loop:
         )
 
     def _score(self, running: Training, epoch: int, metrics: Mapping[str, float]) -> bool:
-        """Tells the oracle a score; True where it stops the trial."""
+        """Reports a score to the oracle; True if it stops the trial."""
         score = {self.search.objective: metrics[self.search.objective]}
         return bool(
             self.oracle.update_trial(running.suggestion.trial_id, score, step=epoch).status
@@ -485,9 +485,7 @@ class Loop:
                         repeat=trial.repeat, epochs=running.job.recipe.train.epochs, record=record
                     )
                 )
-            ended = (
-                record  # only now, and then in any case: listeners are told what the journal has
-            )
+            ended = record  # only now, but then in any case: listeners learn what the journal has
             if trial.repeat is None:
                 running.job.model.unlink(
                     missing_ok=True
@@ -500,7 +498,7 @@ class Loop:
             self._tell_ended(trial, ended)
 
     def _take(self, record: TrialRecord, suggestion: Any) -> None:
-        """A trial is over, and in the journal."""
+        """Handles a trial that is over and in the journal."""
         self._records[record.number] = record
         if record.score is not None:
             self._reached = self._reached or self._reaches(record.score)
@@ -520,18 +518,18 @@ class Loop:
     def adopt(self, running: Training) -> None:
         """Makes a trial's network the one that the search keeps."""
         if running.job.model.exists():
-            # In this order: who is killed in between finds the model here again.
+            # In this order: after a kill in between, the model is found here again.
             write_text(self.search.directory / "best.yaml", dump_recipe(running.job.recipe))
             os.replace(running.job.model, self.search.directory / "best.keras")
 
 
 def disk_is_full(reason: str) -> RuntimeError:
-    """What a search ends with where there is no space left."""
+    """The error that ends a search if the disk is full."""
     return RuntimeError(
         f"{reason}; what is written so far is intact. Fix this, then run the same command to resume"
     )
 
 
 def _identity(recipe: Recipe) -> Recipe:
-    """Equal for what would be the same trial but for its seed."""
+    """Equal for recipes that differ only in their seed."""
     return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, seed=0))

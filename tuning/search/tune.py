@@ -54,42 +54,50 @@ def tune(
     command: Sequence[str] = (),
     listeners: Sequence[Listener] = (),
 ) -> Result:
-    """Searches a space on a data set, or goes on with a search that was interrupted.
+    """Searches a space on a data set, or resumes an interrupted search.
 
-    The journal in the directory holds all that happened. Called again with the same settings, the search tells it to its oracle,
-    which then suggests what it would have suggested, and runs what remains: trials that were interrupted go on from their last
-    saved state, or begin again.
+    The journal in the directory holds everything that happened. Called again with the same
+    settings, the search replays it to the oracle, which then continues with the same suggestions,
+    and runs what remains. Interrupted trials resume from their last saved state, or start over.
 
     Args:
-        space: what to search; its network is fitted to the data's image shape and number of classes.
-        data: trained on `train`, compared on `val`; `test` is used once, for the winner, at the end.
-        directory: of the search's files: `journal.jsonl`, `space.yaml`, `leaderboard.csv`, `best.yaml`, `best.keras`,
-            `report.html`, `factors.svg`.
+        space: what to search; its network is fitted to the data's image shape and number of
+            classes.
+        data: trials train on `train` and are compared on `val`; `test` is used once, for the
+            winner, at the end.
+        directory: for the search's files: `journal.jsonl`, `space.yaml`, `leaderboard.csv`,
+            `best.yaml`, `best.keras`, `report.html`, `factors.svg`.
         oracle: one of `tuning.settings.ORACLES`.
-        trials: how many in all, those of earlier sittings counted; None leaves it to `minutes`, `target` or the oracle.
-        epochs: of each trial (at most); the space's own number where it is None.
-        minutes: of this sitting. Trials that run then are put off at the end of their epoch, unless none has ended yet.
-        target: the search ends at the first epoch whose score is as good as this.
-        final_epochs: of last trainings from scratch of the best networks; the best one's model is then the one kept. 0 is none.
-        final_top: how many networks get such a training.
-        final_seeds: how many times each, with different seeds; their mean decides.
+        trials: the total number, including earlier sessions; None leaves it to `minutes`, `target`
+            or the oracle.
+        epochs: the most epochs of a trial; None uses the space's own number.
+        minutes: length of this session. Trials that are running then pause at the end of their
+            epoch, unless none has ended yet.
+        target: the search ends at the first epoch with a score this good.
+        final_epochs: epochs of final trainings, from scratch, of the best networks; the best one's
+            model is then the one kept. 0 skips them.
+        final_top: how many networks get final trainings.
+        final_seeds: final trainings per network, with different seeds; the best mean wins.
         seed: of the oracle, and, with the trial's number, of each trial's weights and data order.
-        fresh: start over; an earlier search in the directory is renamed to `DIRECTORY.old1` (or 2, ...).
+        fresh: start over; an earlier search in the directory is renamed to `DIRECTORY.old1` (or 2,
+            ...).
         repair: leave damaged lines out of the journal (see `tuning.record.repair`).
         objective: a metric of the task on the validation split, such as `val_accuracy` or
             `val_loss`; None is the task's first.
-        workers: how many child processes run trials at once; None runs them one by one in this process.
-        strategy: the devices of one trial (docs/devices.md).
-        limits: networks above them are not run, nor counted.
-        keep: which trials' models are kept in `DIRECTORY/models`, beside the best one's.
-        executor: where trials run, in place of `workers`; it is closed at the end.
-        command: the words of the command line that repeat this search, for its reports.
-        listeners: told what happens.
+        workers: how many child processes run trials at once; None runs them one by one in this
+            process.
+        strategy: how a trial uses several devices (docs/devices.md).
+        limits: networks that exceed them neither run nor count.
+        keep: which trials' models to keep in `DIRECTORY/models`, besides the best one's.
+        executor: where trials run, instead of `workers`; it is closed at the end.
+        command: the command line that repeats this search, word by word, for its reports.
+        listeners: receive the events of the search.
 
     Raises:
-        RequestError: the space does not fit the data or the devices, or the directory holds another search.
+        RequestError: the space does not fit the data or the devices, or the directory holds another
+            search.
         RuntimeError: no trial has a score, or the journal cannot be written.
-        KeyboardInterrupt: interrupted; the same call goes on.
+        KeyboardInterrupt: interrupted; the same call resumes.
     """
     with contextlib.ExitStack() as stack:
         if executor is not None:
@@ -108,7 +116,7 @@ def tune(
         if executor is None:
             check_strategy(strategy, space, workers)
         most = space.base.train.epochs
-        # Before anything is written: it may refuse the space.
+        # Before anything is written, because it may refuse the space.
         chooser = make_oracle(
             oracle, space, objective=objective, seed=seed, epochs=most, start=space.start
         )
@@ -185,7 +193,7 @@ def tune(
             raise
         finally:
             with contextlib.ExitStack() as told:
-                for listener in reversed(listeners):  # each is told, whatever another one raises
+                for listener in reversed(listeners):  # all are called, even if one raises
                     told.callback(listener.search_ended, ending, result)
     return result
 
