@@ -300,16 +300,16 @@ def test_a_run_is_found_by_an_abbreviation_of_its_id(store: Store) -> None:
     for length in (32, 12, 6):
         assert runs.find(store.ids["second"][:length]).number == 3
     with pytest.raises(
-        RequestError, match="is no run id: those are 32 hex digits, of which the first 6 may do"
+        RequestError, match="is not a run id: those are 32 hex digits, of which the first 6 may be enough"
     ):
         runs.find(store.ids["second"][:5])
     with pytest.raises(
-        RequestError, match="no run whose id is or begins with 'abcdef'; `reskeras runs` lists"
+        RequestError, match="no run whose id is or starts with 'abcdef'; `reskeras runs` lists"
     ):
         runs.find("abcdef")
     with pytest.raises(
         RequestError,
-        match=f"run {store.ids['foreign']} is not of reskeras: it has no tag reskeras.kind",
+        match=f"run {store.ids['foreign']} is not reskeras': it has no tag reskeras.kind",
     ):
         runs.find(store.ids["foreign"][:8])
     with pytest.raises(RequestError, match=f"run {store.ids['deleted']} is deleted; .*restore_run"):
@@ -336,7 +336,7 @@ def test_an_ambiguous_abbreviation_names_the_runs(
     )
     both = ", ".join(sorted([store.ids["best"], store.ids["final"], store.ids["high"]]))
     with pytest.raises(
-        RequestError, match=f"'abcdef' is the beginning of 3 run ids: {both}; give more"
+        RequestError, match=f"'abcdef' is the start of 3 run ids: {both}; give more"
     ):
         runs.find("abcdef")
 

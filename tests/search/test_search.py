@@ -597,7 +597,7 @@ def test_mlflow_failing_never_stops_a_search(
 
 
 def test_a_plain_folder_is_no_tracking_store() -> None:
-    with pytest.raises(reskeras.RequestError, match="a plain folder is none any more"):
+    with pytest.raises(reskeras.RequestError, match="a plain folder no longer is"):
         tracking_uri("./mlruns")
 
 

@@ -714,7 +714,7 @@ def test_a_run_that_somebody_deletes_is_given_up_alone(data: ImageData) -> None:
 
     tune(space(), data, directory="s", trials=3, oracle="random", listeners=[tracker, Deletes()])
     assert len(problems) == 1
-    assert problems[0].startswith("MLflow does not take ")
+    assert problems[0].startswith("MLflow refuses  ")
     told = story(tracking_uri(None))
     assert set(told) == {("s", "search"), ("s", "trial-0001"), ("s", "trial-0003")}
     assert {run["status"] for run in told.values()} == {"FINISHED"}
@@ -731,7 +731,7 @@ def test_a_search_that_runs_is_not_sent_by_another(data: ImageData) -> None:
 
     def other() -> None:
         with pytest.raises(
-            RequestError, match="this search is running; it tells MLflow itself"
+            RequestError, match="this search is running; it sends everything to MLflow itself"
         ) as error:
             sync(tracking_uri(None), Path("s"))
         refused.append(str(error.value))
@@ -824,7 +824,7 @@ def test_sync_takes_nothing_away_and_keeps_the_end(data: ImageData) -> None:
 
 
 @pytest.mark.usefixtures("stub")
-def test_a_search_whose_trials_were_put_off_has_ended_all_the_same(data: ImageData) -> None:
+def test_a_search_whose_trials_were_paused_has_ended_all_the_same(data: ImageData) -> None:
     uri = tracking_uri(None)
     result, _ = search(data, uri, trials=3)
     lines = Path("s/journal.jsonl").read_bytes().splitlines(keepends=True)

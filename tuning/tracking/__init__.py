@@ -1,4 +1,4 @@
-"""A search in MLflow. The only importer of mlflow."""
+"""Records searches in MLflow. The only room that imports mlflow."""
 
 from tuning.tracking.store import open_store, tracking_uri
 from tuning.tracking.tracker import Tracker, sync

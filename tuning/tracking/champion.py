@@ -1,4 +1,4 @@
-"""The winner's model in MLflow: logged with its signature and an example, and registered under the search's name."""
+"""The winner's model in MLflow: logged with signature and example, and registered."""
 
 import hashlib
 import importlib
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 EXAMPLE = ".example.npy"
-"""In a search's folder: an image [H,W,C] of its data."""
+"""An image [H,W,C] of the data, in the search's folder."""
 _LOGGED = "reskeras.model"
-"""The tag of a search's run that says which model was logged: its id, and the digest of its file."""
+"""Tag of a search's run for the logged model: its id, and the digest of its file."""
 
 
 def log_champion(search: "SearchRun", run_id: str, name: str, directory: Path) -> None:
-    """Logs `best.keras` of a search as the output of the run that trained it and of the search's own, and registers it.
+    """Logs and registers `best.keras` as the output of its training's run and of the search's run.
 
-    Does nothing where this very model is there already.
+    Does nothing if this model is there already.
 
     Args:
         search: the search's run.
@@ -41,7 +41,7 @@ def log_champion(search: "SearchRun", run_id: str, name: str, directory: Path) -
 
     client, file = search.client, directory / "best.keras"
     if not file.exists():
-        raise RequestError(f"{file} is gone")
+        raise RequestError(f"{file} is missing")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     if client.get_run(search.run_id).data.tags.get(_LOGGED, "").endswith(digest):
         return
@@ -56,14 +56,15 @@ def log_champion(search: "SearchRun", run_id: str, name: str, directory: Path) -
     client.finalize_logged_model(made.model_id, "READY")
     for run in dict.fromkeys([run_id, search.run_id]):
         client.log_outputs(run, [LoggedModelOutput(made.model_id, step=0)])
-    # A store that is written to directly looks for models:/ in MLflow's global store, whichever it is itself (MLflow 3.17).
+    # A store that is written to directly looks for models:/ in MLflow's global store, even if it is
+    # another one (MLflow 3.17).
     source = f"models:/{made.model_id}" if search.served else made.artifact_location
     _register(client, registered_name(search.name), source, made.model_id, run_id, name)
     client.set_tag(search.run_id, _LOGGED, f"{made.model_id} {digest}")
 
 
 def registered_name(search: str) -> str:
-    """A search's name as the registry takes it."""
+    """A search's name as a valid registry name."""
     return re.sub(r"[/:]", "-", search)
 
 
@@ -86,12 +87,12 @@ def _register(
 
 
 def _pack(file: Path, example: Path, packed: Path) -> None:
-    """The model in a folder as MLflow loads and serves it."""
+    """The model in a folder in the form that MLflow loads and serves."""
     import keras
 
     from reskeras.models.inputs import input_form
 
-    with warnings.catch_warnings(action="ignore"):  # of type hints in its own code
+    with warnings.catch_warnings(action="ignore"):  # about type hints in its own code
         import mlflow.keras
         import mlflow.pyfunc.model
         from mlflow.models import infer_signature
@@ -101,8 +102,10 @@ def _pack(file: Path, example: Path, packed: Path) -> None:
         raise RequestError(f"{file}: not a Keras model: {in_a_line(error)}") from error
     images = _example(example, input_form(model))[None]
     told = keras.tree.map_structure(keras.ops.convert_to_numpy, model(images, training=False))
-    packed.mkdir()  # mlflow.keras writes the example there before it makes the folder (mlflow/mlflow#16183)
-    # The requirements are given: MLflow would start a Python that imports TensorFlow to find them.
+    # mlflow.keras writes the example there before it creates the folder (mlflow/mlflow#16183)
+    packed.mkdir()
+    # The requirements are given: to find them, MLflow would start a Python process that imports
+    # TensorFlow.
     backend = keras.backend.backend()
     versions = {"keras": keras, "numpy": np, backend: importlib.import_module(backend)}
     requirements = [f"{name}=={module.__version__}" for name, module in versions.items()]
@@ -116,7 +119,7 @@ def _pack(file: Path, example: Path, packed: Path) -> None:
 
 
 def _example(path: Path, form: "InputForm") -> Any:
-    """The example image as the model takes it; noise where there is none."""
+    """The example image in the model's form; noise if there is none."""
     if not path.exists():
         return np.random.default_rng(0).random(form.shape, dtype=np.float32)
     return form.arrange(np.load(path))

@@ -1,7 +1,8 @@
-"""Brings MLflow to what the journal of a search says: a run for the search, and one below it for each trial and final training.
+"""Mirrors the journal of a search in MLflow: a run for the search, with one child per training.
 
-All is read from the journal, and sent so that it can be sent again: runs are found by their tags, and MLflow drops metrics that it
-has already. After any failure a new `Mirror` begins from the start, and passes over the runs that are complete.
+Everything is read from the journal and can be sent repeatedly: runs are found by their tags, and
+MLflow drops metrics that it already has. After any failure, a new `Mirror` starts from the
+beginning and skips the runs that are complete.
 """
 
 import contextlib
@@ -44,60 +45,62 @@ from tuning.tracking.subject import Subject
 _STATUS = {Ending.FINISHED: "FINISHED", Ending.FAILED: "FAILED", Ending.INTERRUPTED: "KILLED"}
 _COMPLETE = ("FINISHED", "FAILED")
 _KEPT = "reskeras.kept"
-"""The tag of a trial's run that has its model."""
+"""Tag of a trial's run that has its model."""
 _BEST = "reskeras.best"
-"""The tag of the run whose model is the search's."""
+"""Tag of the run whose model is the search's."""
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
-"""What MLflow answers to one call that it does not take, as when somebody has deleted the run; other errors are of the store."""
+"""MLflow's errors about one call that it refuses, for example because somebody deleted the run.
+Other errors concern the store."""
 _BATCH = 1000
-"""Metrics that MLflow takes at once."""
+"""Most metrics in one call."""
 _RANKED = 100
-"""Trials that are told their rank: it takes a call for each, and MLflow's table shows a hundred."""
+"""Number of trials that get their rank: each takes a call, and MLflow's table shows a hundred."""
 _NOTE_SECONDS = 30.0
-"""How often the description of a search that runs is brought up to date."""
+"""Seconds between updates of the description of a running search."""
 
 
 @dataclasses.dataclass
 class _Run:
-    """The run of a trial or of a final training, with what is still to be sent."""
+    """The run of a trial or final training, and what is still to be sent."""
 
     run_id: str
     name: str
     status: str
-    """In MLflow."""
-    wronged: bool = False
-    """Whether it has an error that an earlier sitting left."""
+    """Its status in MLflow."""
+    had_error: bool = False
+    """Whether it has an error that an earlier session left."""
     recipe: Recipe | None = None
     epochs: list[EpochRecord] = dataclasses.field(default_factory=list)
     metrics: list[Any] = dataclasses.field(default_factory=list)
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
     end: tuple[str, float] | None = None
-    """With which status it ends, and when."""
+    """Its final status, and when it ends."""
     over: bool = False
     """Whether nothing more is to be sent."""
     kept: bool = False
     """Whether MLflow has its model."""
     best: bool = False
-    """Whether an earlier sitting called it the best."""
+    """Whether an earlier session tagged it as the best."""
     gone: bool = False
-    """Whether MLflow does not take it any more."""
+    """Whether MLflow refuses it."""
 
 
 class Mirror:
-    """Follows one search into one store.
+    """Mirrors one search in one store.
 
-    Every method raises what MLflow and its store's driver raise; after that the mirror is of no use any more.
+    Every method raises what MLflow and its store's driver raise. After that, the mirror must be
+    replaced.
 
     Args:
         uri: of the store.
-        directory: of the search; its journal must have been begun.
+        directory: of the search, whose journal must exist.
         caller: id of a run that the caller has active, if any (see `SearchRun`).
-        live: whether the search runs.
-        system_metrics: whether MLflow samples the load of processor, memory and GPU until this is closed.
+        live: whether the search is running.
+        system_metrics: whether MLflow samples the load of CPU, memory and GPU until this is closed.
 
     Attributes:
-        refused: what MLflow did not take, a line each.
+        refused: what MLflow refused, a line each.
     """
 
     def __init__(
@@ -122,31 +125,31 @@ class Mirror:
         self._finals: list[TrialRecord] = []
         self._leader: TrialRecord | None = None
         self._conclusion: Conclusion | None = None
-        self._put_off: set[str] = set()
-        """Trials that were open when the search came to its end."""
+        self._paused: set[str] = set()
+        """Trials that were open when the search ended."""
         self._progress: list[Any] = []
-        """Metrics of the search's own run, to be sent."""
+        """Pending metrics of the search's own run."""
         self._last = 0.0
-        """When the last thing happened."""
+        """Time of the last event."""
         self._noted = time.monotonic()
         self._caught_up = False
-        """Whether what comes now is of this sitting."""
+        """Whether the entries that follow are of this session."""
         self.refused: list[str] = []
         self._monitor = self._watch(uri) if system_metrics else None
 
     @property
     def concluded(self) -> bool:
-        """Whether the search has come to its end, by what was read so far."""
+        """Whether the search has ended, according to what was read so far."""
         ended = {key for key, run in self._runs.items() if run.over or run.end}
-        return self._conclusion is not None and set(self._runs) <= ended | self._put_off
+        return self._conclusion is not None and set(self._runs) <= ended | self._paused
 
     @property
     def link(self) -> str:
-        """The page of this search in MLflow, below the server's address."""
+        """The page of this search in MLflow, relative to the server's address."""
         return self._parent.link
 
     def advance(self) -> None:
-        """Sends what the journal has and MLflow has not."""
+        """Sends what the journal has and MLflow lacks."""
         unread, self._offset = read_on(self._journal, self._offset)
         for entry in [*self._unread, *unread]:
             assert not isinstance(entry, dict)
@@ -158,7 +161,7 @@ class Mirror:
         self._caught_up = True
 
     def finish(self, ending: Ending) -> None:
-        """Sends the rest, and ends all runs."""
+        """Sends the rest and ends all runs."""
         self.advance()
         for run in self._runs.values():
             if not run.over:
@@ -172,7 +175,7 @@ class Mirror:
         self._parent.end(_STATUS[ending], _milliseconds(self._last))
 
     def close(self) -> None:
-        """Ends what goes on beside this."""
+        """Stops the sampling of system metrics."""
         if self._monitor is not None:
             self._monitor.finish()
             self._monitor = None
@@ -185,7 +188,7 @@ class Mirror:
                 self._values[entry.number] = entry.values
                 self._start(trial_key(entry.number), entry.time)
             case EpochRecord():
-                self._put_off.discard(trial_key(entry.number))
+                self._paused.discard(trial_key(entry.number))
                 self._epoch(self._runs[trial_key(entry.number)], entry)
             case TrialRecord():
                 self._take(entry)
@@ -199,14 +202,15 @@ class Mirror:
                     self._epoch(run, entry.record)
             case Conclusion():
                 self._conclusion, self._last = entry, max(self._last, entry.time)
-                self._put_off = {
-                    key for key, run in self._runs.items() if not (run.over or run.end)
-                }
+                self._paused = {key for key, run in self._runs.items() if not (run.over or run.end)}
             case _:
                 pass
 
     def _recipe(self, key: str) -> Recipe | None:
-        """What a trial or a final training runs; None where its values make no network: it fails, and its record says why."""
+        """The recipe of a trial or final training; None if its values make no network.
+
+        Such a trial fails, and its record says why.
+        """
         number, space, seed = _number(key), self._subject.space, self._subject.seed
         values = self._values[number]
         try:
@@ -250,7 +254,7 @@ class Mirror:
         run.params = {"trial": number} | self._subject.params(self._values[number])
         run.tags["mlflow.note.content"] = trial_note(run.run_id)
         if run.recipe is not None:
-            # A parameter, so that it can be an axis among those that are searched.
+            # A parameter, so it can be an axis beside the searched ones.
             run.params["depth" if "depth" not in run.params else "net_depth"] = cost(
                 run.recipe.model
             ).depth
@@ -320,17 +324,17 @@ class Mirror:
         params = [Param(name, str(value)) for name, value in run.params.items()]
         tags = [RunTag(name, value) for name, value in run.tags.items()]
         self._send_batch(run.run_id, run.metrics, params=params, tags=tags)
-        wronged = "reskeras.error" in run.tags
+        had_error = "reskeras.error" in run.tags
         run.metrics, run.params, run.tags = [], {}, {}
         if run.end is None:
             return
-        if run.wronged and not wronged:
+        if run.had_error and not had_error:
             self._client.delete_tag(run.run_id, "reskeras.error")
         status, when = run.end
         if status in _COMPLETE and run.recipe is not None and run.epochs:
             self._draw(run, run.recipe)
         self._client.set_terminated(run.run_id, status, end_time=_milliseconds(when))
-        run.status, run.wronged, run.end, run.over = status, wronged, None, status in _COMPLETE
+        run.status, run.had_error, run.end, run.over = status, had_error, None, status in _COMPLETE
         if run.over:
             run.epochs = []
 
@@ -348,7 +352,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def _tolerant(self, run: _Run) -> Iterator[None]:
-        """Goes on without a run that MLflow does not take any more."""
+        """Continues without a run that MLflow refuses."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -357,7 +361,7 @@ class Mirror:
             if error.error_code not in _REFUSALS:
                 raise
             run.over = run.gone = True
-            with contextlib.suppress(MlflowException):  # it is not taken where the run is deleted
+            with contextlib.suppress(MlflowException):  # refused if the run is deleted
                 self._client.set_terminated(
                     run.run_id, run.end[0] if run.end is not None else "KILLED"
                 )
@@ -391,14 +395,15 @@ class Mirror:
         others = any(models.glob("trial-*/model.keras"))
         for key, run in self._runs.items():
             model = models / key / "model.keras"
-            # Taken away only where others are there instead: the folder may be a copy, or somebody has cleared it.
+            # Taken away only if other models are there instead: the folder may be a copy, or
+            # somebody has cleared it.
             lost = run.kept and self._live and others and not model.parent.exists()
             if not run.gone and (lost or (model.exists() and not run.kept)):
                 with self._tolerant(run):
                     self._keep(run, model)
 
     def _hand_over(self) -> None:
-        """The winner's model."""
+        """Logs the winner's model."""
         from mlflow.exceptions import MlflowException
 
         assert self._conclusion is not None
@@ -407,7 +412,7 @@ class Mirror:
             best = load_recipe(self._directory / "best.yaml")
             winner = next((self._runs[key] for key in trainings if self._recipe(key) == best), None)
             if winner is None:
-                raise RequestError(f"{self._directory / 'best.yaml'} is not what won any more")
+                raise RequestError(f"{self._directory / 'best.yaml'} is no longer the winner's")
             if winner.gone:
                 return
             with self._tolerant(winner):
@@ -423,7 +428,7 @@ class Mirror:
             self.refused.append(f"the model: {in_a_line(error)}")
 
     def _keep(self, run: _Run, model: Path) -> None:
-        """Gives a trial's run its model, or takes it away where others have become better since."""
+        """Logs the model of a trial's run, or removes it if others have become better."""
         if model.exists():
             self._client.log_artifact(run.run_id, str(model))
             self._client.set_tag(run.run_id, _KEPT, "true")
@@ -464,7 +469,10 @@ class Mirror:
         self._noted = time.monotonic()
 
     def _known(self, children: Sequence[Any]) -> dict[str, _Run]:
-        """The runs of earlier sittings, each once: where MLflow's client sent a request again there are two, and one is deleted."""
+        """The runs of earlier sessions, each once.
+
+        If MLflow's client repeated a request, there are two of a run. One is deleted.
+        """
         runs: dict[str, _Run] = {}
         for child in sorted(children, key=lambda child: child.info.status not in _COMPLETE):
             tags, status = child.data.tags, child.info.status
@@ -475,7 +483,7 @@ class Mirror:
                 child.info.run_id,
                 child.info.run_name,
                 status,
-                wronged="reskeras.error" in tags,
+                had_error="reskeras.error" in tags,
                 over=status in _COMPLETE,
                 kept=_KEPT in tags,
                 best=_BEST in tags,

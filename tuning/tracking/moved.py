@@ -1,7 +1,7 @@
-"""A project folder that was moved or copied: its MLflow store finds the files that came along.
+"""Repairs a project folder that was moved or copied: its MLflow store finds its files again.
 
-MLflow keeps the absolute place of every artifact in its database. In a moved folder it would look in
-the old place, and make that again to write to it.
+MLflow keeps the absolute location of every artifact in its database. In a moved folder it would
+look in the old place, and recreate that to write to it.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 ARTIFACTS = "mlartifacts"
-"""The folder beside an SQLite store that has its artifacts."""
+"""The folder beside an SQLite store that holds its artifacts."""
 
 _COLUMNS = (
     ("experiments", "artifact_location"),
@@ -18,14 +18,15 @@ _COLUMNS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-"""Where MLflow (3.15 to 3.17) keeps places, as addresses that begin with the artifact root."""
+"""Columns in which MLflow (3.15 to 3.17) keeps locations, as addresses that start with the artifact
+root."""
 
 
 def follow(store: Path) -> None:
-    """Points an SQLite store at the artifacts beside it, where it still names another folder.
+    """Points an SQLite store to the artifacts beside it, if it still names another folder.
 
-    Only places in a root called `mlartifacts` change, and only if the artifacts of one of its runs lie
-    beside the store. All change in one transaction.
+    Only locations in a root called `mlartifacts` change, and only if the artifacts of one of its
+    runs lie beside the store. All change in one transaction.
     """
     here = store.parent / ARTIFACTS
     if not here.is_dir():

@@ -1,4 +1,4 @@
-"""The descriptions of runs: what a person reads first. Markdown, as MLflow shows it."""
+"""Descriptions of runs in MLflow, in Markdown."""
 
 import dataclasses
 import shlex
@@ -14,27 +14,30 @@ from tuning.tracking.subject import Subject
 
 ROWS = 15
 _GAP = "&emsp;| "
-"""Between columns, which MLflow sets without any room."""
+"""Placed between columns, which MLflow sets without space."""
 _TRAINING = "?workflowType=machine_learning"
-"""Without it MLflow opens a page as one of GenAI, with other things beside it."""
+"""Without it, MLflow opens a page in its GenAI layout."""
 _MOST = 6000
-"""Characters of a failure; a tag of MLflow takes 8,000."""
+"""Most characters of a failure; a tag of MLflow holds 8,000."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pages:
-    """What descriptions link to, in MLflow's UI: `#/...`."""
+    """Link targets in MLflow's UI: `#/...`."""
 
     charts: str
-    """Of the whole search."""
+    """Page of the whole search."""
     report: str
     trials: Mapping[int, str]
-    """By number."""
+    """Pages of the trials, by number."""
 
 
 def trial_note(run_id: str, error: str | None = None) -> str:
-    """The description of a trial's run: how to have its network again, and why it failed, if it did."""
-    again = f"`reskeras train {run_id}` trains this network again; `reskeras show {run_id}` prints its spec."
+    """The description of a trial's run: how to get its network, and why it failed, if it did."""
+    again = (
+        f"`reskeras train {run_id}` trains this network again; `reskeras show {run_id}` prints its "
+        "spec."
+    )
     if error is None:
         return again
     return f"**Failed**: {in_a_line(error)}\n\n```\n{error.strip()[-_MOST:]}\n```\n\n{again}"
@@ -49,18 +52,18 @@ def search_note(
     final: TrialRecord | None,
     costs: Mapping[int, tuple[int, int]],
 ) -> str:
-    """The description of a search's run: the answer, its links, the leaderboard, and the command that repeats it.
+    """The description of a search's run: the answer, links, leaderboard, and command to repeat it.
 
     Args:
         subject: of the search.
-        ranked: its trials, the best first.
-        pages: what it links to.
+        ranked: its trials, best first.
+        pages: link targets.
         ending: how it ended; None while it runs.
-        conclusion: what it came to, once it has ended.
-        final: the best final training of the winner, where there was one.
+        conclusion: its outcome, once it has ended.
+        final: the best final training of the winner, if any.
         costs: depth and MACs of the trials' networks, by number.
     """
-    # One paragraph: MLflow shows 150 pixels, fading from the fourth line on, and folds away the rest.
+    # One paragraph: MLflow shows 150 pixels, fading from the fourth line on, and folds the rest.
     table = pages.charts.replace("compareRunsMode=CHART", "compareRunsMode=TABLE")
     shown = [f"[All trials in charts]({pages.charts})", f"[in a table]({table})"]
     if ending is Ending.FINISHED:
@@ -80,7 +83,7 @@ def search_note(
         lines.append("")
     if subject.command:
         lines += [
-            "Again, or on from where it was stopped:",
+            "Repeat or resume this search:",
             "",
             f"```\n{shlex.join(subject.command)}\n```",
         ]
@@ -103,7 +106,8 @@ def _answer(
         return f"**No result yet** ({so_far})." + "".join(f" {reason}." for reason in reasons)
     number = conclusion.winner if conclusion is not None else scored[0].number
     best = next(record for record in scored if record.number == number)
-    name = f"**{title(best.values, subject.space)}** ({_link(f'trial {best.number}', pages.trials[best.number])})"
+    trial = _link(f"trial {best.number}", pages.trials[best.number])
+    name = f"**{title(best.values, subject.space)}** ({trial})"
     found = f"{name}: {subject.objective} **{_score(subject, best)}**"
     match ending:
         case Ending.FINISHED if conclusion is not None:
@@ -117,7 +121,9 @@ def _answer(
             )
             return f"The best of {so_far} is {found}{trained}{test}."
         case Ending.INTERRUPTED:
-            return f"Interrupted; the same command goes on. So far the best of {so_far} is {found}."
+            return (
+                f"Interrupted; the same command resumes it. So far the best of {so_far} is {found}."
+            )
         case Ending.FAILED:
             return f"The search failed. The best of {so_far} was {found}."
         case _:

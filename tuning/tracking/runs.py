@@ -1,4 +1,4 @@
-"""The runs of searches, read back from an MLflow store: what they were, their recipes, their models (docs/mlflow.md)."""
+"""Reads the runs of searches from an MLflow store (docs/mlflow.md)."""
 
 import contextlib
 import dataclasses
@@ -21,11 +21,11 @@ from tuning.tracking.store import check_exists, open_store
 
 _SHORTEST = 6
 _FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-"""A person waits for the answer, and nothing is lost without one."""
+"""Short timeouts and few retries: a person waits for the answer, and nothing is lost."""
 
 
 class Kind(enum.Enum):
-    """What a run is of; the values are those of the tag `reskeras.kind`."""
+    """Kinds of run, by the value of the tag `reskeras.kind`."""
 
     SEARCH = "search"
     TRIAL = "trial"
@@ -48,7 +48,7 @@ _STATUS = {"FINISHED": Status.FINISHED, "FAILED": Status.FAILED, "KILLED": Statu
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """A search, a trial or a final training, as MLflow has it."""
+    """The MLflow run of a search, a trial or a final training."""
 
     run_id: str
     """32 hex digits."""
@@ -57,25 +57,26 @@ class Run:
     """Name of the search."""
     search_id: str
     number: int | None
-    """Of the trial, counted from 1; None for a search."""
+    """Number of the trial, from 1; None for a search."""
     name: str
     status: Status
     objective: str
     score: float | None
-    """The objective after the last epoch, of a search its best; None where the run did not come so far."""
+    """The objective after the last epoch, or a search's best; None if the run did not get that
+    far."""
     params: Mapping[str, str]
     metrics: Mapping[str, float]
-    """Their last values."""
+    """Last values."""
     tags: Mapping[str, str]
     """Without MLflow's own."""
     start: float
     """In seconds since 1970."""
     parent: str | None
-    """Run id of a trial's search."""
+    """Run id of the search that a trial belongs to."""
 
     @property
     def short(self) -> str:
-        """The beginning of the run id, as tables show it."""
+        """The start of the run id, as tables show it."""
         return self.run_id[:7]
 
     @property
@@ -92,7 +93,7 @@ class Run:
 
 
 def is_run_id(word: str) -> bool:
-    """Whether a word can be a run id or the beginning of one: 6 to 32 hex digits."""
+    """Whether a word can be a run id or the start of one: 6 to 32 hex digits."""
     return re.fullmatch(rf"[0-9a-f]{{{_SHORTEST},32}}", word) is not None
 
 
@@ -106,10 +107,10 @@ def ranked(runs: Iterable[Run]) -> list[Run]:
 class Runs:
     """Reads the runs of reskeras in a store.
 
-    Every method talks to the store, and raises RuntimeError where that fails.
+    Every method accesses the store, and raises RuntimeError if that fails.
 
     Args:
-        uri: of the store, as `tuning.tracking.tracking_uri` gives it.
+        uri: of the store, from `tuning.tracking.tracking_uri`.
 
     Raises:
         RequestError: there is no store yet.
@@ -126,11 +127,11 @@ class Runs:
                 self._client.search_experiments(max_results=1)
 
     def searches(self) -> list[Run]:
-        """All searches, the newest first."""
+        """All searches, newest first."""
         return self._found("tags.`reskeras.kind` = 'search'")
 
     def children(self, search: Run) -> list[Run]:
-        """The trials and final trainings of a search, by their numbers."""
+        """The trials and final trainings of a search, by number."""
         found = self._found(f"tags.`reskeras.search_id` = '{search.search_id}'")
         return sorted(
             (run for run in found if run.kind is not Kind.SEARCH),
@@ -138,14 +139,16 @@ class Runs:
         )
 
     def find(self, word: str) -> Run:
-        """The run of an id, or of the only one that begins so.
+        """Finds a run by its id, or by a unique start of it.
 
         Raises:
-            RequestError: no such run, several, or one that is deleted or not of reskeras.
+            RequestError: there is no such run, there are several, or it is deleted or not
+                reskeras'.
         """
         if not is_run_id(word):
             raise RequestError(
-                f"{word!r} is no run id: those are 32 hex digits, of which the first {_SHORTEST} may do"
+                f"{word!r} is not a run id: those are 32 hex digits, of which the first "
+                f"{_SHORTEST} may be enough"
             )
         all_ = self._all(f"attributes.run_id LIKE '{word}%'", deleted=True)
         active = [run for run in all_ if run.info.lifecycle_stage == "active"]
@@ -155,20 +158,22 @@ class Runs:
         if ours:
             listed = ", ".join(sorted(run.info.run_id for run in ours))
             raise RequestError(
-                f"{word!r} is the beginning of {len(ours)} run ids: {listed}; give more of the one that is meant"
+                f"{word!r} is the start of {len(ours)} run ids: {listed}; give more digits"
             )
         where = "`reskeras runs` lists the searches, `reskeras runs SEARCH` the trials of one"
         if active:
             raise RequestError(
-                f"run {active[0].info.run_id} is not of reskeras: it has no tag reskeras.kind; {where}"
+                f"run {active[0].info.run_id} is not reskeras': it has no tag reskeras.kind; "
+                f"{where}"
             )
         if all_:
             deleted = all_[0].info.run_id
             raise RequestError(
-                f"run {deleted} is deleted; `mlflow.MlflowClient().restore_run({deleted!r})` in Python restores it"
+                f"run {deleted} is deleted; `mlflow.MlflowClient().restore_run({deleted!r})` in "
+                "Python restores it"
             )
         raise RequestError(
-            f"{hide_passwords(self._uri)} has no run whose id is or begins with {word!r}; {where}"
+            f"{hide_passwords(self._uri)} has no run whose id is or starts with {word!r}; {where}"
         )
 
     def search_of(self, run: Run) -> Run:
@@ -180,7 +185,7 @@ class Runs:
         return run if run.kind is Kind.SEARCH or run.parent is None else self.find(run.parent)
 
     def winner(self, search: Run) -> Run | None:
-        """The trial or final training whose model a search kept; None where the search did not come so far."""
+        """The training whose model a search kept; None if the search did not get that far."""
         number = search.tags.get("reskeras.best_trial")
         mine = [
             run
@@ -193,7 +198,7 @@ class Runs:
         return next(iter(ranked(finals or mine)), None)
 
     def epochs(self, run: Run) -> int:
-        """Epochs that a trial was trained for in all; 0 where it has no score."""
+        """Total epochs that a trial was trained for; 0 if it has no score."""
         with self._explained("the run cannot be read"):
             history = (
                 self._client.get_metric_history(run.run_id, run.objective)
@@ -203,11 +208,11 @@ class Runs:
         return max((metric.step for metric in history), default=0)
 
     def recipe(self, run: Run, folder: Path) -> Recipe:
-        """The network of a trial, or of a search's winner, and how it was trained.
+        """The network of a trial, or of a search's winner, and its training.
 
         Args:
             run: any.
-            folder: an empty one, to download to.
+            folder: an empty folder to download to.
 
         Raises:
             RequestError: the run has none.
@@ -216,7 +221,7 @@ class Runs:
         path = self._artifact(run, name, folder)
         if path is None:
             hint = (
-                "it did not come to its end; each trial has one of its own"
+                "it did not finish; each trial has its own"
                 if run.kind is Kind.SEARCH
                 else "it failed early"
             )
@@ -224,11 +229,11 @@ class Runs:
         return load_recipe(path)
 
     def model(self, run: Run, folder: Path) -> Path:
-        """Downloads the model of a trial, or that of a search's winner.
+        """Downloads the model of a trial, or of a search's winner.
 
         Args:
             run: any.
-            folder: an empty one, to download to.
+            folder: an empty folder to download to.
 
         Returns:
             The `.keras` file.
@@ -259,11 +264,11 @@ class Runs:
         )
 
     def class_names(self, run: Run, folder: Path) -> tuple[str, ...]:
-        """What a search's data call their classes; empty where they do not, or the search does not tell.
+        """The class names of a search's data; empty if unknown.
 
         Args:
             run: any.
-            folder: an empty one, to download to.
+            folder: an empty folder to download to.
         """
         path = self._artifact(self.search_of(run), "data.json", folder)
         return (
@@ -273,12 +278,12 @@ class Runs:
         )
 
     def _logged_model(self, run: Run) -> str | None:
-        """Where MLflow has the model that a run logged, or, for a search, registered."""
+        """MLflow's location of the model that a run logged or, for a search, registered."""
         from mlflow.exceptions import MlflowException
 
         with self._explained("the run cannot be read"):
             if run.kind is Kind.SEARCH and (logged := run.tags.get("reskeras.model", "").split()):
-                return f"models:/{logged[0]}"  # the latest; outputs are in no order
+                return f"models:/{logged[0]}"  # the latest; outputs are not in order
             outputs = self._client.get_run(run.run_id).outputs
             logged = (
                 [output.model_id for output in outputs.model_outputs] if outputs is not None else []
@@ -295,7 +300,7 @@ class Runs:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None  # no such model, no such alias
                 raise
-            # Another search of this name may have registered its own since.
+            # Another search of this name may have registered its own model since.
             mine = {run.run_id, *(child.run_id for child in self.children(run))}
             return f"models:/{version.name}/{version.version}" if version.run_id in mine else None
 
@@ -376,7 +381,7 @@ def _paged(call: Any) -> Iterator[Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """The root of an error, in a line."""
+    """The root cause of an error, in a line."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return hide_passwords(in_a_line(error))

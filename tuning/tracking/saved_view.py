@@ -1,8 +1,9 @@
 """A saved view of MLflow's runs page: ordered columns, parallel coordinates, learning curves.
 
-MLflow opens an experiment without any column of a parameter or metric and without parallel coordinates. A view that its own
-"share" button saves is a tag of the experiment; this module writes such a tag. Its keys are MLflow's (3.15 and later), not a
-public contract: a version that does not know them shows its plain page.
+By default, MLflow shows an experiment without columns for parameters and metrics, and without
+parallel coordinates. MLflow's own "share" button saves a view in a tag of the experiment. This
+module writes such a tag. Its keys are MLflow's (3.15 and later), not a public contract: a version
+that does not know them shows its plain page.
 """
 
 import base64
@@ -16,7 +17,8 @@ from tuning.tracking.subject import Subject
 
 _TAG = "mlflow.sharedViewState."
 _PADDING, _LETTER, _NUMBER = 31, 7, 8
-"""Of a column in MLflow's table, in pixels; and the characters by which numbers of a range can be told apart."""
+"""Pixels of a column in MLflow's table: padding and width of a letter. Then the characters that
+tell numbers of a range apart."""
 
 
 def view_key(search_id: str) -> str:
@@ -30,7 +32,7 @@ def view_tag(search_id: str) -> str:
 
 
 def saved_view(subject: Subject) -> str:
-    """The value of a search's `view_tag`: what its trials are compared by, the best first, and charts of what gave the best."""
+    """The value of a search's `view_tag`: a table of the trials, best first, and charts."""
     objective = subject.objective
     numeric = [
         subject.log_axes.get(short, short)
@@ -65,7 +67,8 @@ def saved_view(subject: Subject) -> str:
     curves = [_curve(index, metric) for index, metric in enumerate(drawn)]
     widths = _widths(subject)
     state = {
-        "searchFilter": f"tags.`reskeras.search_id` = '{subject.search_id}' and tags.`reskeras.kind` = 'trial'",
+        "searchFilter": f"tags.`reskeras.search_id` = '{subject.search_id}' "
+        "and tags.`reskeras.kind` = 'trial'",
         "orderByKey": f"metrics.`{objective}`",
         "orderByAsc": sign(objective) < 0,
         "startTime": "ALL",
@@ -103,7 +106,7 @@ def saved_view(subject: Subject) -> str:
 
 
 def _axes(subject: Subject) -> list[str]:
-    """The parameters that can be axes: parallel coordinates leave out a run that lacks a value, or has a word among numbers."""
+    """Parameters that can be axes: MLflow omits runs without a value or of mixed type."""
     found = []
     for path, short in subject.short.items():
         item = subject.space.vary[path]
@@ -114,17 +117,17 @@ def _axes(subject: Subject) -> list[str]:
 
 
 def _widths(subject: Subject) -> dict[str, int]:
-    """The columns of the table in their order, and how wide each is so that its heading and its values can be read, in pixels."""
+    """Columns of the table in order, with widths in pixels that fit headings and values."""
     values = {
         f"params.`{short}`": _longest(subject.space, path) for path, short in subject.short.items()
     }
     sizes = {
         "attributes.`Run Name`": 15,
-        "runDateAndNestInfo": 7,  # when, and the sign of how it ended
+        "runDateAndNestInfo": 7,  # when, and a sign for how it ended
         "metrics.`rank`": 3,
         f"metrics.`{subject.objective}`": max(
             len(subject.objective) + 4, _NUMBER
-        ),  # beside the arrow of the order
+        ),  # with space for the arrow of the sort order
         **values,
         "params.`depth`": 3,
         "metrics.`params_millions`": 8,
@@ -138,7 +141,7 @@ def _widths(subject: Subject) -> dict[str, int]:
 
 
 def _longest(space: Space, path: str) -> int:
-    """Letters of the longest value at a path."""
+    """Length of the longest value at a path."""
     item = space.vary[path]
     if isinstance(item, Range):
         return len(str(int(item.high))) if space.is_whole(path) else _NUMBER
@@ -184,6 +187,6 @@ def _axis(kind: str, key: str) -> dict[str, str]:
 
 
 def _section(uuid: str, name: str, *, columns: int, height: int) -> dict[str, Any]:
-    """Charts side by side in so many columns; the height of each is in pixels."""
+    """Charts side by side in this many columns; `height` in pixels for each."""
     shown = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
     return {"uuid": uuid, "name": name, "columns": columns, "cardHeight": height} | shown

@@ -1,4 +1,4 @@
-"""The run of a search itself: where it stands in a store, found again or made."""
+"""The run of a search itself: found again in a store, or created."""
 
 import hashlib
 import json
@@ -12,16 +12,18 @@ from tuning.tracking.subject import Subject
 
 
 class SearchRun:
-    """Opens a store, and finds or makes the run of a search in it.
+    """Opens a store, and finds or creates the run of a search in it.
 
-    Its experiment is that of `MLFLOW_EXPERIMENT_ID` or `MLFLOW_EXPERIMENT_NAME`, else one named like the data.
+    Its experiment is that of `MLFLOW_EXPERIMENT_ID` or `MLFLOW_EXPERIMENT_NAME`, otherwise one
+    named after the data.
 
     Args:
         uri: of the store.
         subject: of the search.
-        caller: id of a run that the caller has active. Where it is in this store it becomes the search's own run, which the caller
-            ends; where it is another search's already, or has other parameters of these names, the search's run is made below it.
-        live: whether the search runs.
+        caller: id of a run that the caller has active. If it is in this store, it becomes the
+            search's own run, which the caller ends. If it already belongs to another search, or has
+            other parameters of these names, the search's run becomes its child.
+        live: whether the search is running.
 
     Attributes:
         name: of the search.
@@ -29,8 +31,8 @@ class SearchRun:
         served: whether the store is behind a server.
         experiment: id.
         run_id: of the search's run.
-        children: MLflow's runs of trials and final trainings that earlier sittings left, oldest first.
-        link: the page of this search, below the server's address.
+        children: MLflow's runs of trials and final trainings from earlier sessions, oldest first.
+        link: the page of this search, relative to the server's address.
     """
 
     def __init__(self, uri: str, subject: Subject, caller: str | None, *, live: bool) -> None:
@@ -69,13 +71,14 @@ class SearchRun:
             self.client.set_terminated(self.run_id, status, end_time=when)
 
     def log_data(self, run_id: str) -> None:
-        """Tells a run which data it had."""
+        """Logs the data of a run."""
         from mlflow.exceptions import MlflowException
 
         try:
             self.client.log_inputs(run_id, [self._dataset])
         except MlflowException:
-            # Of two searches that bring a store the same new data at once, one fails (MLflow 3.17: a check, then an insertion).
+            # If two searches bring the same new data to a store at once, one fails (MLflow 3.17: a
+            # check, then an insertion).
             self.client.log_inputs(run_id, [self._dataset])
 
     @cached_property
@@ -130,7 +133,7 @@ class SearchRun:
             return str(found.experiment_id)  # another search was quicker
 
     def _found_runs(self) -> list[Any]:
-        # Also where the environment names another experiment now.
+        # Even if the environment names another experiment now.
         everywhere = [experiment.experiment_id for experiment in self.client.search_experiments()]
         runs: list[Any] = []
         page = None
@@ -183,7 +186,7 @@ class SearchRun:
         return {name: str(value) for name, value in params.items()}
 
     def _tell(self) -> None:
-        """What is searched; again in each sitting, for an earlier one may not have come to it."""
+        """Sends the settings of the search; in every session, as an earlier one may have failed."""
         from mlflow.entities import Param
 
         subject = self._subject

@@ -19,20 +19,21 @@ from tuning.tracking.store import artifact_location
 
 LOOPBACK = "127.0.0.1"
 PORT = 5757
-"""The default: a browser keeps what was chosen in MLflow's pages (its assistant closed, say) for each port."""
+"""The default port. A browser stores choices in MLflow's pages (such as closing its assistant) by
+port."""
 _START_SECONDS = 120.0
 _EVERY_ADDRESS = "0.0.0.0"
 
 
 class Server:
-    """A server that answers; `serving` starts and ends it."""
+    """A running server; `serving` starts and ends it."""
 
     def __init__(self, address: str, process: "subprocess.Popen[bytes]") -> None:
         self.address = address
         self._process = process
 
     def wait(self) -> None:
-        """Waits for the end of the server, which only a fault brings about.
+        """Waits for the server to end, which happens only by a fault.
 
         Raises:
             RuntimeError: it has ended.
@@ -45,7 +46,7 @@ class Server:
 def serving(uri: str, host: str, port: int) -> Iterator[Server]:
     """Starts a server and yields it once it answers; ends it and its workers with the context.
 
-    SIGINT, SIGTERM and SIGHUP (a closed terminal) raise KeyboardInterrupt from then on, so that no
+    From then on, SIGINT, SIGTERM and SIGHUP (a closed terminal) raise KeyboardInterrupt, so no
     server is left behind.
 
     Raises:
@@ -53,7 +54,7 @@ def serving(uri: str, host: str, port: int) -> Iterator[Server]:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    # A file and not a pipe, which would fill up and stop the server.
+    # A file, not a pipe, which would fill up and block the server.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             _command(uri, host, port),
@@ -61,7 +62,8 @@ def serving(uri: str, host: str, port: int) -> Iterator[Server]:
             | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
             stdout=output,
             stderr=output,
-            # Of its own, so that its workers end with it and Ctrl-C reaches only us.
+            # In its own process group: its workers end with it, and Ctrl-C reaches only this
+            # process.
             start_new_session=True,
         )
         try:
@@ -73,10 +75,10 @@ def serving(uri: str, host: str, port: int) -> Iterator[Server]:
 
 
 def free_port(host: str, wanted: int | None) -> int:
-    """The port that is wanted, or else the default, or else any free one.
+    """The requested port, otherwise the default or any free one.
 
     Raises:
-        RequestError: the host is not an address of this machine, or the wanted port is taken.
+        RequestError: the host is not an address of this machine, or the requested port is taken.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -107,7 +109,7 @@ def _command(uri: str, host: str, port: int) -> list[str]:
 
 
 def _names(host: str) -> list[str]:
-    """The names by which a browser may ask for the server.
+    """The host names under which a browser may reach the server.
 
     Any other name belongs to a site that was made to point here.
     """

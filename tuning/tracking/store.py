@@ -1,4 +1,4 @@
-"""The MLflow store: where it is, and opening it."""
+"""The MLflow store: where it is, and how to open it."""
 
 import os
 import re
@@ -16,14 +16,15 @@ from tuning.tracking.saved_view import view_key
 
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # Its own defaults let one call wait for minutes after a server has gone.
+    # By default, one call waits for minutes after a server has gone.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",  # it announces every table it creates, and misses pip where there is none
+    # it logs every table that it creates, and complains about a missing pip
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _VIEWS = ((3, 15), (3, 17))
-"""The first and the last version of MLflow whose saved views are known to be as `saved_view` writes them."""
+"""The oldest and newest version of MLflow whose saved views are known to match `saved_view`."""
 _SCHEMES = (
     "sqlite",
     "http",
@@ -37,10 +38,10 @@ _SCHEMES = (
 
 
 def tracking_uri(given: str | None) -> str:
-    """The store to use: the one given, MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory.
+    """The store to use: the given one, MLFLOW_TRACKING_URI, or `mlflow.db` in this directory.
 
     Raises:
-        RequestError: a store that MLflow does not write to any more (a plain folder).
+        RequestError: a store that MLflow no longer writes to (a plain folder).
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     scheme, _, rest = uri.partition("://")
@@ -48,13 +49,13 @@ def tracking_uri(given: str | None) -> str:
         raise RequestError(
             f"tracking store {hide_passwords(uri)!r}: "
             "give sqlite:///mlflow.db, the http(s):// address of a server, or another store that "
-            "MLflow writes to (a plain folder is none any more)"
+            "MLflow writes to (a plain folder no longer is)"
         )
     return uri
 
 
 def open_store(uri: str) -> Any:
-    """An `MlflowClient` on a store, which is created where it is a new SQLite file."""
+    """Opens a store as an `MlflowClient`; creates it if it is a new SQLite file."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -65,7 +66,8 @@ def open_store(uri: str) -> Any:
     # Processes that create the tables at the same time crash each other.
     with filelock.FileLock(f"{path}.lock"):
         if not path.exists():
-            # MLflow's migrations are no transaction: one that is killed in them leaves a store that nothing opens any more.
+            # MLflow's migrations are not atomic: if one is killed, nothing can open the store
+            # anymore.
             for torn in path.parent.glob(f".{path.name}.*.partial*"):
                 torn.unlink()
             partial = path.with_name(
@@ -85,18 +87,18 @@ def served(uri: str) -> bool:
 
 
 def check_exists(uri: str) -> None:
-    """Raises RequestError for an SQLite store whose file is not there: who only reads makes none."""
+    """Raises RequestError for an SQLite store without a file: reading never creates a store."""
     if uri.startswith("sqlite:///") and not sqlite_path(uri).is_file():
         raise RequestError(f"{sqlite_path(uri)}: no store here yet; `reskeras tune` makes one")
 
 
 def artifact_location(uri: str) -> str | None:
-    """Where a new experiment keeps its files: beside an SQLite store; None leaves it to the server."""
+    """Where a new experiment keeps files: beside an SQLite store; None: the server decides."""
     return (sqlite_path(uri).parent / ARTIFACTS).as_uri() if uri.startswith("sqlite:///") else None
 
 
 def knows_views(uri: str) -> bool:
-    """Whether the UI of a store knows the saved views that `tuning.tracking.saved_view` writes.
+    """Whether the UI of a store supports the saved views of `tuning.tracking.saved_view`.
 
     Raises:
         OSError: the server does not answer.
@@ -113,17 +115,18 @@ def knows_views(uri: str) -> bool:
 
 
 def view_link(experiment: str, search_id: str, objective: str, *, views: bool) -> str:
-    """The page of a search, below the server's address: its saved view or, where the UI knows none, a list of its trials."""
+    """The page of a search, relative to the server: its saved view, or a list of its trials."""
     page = f"/#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode="
     if views:
         return f"{page}CHART&viewStateShareKey={view_key(search_id)}"
     query = f"tags.`reskeras.search_id` = '{search_id}' and tags.`reskeras.kind` = 'trial'"
     ascending = "true" if sign(objective) < 0 else "false"
-    return f"{page}TABLE&searchFilter={quote(query)}&orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc={ascending}"
+    order = f"orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc={ascending}"
+    return f"{page}TABLE&searchFilter={quote(query)}&{order}"
 
 
 def search_pages(uri: str) -> list[tuple[str, str]]:
-    """The searches of a store, the latest first: their names, and their pages below the server's address."""
+    """The searches of a store, latest first: names, and pages relative to the server's address."""
     client, views = open_store(uri), knows_views(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(

@@ -1,4 +1,4 @@
-"""What a search is about, from the first line of its journal, as MLflow is told."""
+"""Facts about a search from the first line of its journal, in the form that MLflow gets."""
 
 import json
 import math
@@ -17,11 +17,12 @@ class Subject:
         header: of its journal.
 
     Attributes:
-        space: what is searched.
+        space: the searched space.
         data: facts of the data: `name`, `source`, `class_names`, `image_shape`, `classes`, `sizes`.
         digest: of the data.
-        short: from a path to its short name.
-        log_axes: from a short name to that of its logarithm, for what is searched on a logarithmic scale; MLflow draws linear axes.
+        short: short names by path.
+        log_axes: maps the short name of a value on a log scale to that of its logarithm, because
+            MLflow draws only linear axes.
     """
 
     def __init__(self, header: Mapping[str, Any]) -> None:
@@ -44,7 +45,7 @@ class Subject:
         self.log_axes = {self.short[path]: f"log10_{self.short[path]}" for path in logarithmic}
 
     def tags(self, kind: str) -> dict[str, str]:
-        """By which the runs of this search are found; kind is `search`, `trial` or `final`."""
+        """Tags that identify the runs of this search; `kind` is `search`, `trial` or `final`."""
         return {
             "reskeras.kind": kind,
             "reskeras.search_id": self.search_id,
@@ -54,11 +55,11 @@ class Subject:
         }
 
     def cost(self, values: Mapping[str, Any]) -> tuple[int, int] | None:
-        """Depth and MACs of a trial's network; None where its values make none."""
+        """Depth and MACs of a trial's network; None if its values make none."""
         return depth_and_macs(self.space, self.space.point(values))
 
     def params(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What was searched, of a trial's values, by short name, with the logarithms that charts need."""
+        """A trial's searched values by short name, with the logarithms that charts need."""
         found = {self.short[path]: value for path, value in self.space.point(values).items()}
         return found | {
             log: math.log10(found[short]) for short, log in self.log_axes.items() if short in found

@@ -1,4 +1,4 @@
-"""A search as TensorBoard reads it: a folder for each trial, with its curves and its point in the table of hyperparameters."""
+"""Writes a search for TensorBoard: a folder per trial, with its curves and hyperparameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TensorBoard(Listener):
-    """Writes `tensorboard/trial-0001` and so on to the search's folder, which `tensorboard --logdir` shows."""
+    """Writes `tensorboard/trial-0001`, ... in a search's folder, for `tensorboard --logdir`."""
 
     def __init__(self) -> None:
         self._root = Path()

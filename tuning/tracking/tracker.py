@@ -1,4 +1,4 @@
-"""A search told to MLflow while it runs."""
+"""Sends a search to MLflow while it runs."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ if TYPE_CHECKING:
     from reskeras.training.state import Epoch
 
 _PAUSE_SECONDS = 1.0
-"""What happens within it is sent together."""
+"""Events within this many seconds are sent together."""
 _RETRY_SECONDS = 10.0
-"""How long a store that failed is left alone, at least."""
+"""Seconds to leave a failed store alone, at least."""
 _CLOSING_SECONDS = {Ending.FINISHED: 90.0, Ending.FAILED: 30.0, Ending.INTERRUPTED: 20.0}
-"""How long the end of a search waits for MLflow."""
+"""Seconds that the end of a search waits for MLflow."""
 
 
 class Tracker(Listener):
-    """Brings MLflow up to date with a search's journal, in a thread of its own.
+    """Keeps MLflow up to date with a search's journal, in a separate thread.
 
-    Training never waits for it. Where the store fails it is tried again at a later epoch and once more at the end; what is missing
-    then, `sync` sends another time.
+    Training never waits for it. If the store fails, it is tried again at a later epoch and once
+    more at the end. `sync` sends what is missing then.
 
     Args:
         uri: of the store.
-        on_problem: told when the store fails, when it answers again, and what it lacks at the end; called from the thread.
-        system_metrics: whether MLflow samples the load of processor, memory and GPU while the search runs.
+        on_problem: called from the thread when the store fails, when it recovers, and with what is
+            missing at the end.
+        system_metrics: whether MLflow samples the load of CPU, memory and GPU while the search
+            runs.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Tracker(Listener):
         self._mirror: Mirror | None = None
         self._state = threading.Condition()
         self._told = self._sent = 0
-        """How often there was news, and how much of that MLflow has."""
+        """The number of events, and how many of them MLflow has."""
         self._hurried = False
         self._ending: Ending | None = None
         self._retry_at = 0.0
@@ -78,7 +80,7 @@ class Tracker(Listener):
 
     def search_ended(self, ending: Ending, result: Result | None) -> None:
         if self._search is None:
-            return  # interrupted before this was told of the start
+            return  # interrupted before this learned of the start
         with self._state:
             self._ending = ending
             self._state.notify_all()
@@ -88,14 +90,14 @@ class Tracker(Listener):
 
     @property
     def page(self) -> str | None:
-        """The address of the search's page, where the store has a server of its own and has answered."""
+        """The address of the search's page, if the store has a server that has answered."""
         mirror = self._mirror
         if mirror is None or not served(self._uri):
             return None
         return hide_passwords(self._uri).rstrip("/") + mirror.link
 
     def flush(self, timeout: float) -> bool:
-        """Waits until MLflow has all that has happened so far, or for so many seconds; returns whether it has."""
+        """Waits until MLflow has everything so far, or for some seconds; returns whether it has."""
         with self._state:
             wanted, self._hurried = self._told, True
             self._state.notify_all()
@@ -127,7 +129,8 @@ class Tracker(Listener):
                 self._state.notify_all()
         else:
             self._on_problem(
-                f"the last of this search is not in MLflow ({hide_passwords(self._uri)}); {self._sync_hint()}"
+                f"the last part of this search is not in MLflow ({hide_passwords(self._uri)}); "
+                f"{self._sync_hint()}"
             )
 
     def _ready(self) -> bool:
@@ -154,9 +157,10 @@ class Tracker(Listener):
             if not self._failed:
                 self._failed = True
                 self._on_problem(
-                    f"MLflow failed ({hide_passwords(self._uri)}): {hide_passwords(in_a_line(error)).rstrip('.')}. "
-                    "The search goes on; its journal has everything, "
-                    "and MLflow is told later"
+                    f"MLflow failed ({hide_passwords(self._uri)}): "
+                    f"{hide_passwords(in_a_line(error)).rstrip('.')}. "
+                    "The search continues; its journal has everything, "
+                    "and MLflow gets it later"
                 )
             return False
         if self._failed:
@@ -165,7 +169,7 @@ class Tracker(Listener):
                 f"MLflow ({hide_passwords(self._uri)}) answers again, and has what it missed"
             )
         for refusal in self._mirror.refused:
-            self._on_problem(f"MLflow does not take {refusal}")
+            self._on_problem(f"MLflow refuses {refusal}")
         self._mirror.refused.clear()
         return True
 
@@ -186,25 +190,26 @@ class Tracker(Listener):
 
 
 def sync(uri: str, directory: Path) -> list[str]:
-    """Brings a store up to date with a search that does not run, from its journal.
+    """Brings a store up to date with a search that is not running, from its journal.
 
     Args:
         uri: of the store; it may have all of the search, a part, or nothing.
         directory: of the search.
 
     Returns:
-        What MLflow did not take, a line each.
+        What MLflow refused, a line each.
 
     Raises:
-        RequestError: there is no search in the directory, or it runs.
-        RuntimeError: the store fails; what came through before is not sent again.
+        RequestError: there is no search in the directory, or it is running.
+        RuntimeError: the store fails; what arrived before is not sent again.
     """
     directory = directory.resolve()
     if not (directory / "journal.jsonl").is_file():
         raise RequestError(f"{directory}: no search here: it has no journal.jsonl")
     if not begun(directory):
         raise RequestError(
-            f"{directory}: this journal does not say what was searched; it is empty, or of an older version"
+            f"{directory}: this journal does not say what was searched; it is empty, or of an "
+            "older version"
         )
     try:
         with lock_of(directory).acquire(timeout=0):
@@ -213,19 +218,20 @@ def sync(uri: str, directory: Path) -> list[str]:
             mirror.finish(Ending.FINISHED if mirror.concluded else Ending.INTERRUPTED)
     except filelock.Timeout as error:
         raise RequestError(
-            f"{directory}: this search is running; it tells MLflow itself"
+            f"{directory}: this search is running; it sends everything to MLflow itself"
         ) from error
     except RequestError:
         raise
     except Exception as error:
         raise RuntimeError(
-            f"MLflow failed ({hide_passwords(uri)}): {hide_passwords(in_a_line(error)).rstrip('.')}; the same command goes on"
+            f"MLflow failed ({hide_passwords(uri)}): "
+            f"{hide_passwords(in_a_line(error)).rstrip('.')}; the same command resumes"
         ) from error
     return mirror.refused
 
 
 def _active_run() -> str | None:
-    """The run that the caller has begun in this thread, or that `mlflow run` has begun for this process."""
+    """The active run: begun by the caller in this thread, or by `mlflow run` for this process."""
     if (mlflow := sys.modules.get("mlflow")) is not None and (
         run := mlflow.active_run()
     ) is not None:
@@ -234,7 +240,7 @@ def _active_run() -> str | None:
 
 
 def _save_example(data: ImageData, directory: Path) -> None:
-    """Keeps an image for who serves the model."""
+    """Saves an image as the example for serving the model."""
     import numpy as np
 
     image, _ = next(iter(data.split("val")))
