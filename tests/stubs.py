@@ -20,7 +20,7 @@ from reskeras.spec.text import dump_recipe
 from reskeras.training.state import Epoch
 from tuning import Range, Space
 from tuning.record.events import Listener, Trial
-from tuning.running.trial import Job, LastJob, Outcome, Run, Verdict
+from tuning.running.trial import Epochs, Job, LastJob, Outcome, Verdict
 
 KILLED_ONCE, KILLED_ALWAYS, ENDLESS = 7, 13, 11
 """Batch sizes whose trials do so in the second epoch."""
@@ -45,7 +45,7 @@ def score_of(recipe: Recipe) -> float:
     return int(hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()[:8], 16) / 2**32
 
 
-def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
+def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
     """Scores follow from the recipe alone, and grow a little with each epoch."""
     assert job.parent is None or job.parent.state.exists()
     score = score_of(job.recipe)
@@ -74,7 +74,7 @@ def _misbehave(job: Job, epoch: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_test(job: LastJob, data: ImageData) -> Run:
+def run_test(job: LastJob, data: ImageData) -> Epochs:
     assert job.model.exists()
     yield from ()
     return Outcome(metrics={"accuracy": 0.5, "loss": 1.0})

@@ -300,7 +300,8 @@ def test_a_run_is_found_by_an_abbreviation_of_its_id(store: Store) -> None:
     for length in (32, 12, 6):
         assert runs.find(store.ids["second"][:length]).number == 3
     with pytest.raises(
-        RequestError, match="is not a run id: those are 32 hex digits, of which the first 6 may be enough"
+        RequestError,
+        match="is not a run id: those are 32 hex digits, of which the first 6 may be enough",
     ):
         runs.find(store.ids["second"][:5])
     with pytest.raises(

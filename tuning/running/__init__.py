@@ -1,4 +1,5 @@
-"""Where trials run: one trial, the executors that run several, and the devices and machines under them.
+"""Where trials run: a single trial, the executors that run several, devices and machines.
 
-Knows nothing of oracles or journals. Imports `reskeras.training` and `tuning.space`; the search imports it.
+Knows nothing of oracles and journals. It imports `reskeras.training` and `tuning.space`; the search
+imports it.
 """

@@ -1,4 +1,4 @@
-"""Trials on a Ray cluster: each worker is an actor, the oracle, the journal and MLflow stay here."""
+"""Trials on a Ray cluster: each worker is an actor; oracle, journal and MLflow stay here."""
 
 import dataclasses
 import importlib.metadata
@@ -18,9 +18,9 @@ from tuning.running.executor import (
     DiskFull,
     Ended,
     Event,
+    Jobs,
     Lost,
     Reported,
-    Runs,
     Share,
     advance,
     limit,
@@ -30,25 +30,29 @@ from tuning.running.trial import Job, LastJob, Verdict
 
 _CONNECT_SECONDS = 5.0
 _PASSED_ON = ("KERAS_BACKEND", "TFDS_DATA_DIR")
-"""Environment variables that workers have from here."""
+"""Environment variables that workers inherit from this process."""
 
 
 class Ray:
-    """Trials on a Ray cluster, each in a process of its own on one GPU, or on two cores where there are no GPUs.
+    """Runs trials on a Ray cluster, each in a process on one GPU, or on two cores without GPUs.
 
-    The death of a process or of a machine is the death of the trials there, and others go on with them. The processes end when this
-    one does, whatever ended it.
+    If a process or a machine dies, its trials are lost, and the others continue with them. The
+    processes end when this one ends, for whatever reason.
 
     Args:
-        data: opened anew in each process; a data set of TFDS must be on each machine, or in a folder that all see.
-        address: `local` is a cluster on this machine for as long as this object lives; `auto` the one that this machine belongs to,
-            or that RAY_ADDRESS names; `HOST:PORT` or `ray://HOST:PORT` another.
-        directory: the search's. It and the working directory must be on storage that all machines see at the same path.
-        workers: trials at once, at most; as many as the cluster has room for where it is None. Without GPUs, more than one for
-            each two cores leaves each with one core.
+        data: opened again in each process; a TFDS data set must be on each machine, or in a folder
+            that all can read.
+        address: `local` starts a cluster on this machine for the lifetime of this object. `auto` is
+            the cluster that this machine belongs to, or that RAY_ADDRESS names. `HOST:PORT` or
+            `ray://HOST:PORT` is another.
+        directory: the search's. It and the working directory must be on storage that all machines
+            see at the same path.
+        workers: the most trials at once; None uses all of the cluster. Without GPUs, more than one
+            worker per two cores leaves one core to each.
 
     Raises:
-        RequestError: Ray is not installed, there is no cluster at the address, or one of its machines cannot do the work.
+        RequestError: Ray is not installed, there is no cluster at the address, or one of its
+            machines is not suitable.
     """
 
     def __init__(
@@ -86,7 +90,7 @@ class Ray:
         import ray
 
         if any(worker.key is not None and not worker.answered for worker in self._workers):
-            # A worker for whom the cluster has no room any more waits for one that has nothing to do.
+            # A worker that no longer fits on the cluster waits until another one is idle.
             self._end([worker for worker in self._workers if worker.key is None])
         coming = {worker.coming: worker for worker in self._workers if worker.coming is not None}
         worker = coming[ray.wait(list(coming))[0][0]]
@@ -94,7 +98,7 @@ class Ray:
         try:
             event, grown = ray.get(worker.coming)
         except ray.exceptions.RayTaskError:
-            raise  # not a lost worker, but a mistake in this module
+            raise  # not a lost worker, but a bug in this module
         except ray.exceptions.RayError as error:
             self._end([worker])
             return Lost(worker.key, f"its worker on the cluster is gone ({type(error).__name__})")
@@ -126,39 +130,39 @@ class Ray:
 
 @dataclasses.dataclass(eq=False)
 class _Worker:
-    """An actor as the driver sees it."""
+    """An actor, as the driver sees it."""
 
     actor: Any
     key: str | None = None
     coming: Any = None
-    """What it is about to tell; None while it has no job, or waits for a verdict."""
+    """The pending event; None while it has no job or waits for a verdict."""
     answered: bool = False
 
 
 class _Actor:
-    """Runs one job after another, up to its next epoch with each call, in a process on the cluster."""
+    """Runs one job after another in a process on the cluster; each call runs one epoch."""
 
     def __init__(self, data: ImageData, share: Share, folder: str) -> None:
         os.chdir(folder)
         limit(share)
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        self._runs = Runs(data)
+        self._jobs = Jobs(data)
 
     def begin(self, job: Job | LastJob) -> tuple[Event, int]:
-        self._key, self._run = job.key, self._runs.begin(job)
+        self._key, self._epochs = job.key, self._jobs.begin(job)
         return self.go_on(None)
 
     def go_on(self, verdict: Verdict | None) -> tuple[Event, int]:
-        return advance(self._key, self._run, verdict), self._runs.grown
+        return advance(self._key, self._epochs, verdict), self._jobs.grown
 
 
 def _connect(address: str, cpus: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault(
         "RAY_BACKEND_LOG_LEVEL", "error"
-    )  # it warns of each second in which it does not get through
+    )  # it warns of every second in which it falls behind
     if address == "local":
-        # Not for Windows alone, whatever its name says: without it Ray listens on the network.
+        # Not only for Windows, despite its name: without it, Ray listens on the network.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
@@ -180,7 +184,7 @@ def _connect(address: str, cpus: int) -> None:
 
 
 def _knock(address: str) -> None:
-    """Ray itself tries for minutes."""
+    """Checks the address, for which Ray itself would wait minutes."""
     where = urlsplit(address if "://" in address else f"ray://{address}")
     try:
         if where.scheme != "ray" or where.hostname is None or where.port is None:
@@ -193,7 +197,8 @@ def _knock(address: str) -> None:
         socket.create_connection((where.hostname, where.port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         raise RequestError(
-            f"--ray {address}: nothing answers there ({error}); `ray start --head` prints the address"
+            f"--ray {address}: nothing answers there ({error}); `ray start --head` prints the "
+            "address"
         ) from error
 
 
@@ -203,18 +208,21 @@ def _environment() -> dict[str, Any]:
 
 
 def _check(nodes: list[dict[str, Any]], directory: Path) -> None:
-    """Whether each machine sees the search's folder, and has this version of reskeras."""
+    """Checks that each machine sees the search's folder and has this version of reskeras."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     folder, mine = os.getcwd(), importlib.metadata.version("reskeras")
 
     def lacks(probe: str) -> str | None:
-        # Pickled as it stands: a machine without reskeras runs it too.
+        # Pickled by value, so a machine without reskeras can run it.
         for path in (probe, folder):
             if not os.path.exists(path):
                 seen = os.path.dirname(probe) if path == probe else folder
-                return f"{seen} is not the folder that it is here; a search runs in one that all machines see at the same path"
+                return (
+                    f"{seen} is not the folder that it is here; a search needs one that all "
+                    "machines see at the same path"
+                )
         try:
             theirs = importlib.metadata.version("reskeras")
         except importlib.metadata.PackageNotFoundError:
@@ -239,7 +247,7 @@ def _check(nodes: list[dict[str, Any]], directory: Path) -> None:
 def _division(
     nodes: list[dict[str, float]], workers: int | None
 ) -> tuple[int, dict[str, float], Share]:
-    """How many workers there are, what of the cluster each one takes, and the threads it may have."""
+    """The number of workers, the resources of each, and its share of a machine."""
     gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
     if gpus:
         room = sum(int(node["GPU"]) for node in gpus)

@@ -1,4 +1,4 @@
-"""The devices of one trial: what there is, what a strategy makes of it, and what it asks of a training."""
+"""The devices of one trial, and how strategies use them."""
 
 import contextlib
 import dataclasses
@@ -19,14 +19,16 @@ from tuning.space import Range, Space
 _TPU_VARIABLES = ("TPU_NAME", "COLAB_TPU_ADDR", "TPU_WORKER_ID", "TPU_ACCELERATOR_TYPE")
 _TPU_DEVICE = Path("/dev/accel0")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
-"""Where "5" resets the peak of the resident memory (proc(5))."""
+"""Writing "5" resets the peak of the resident memory (proc(5))."""
 
 
 def strategy_scope(strategy: Strategy, train: TrainSpec) -> Any:
-    """The scope in which a network is built to be trained under a strategy over the devices that this process sees.
+    """The scope in which to build a network that trains under a strategy.
 
-    On TensorFlow that of a `tf.distribute.Strategy`, on JAX that of a `keras.distribution.DataParallel`; without one a scope that
-    changes nothing. `reskeras.training.train.Training`, made within, trains on these devices also when it is left.
+    The strategy spans the devices that this process sees: a `tf.distribute.Strategy` on TensorFlow,
+    a `keras.distribution.DataParallel` on JAX. Without one, the scope changes nothing. A
+    `reskeras.training.train.Training` created inside trains on these devices even after the scope
+    ends.
 
     Raises:
         RequestError: there are no such devices, or they cannot share this training.
@@ -39,7 +41,7 @@ def strategy_scope(strategy: Strategy, train: TrainSpec) -> Any:
 
 
 class PeakMemory:
-    """The most memory in use since this was made: of the GPU where TensorFlow has one, else of this process."""
+    """Peak memory since creation: of the GPU if TensorFlow has one, otherwise of this process."""
 
     def __init__(self) -> None:
         self._gpu = False
@@ -52,11 +54,11 @@ class PeakMemory:
             return
         with contextlib.suppress(
             OSError
-        ):  # not Linux, or a sandbox that forbids it: then there is no measure
+        ):  # not Linux, or a sandbox that forbids it: no measurement
             _CLEAR_REFS.write_text("5", encoding="ascii")
 
     def peak(self) -> int | None:
-        """In bytes; None where the machine does not say."""
+        """In bytes; None if the machine does not say."""
         if self._gpu:
             import tensorflow as tf
 
@@ -70,12 +72,12 @@ class PeakMemory:
 
 
 def check_strategy(strategy: Strategy, space: Space, workers: int | None) -> None:
-    """Raises RequestError where trials of a space could not be run under a strategy, before any is begun.
+    """Raises RequestError if trials of a space cannot run under a strategy, before any starts.
 
     Args:
-        strategy: as it was asked for.
-        space: what is searched.
-        workers: child processes that share this machine's GPUs; None where trials run in this process.
+        strategy: the requested one.
+        space: the searched space.
+        workers: child processes that share this machine's GPUs; None if trials run in this process.
     """
     gpus = visible_gpus()
     if workers is None:
@@ -95,7 +97,7 @@ def check_strategy(strategy: Strategy, space: Space, workers: int | None) -> Non
         return
     else:
         if not gpus and keras.backend.backend() == "jax":
-            return  # its CPU devices are known only where it runs
+            return  # its CPU devices are known only in the worker
         count = max(1, len(gpus) // workers)
         if count < 2:
             raise _one_device(
@@ -108,7 +110,7 @@ def check_strategy(strategy: Strategy, space: Space, workers: int | None) -> Non
 
 
 def _trainings(space: Space) -> Iterator[TrainSpec]:
-    """The trainings of a space by what devices mind."""
+    """The trainings of a space that differ in something that devices care about."""
     train = space.base.train
     sizes = space.vary.get("train.batch_size", (train.batch_size,))
     recomputed = space.vary.get("train.recompute", (train.recompute,))
@@ -118,23 +120,25 @@ def _trainings(space: Space) -> Iterator[TrainSpec]:
 
 
 def _check_shared(train: TrainSpec, count: int) -> None:
-    """Raises RequestError unless so many devices can share each batch of a training."""
+    """Raises RequestError unless this many devices can share each batch of a training."""
     if train.recompute:
         raise RequestError(
             "train.recompute trains on one device: set it to false, or use --strategy none"
         )
     if train.batch_size < count:
         raise RequestError(
-            f"train.batch_size {train.batch_size} is too small for {count} devices, which share each batch"
+            f"train.batch_size {train.batch_size} is too small for {count} devices, which share "
+            "each batch"
         )
     if keras.backend.backend() == "jax" and train.batch_size % count:
         raise RequestError(
-            f"train.batch_size {train.batch_size} is not a multiple of {count} devices, which JAX needs"
+            f"train.batch_size {train.batch_size} is not a multiple of {count} devices, which "
+            "JAX needs"
         )
 
 
 def chosen(strategy: Strategy) -> Strategy:
-    """What `auto` comes to in this process: TPU where there is one, mirrored where there are several GPUs, else none."""
+    """What `auto` means in this process: TPU, mirrored (with several GPUs), or none."""
     if strategy is not Strategy.AUTO:
         return strategy
     if _has_tpu():
@@ -143,7 +147,7 @@ def chosen(strategy: Strategy) -> Strategy:
 
 
 def replicas(strategy: Strategy) -> int:
-    """How many devices share each batch in this process; `auto` is to be `chosen` before.
+    """How many devices share each batch in this process; call `chosen` first to resolve `auto`.
 
     Raises:
         RequestError: there are no such devices.
@@ -152,7 +156,7 @@ def replicas(strategy: Strategy) -> int:
 
 
 class _Distribution:
-    """Several devices, as the backend calls them together."""
+    """The backend's object for several devices."""
 
     def __init__(self, whole: Any, count: int) -> None:
         self.scope, self.count = whole.scope, count
@@ -163,7 +167,8 @@ def _distribution(strategy: Strategy) -> _Distribution:
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):
         raise RequestError(
-            f"--strategy {strategy.value} needs Keras on TensorFlow or JAX; its backend is {backend!r}"
+            f"--strategy {strategy.value} needs Keras on TensorFlow or JAX; its backend is "
+            f"{backend!r}"
         )
     if strategy is Strategy.TPU and not _has_tpu():
         raise _no_tpu()
@@ -197,7 +202,8 @@ def _on_jax(strategy: Strategy) -> _Distribution:
 
     if jax.process_count() > 1:
         raise RequestError(
-            f"--strategy {strategy.value}: a trial runs on one host (JAX has {jax.process_count()} processes)"
+            f"--strategy {strategy.value}: a trial runs on one host (JAX has "
+            f"{jax.process_count()} processes)"
         )
     devices = keras.distribution.list_devices()
     if strategy is Strategy.MIRRORED and len(devices) < 2:
@@ -206,7 +212,7 @@ def _on_jax(strategy: Strategy) -> _Distribution:
 
 
 def _devices(kind: str) -> list[str]:
-    """Logical devices of this process, `GPU` or `CPU`, by name; none on a backend that has no strategies."""
+    """Names of this process's logical `GPU` or `CPU` devices; none without strategies."""
     match keras.backend.backend():
         case "tensorflow":
             import tensorflow as tf
@@ -221,13 +227,14 @@ def _devices(kind: str) -> list[str]:
 
 
 def _has_tpu() -> bool:
-    """Whether this machine says that it has a TPU; nothing is waited for."""
+    """Whether this machine claims to have a TPU; waits for nothing."""
     return _TPU_DEVICE.exists() or any(os.environ.get(name) for name in _TPU_VARIABLES)
 
 
 def _no_tpu() -> RequestError:
     return RequestError(
-        f"--strategy tpu: no TPU here (neither {_TPU_DEVICE} nor {' nor '.join(_TPU_VARIABLES)} is there)"
+        f"--strategy tpu: no TPU here (neither {_TPU_DEVICE} nor {' nor '.join(_TPU_VARIABLES)} "
+        "is there)"
     )
 
 

@@ -1,6 +1,7 @@
-"""Where trials run: in this process, in child processes, or on a cluster (`tuning.running.cluster`).
+"""Where trials run: in this process, in child processes, or on a cluster.
 
-An executor is fed jobs and asked what happened; after each epoch it waits for the verdict. It knows nothing of oracles or journals.
+An executor takes jobs and yields events. After each epoch it waits for a verdict. It knows nothing
+of oracles and journals. See also `tuning.running.cluster`.
 """
 
 import contextlib
@@ -23,17 +24,17 @@ from reskeras.data import ImageData
 from reskeras.errors import RequestError
 from reskeras.training.state import Epoch
 from tuning.running.machine import cores, visible_gpus, worker_context
-from tuning.running.trial import Job, LastJob, Outcome, Run, Verdict, run_test, run_trial
+from tuning.running.trial import Epochs, Job, LastJob, Outcome, Verdict, run_test, run_trial
 
 RECYCLED_AFTER = 256 << 20
-"""A worker whose resident memory has grown by so many bytes since its first trial is replaced: TensorFlow loses some megabytes with
-each network, and what is compiled is kept."""
+"""A worker whose resident memory has grown by this many bytes since its first trial is replaced:
+TensorFlow leaks some megabytes per network, and compiled programs are kept."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
 class Reported:
-    """A trial has trained for an epoch, and waits for the verdict."""
+    """A trial has trained an epoch and waits for a verdict."""
 
     key: str
     epoch: Epoch
@@ -41,7 +42,7 @@ class Reported:
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """A trial is over: with an outcome, or with the reason why there is none."""
+    """A trial is over, with an outcome or the reason for having none."""
 
     key: str
     outcome: Outcome | None
@@ -58,7 +59,7 @@ class Lost:
 
 @dataclasses.dataclass(frozen=True)
 class DiskFull:
-    """A trial could not write what it has to leave, and is over; another time it may go on."""
+    """A trial could not write its files and is over; it may resume later."""
 
     key: str
     reason: str
@@ -73,53 +74,53 @@ class Executor(Protocol):
     slots: int
 
     def submit(self, job: Job | LastJob) -> None:
-        """Begins a job; there must be a free slot."""
+        """Starts a job; requires a free slot."""
 
     def wait(self) -> Event:
-        """What happens next; blocks until it does. There must be a job."""
+        """Waits for the next event; requires a running job."""
 
     def answer(self, key: str, verdict: Verdict) -> None:
-        """Tells a trial that reported what follows."""
+        """Gives a trial that reported its verdict."""
 
     def close(self) -> None:
-        """Ends all that runs, at once."""
+        """Ends all jobs at once."""
 
 
 class InProcess:
-    """One trial at a time, in this process."""
+    """Runs one trial at a time, in this process."""
 
     slots = 1
 
     def __init__(self, data: ImageData) -> None:
-        self._runs = Runs(data)
+        self._jobs = Jobs(data)
         self._verdict: Verdict | None = None
         self._key = ""
-        self._run: Run | None = None
+        self._epochs: Epochs | None = None
 
     def submit(self, job: Job | LastJob) -> None:
-        self._key, self._run, self._verdict = job.key, self._runs.begin(job), None
+        self._key, self._epochs, self._verdict = job.key, self._jobs.begin(job), None
 
     def wait(self) -> Event:
-        assert self._run is not None
-        return advance(self._key, self._run, self._verdict)
+        assert self._epochs is not None
+        return advance(self._key, self._epochs, self._verdict)
 
     def answer(self, key: str, verdict: Verdict) -> None:
         self._verdict = verdict
 
     def close(self) -> None:
-        if self._run is not None:
-            self._run.close()
+        if self._epochs is not None:
+            self._epochs.close()
 
 
 class Processes:
-    """Child processes, each with its share of the machine.
+    """Runs trials in child processes, each with its share of the machine.
 
-    The death of one is the death of one trial. A child ends when its parent does, whatever ended that.
+    If one dies, only its trial dies. A child ends when its parent does, for whatever reason.
 
     Args:
-        data: opened anew in each child.
-        workers: how many children.
-        log: a file for what they, and the libraries below them, print.
+        data: opened again in each child.
+        workers: number of children.
+        log: a file for what they and the libraries print.
     """
 
     def __init__(self, data: ImageData, workers: int, log: Path) -> None:
@@ -151,7 +152,7 @@ class Processes:
 
     def answer(self, key: str, verdict: Verdict) -> None:
         worker = next(worker for worker in self._workers if worker.key == key)
-        with contextlib.suppress(OSError):  # a worker that died meanwhile is told of by `wait`
+        with contextlib.suppress(OSError):  # `wait` reports a worker that has died meanwhile
             worker.connection.send(verdict)
 
     def close(self) -> None:
@@ -163,7 +164,7 @@ class Processes:
 
 
 class _Child:
-    """A worker as its parent sees it."""
+    """A worker, as its parent sees it."""
 
     def __init__(self, data: ImageData, log: Path, share: "Share") -> None:
         self.share = share
@@ -183,7 +184,7 @@ class _Child:
             self.connection.send(job)
 
     def end(self) -> str:
-        """Kills the process, if it lives, and says how it died."""
+        """Kills the process if it is alive, and says how it ended."""
         self.connection.close()
         self._process.join(1.0 if self.key is None else 0.0)
         if self._process.is_alive():
@@ -199,7 +200,7 @@ class _Child:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Share:
-    """What of the machine is one worker's."""
+    """A worker's share of the machine."""
 
     threads: int
     gpus: str | None
@@ -216,7 +217,8 @@ def _share(number: int, workers: int) -> Share:
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    # Children need nothing of the user's script, which multiprocessing would run again in each of them.
+    # Children need nothing from the user's script, which multiprocessing would run again in each of
+    # them.
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
@@ -225,8 +227,8 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-class Runs:
-    """Begins jobs in the process that this is, and keeps what they may share."""
+class Jobs:
+    """Starts jobs in this process, and keeps what they can share."""
 
     def __init__(self, data: ImageData) -> None:
         self._data = data
@@ -235,10 +237,10 @@ class Runs:
 
     @property
     def grown(self) -> int:
-        """Bytes that this process holds more than after its first job."""
+        """Bytes that this process has grown by since its first job."""
         return resident() - self._resident if self._begun > 1 else 0
 
-    def begin(self, job: Job | LastJob) -> Run:
+    def begin(self, job: Job | LastJob) -> Epochs:
         """A job, not yet running."""
         self._begun += 1
         if self._begun == 2:
@@ -255,19 +257,19 @@ class Runs:
         return run_trial(job, self._data, self._programs)
 
 
-def advance(key: str, run: Run, verdict: Verdict | None) -> Reported | Ended | DiskFull:
+def advance(key: str, epochs: Epochs, verdict: Verdict | None) -> Reported | Ended | DiskFull:
     """Runs a job up to its next epoch, or to its end."""
     try:
-        return Reported(key, next(run) if verdict is None else run.send(verdict))
+        return Reported(key, next(epochs) if verdict is None else epochs.send(verdict))
     except StopIteration as stop:
         return Ended(key, stop.value)
-    except Exception as error:  # noqa: BLE001  whatever one network does, the search goes on; the reason is kept
+    except Exception as error:  # noqa: BLE001  one network must not end the search
         full = disk_full(error)
         return DiskFull(key, full) if full else Ended(key, None, reason_of(error))
 
 
 def disk_full(error: BaseException) -> str | None:
-    """Where there was no space left; None for an error that is or comes from another one."""
+    """Where the disk was full; None if the error has another cause."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _FULL:
@@ -277,39 +279,39 @@ def disk_full(error: BaseException) -> str | None:
 
 
 def reason_of(error: Exception) -> str:
-    """An error as a record keeps it: ours by their message, others with the traceback."""
+    """An error as a record keeps it: the message of our own, the traceback of others."""
     if isinstance(error, RequestError | FloatingPointError):
         return str(error)
     return "".join(traceback.format_exception(error))
 
 
 def serve(connection: Any, data: ImageData, log: Path, share: Share, directory: str) -> None:
-    """The life of a worker: jobs and verdicts come in, events go out."""
-    os.chdir(directory)  # multiprocessing's is where the parent was when it loaded that
+    """The main loop of a worker: receives jobs and verdicts, sends events."""
+    os.chdir(directory)  # multiprocessing starts it in the directory in which the parent loaded it
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is the parent's affair, which ends this process
+    )  # Ctrl-C is for the parent, which ends this process
     _redirect(log)
     with contextlib.suppress(OSError):
-        # Where memory runs out, the kernel takes the worker and spares the search.
+        # If memory runs out, the kernel kills the worker and not the search.
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     limit(share)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
-    runs = Runs(data)
+    jobs = Jobs(data)
     while True:
         job = inbox.get()
-        run, verdict = runs.begin(job), None
+        epochs, verdict = jobs.begin(job), None
         while True:
-            event = advance(job.key, run, verdict)
-            connection.send((event, runs.grown))
+            event = advance(job.key, epochs, verdict)
+            connection.send((event, jobs.grown))
             if not isinstance(event, Reported):
                 break
             verdict = inbox.get()
 
 
 def _listen(connection: Any, inbox: "queue.SimpleQueue[Any]") -> None:
-    # A thread of its own, so that the parent's end is noticed in the middle of an epoch too.
+    # In a separate thread, so the parent's end is noticed even during an epoch.
     try:
         while True:
             inbox.put(connection.recv())
@@ -330,7 +332,7 @@ def _redirect(log: Path) -> None:
 
 
 def limit(share: Share) -> None:
-    """Keeps this process to its share, before its framework starts."""
+    """Limits this process to its share, before its framework starts."""
     if share.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = share.gpus
     import keras
@@ -343,7 +345,7 @@ def limit(share: Share) -> None:
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(
                 gpu, enable=True
-            )  # else one worker takes all of it
+            )  # otherwise one worker takes all of it
 
 
 def resident() -> int:
@@ -351,5 +353,5 @@ def resident() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
-        return 0  # not Linux: workers are not recycled
+        return 0  # not Linux: workers are not replaced
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""What this machine has, and how child processes are started on it; loads no framework."""
+"""The resources of this machine, and how to start child processes. Loads no framework."""
 
 import multiprocessing
 import os
@@ -9,12 +9,12 @@ _SAFE_SHARE = 0.8
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs of this machine by what CUDA calls them, without opening any."""
+    """The GPUs of this machine by CUDA's names, without opening any."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name for name in named.split(",") if name and name != "-1"]
@@ -22,9 +22,10 @@ def visible_gpus() -> list[str]:
 
 
 def safe_memory(workers: int) -> int | None:
-    """Bytes that one of so many workers may use: its part of four fifths of the memory, or of what a container may have.
+    """Bytes that one of several workers may use: its part of 80 % of the machine's memory.
 
-    None where the machine does not say, and where there are GPUs, whose memory is another.
+    If a container limits memory, its limit counts. None if the machine does not say, and with GPUs,
+    which have their own memory.
     """
     if visible_gpus():
         return None
@@ -42,9 +43,10 @@ def safe_memory(workers: int) -> int | None:
 
 
 def worker_context() -> Any:
-    """How children are started: forked from a process that has TensorFlow in memory already, so that another one is cheap.
+    """How children are started: forked from a process that has already loaded TensorFlow.
 
-    JAX has threads from the start, and a forked child of it may hang; there each child begins from nothing.
+    That makes another child cheap. JAX has threads from the start, and a forked child may hang;
+    there, each child starts from scratch.
     """
     if (
         os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow"
@@ -57,7 +59,7 @@ def worker_context() -> Any:
 
 
 def warm_up() -> None:
-    """Begins to load what workers need, in a process of its own, while this one does something else."""
+    """Starts to load what workers need, in a separate process, while this one continues."""
     if worker_context().get_start_method() == "forkserver":
         from multiprocessing import forkserver
 

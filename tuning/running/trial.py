@@ -1,4 +1,4 @@
-"""One trial, wherever it runs: a recipe is built or grown, trained epoch by epoch, and ends when it is told to."""
+"""One trial, wherever it runs: a network is built or grown, and trained epoch by epoch."""
 
 import dataclasses
 import enum
@@ -20,7 +20,7 @@ from tuning.running.devices import PeakMemory, strategy_scope
 from tuning.settings import Strategy
 
 CHECKPOINT_SECONDS = 20.0
-"""A trial that runs longer saves its state about so often, and an interrupted one goes on from there."""
+"""Seconds between saved states of a longer trial, from which an interrupted one resumes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,18 +33,18 @@ class Parent:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker needs to know to run a trial; plain values and paths, so that it can travel."""
+    """What a worker needs to run a trial: plain values and paths, which can be sent."""
 
     key: str
-    """Names the trial among those that run."""
+    """Identifies the trial among those that run."""
     recipe: Recipe
-    """The network, how to train it, and the seed of both."""
+    """The network, its training, and the seed of both."""
     state: Path
-    """Where the training is saved, and where an earlier attempt may have left it."""
+    """Where to save the training, and where an earlier attempt may have saved it."""
     model: Path
-    """Where the trained network is left, if it is to be kept."""
+    """Where to leave the trained network, if it is to be kept."""
     first_epoch: int = 0
-    """Epochs that its weights have behind them."""
+    """Epochs that its weights were already trained for."""
     parent: Parent | None = None
     leave_state: bool = False
     """Whether other trials may start from its state."""
@@ -53,52 +53,52 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LastJob:
-    """The one look at the test split."""
+    """The evaluation of the kept model on the test split."""
 
     key: str
     model: Path
 
 
 class Verdict(enum.Enum):
-    """What follows an epoch."""
+    """What to do after an epoch."""
 
     GO_ON = "go on"
     END = "end"
     KEEP = "keep"
-    """End, and leave the model."""
+    """End and leave the model."""
     PAUSE = "pause"
-    """End, and leave the state: the trial goes on another time."""
+    """End and leave the state: the trial resumes later."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a finished trial left."""
+    """The outcome of a finished trial."""
 
     metrics: Mapping[str, float]
-    """Of the last epoch, hence of the weights that were kept; for a test, those of the test split."""
+    """Of the last epoch, hence of the kept weights; for a test, on the test split."""
     epochs: int = 0
-    """Trained in all."""
+    """Total number of epochs."""
     params: int = 0
     seconds: float = 0.0
     peak_memory: int | None = None
-    """See `tuning.record.journal.TrialRecord`."""
+    """See `tuning.record.entries.TrialRecord`."""
 
 
-Run = Generator[Epoch, Verdict, Outcome]
-"""Gives each epoch as it ends, and takes what follows."""
+Epochs = Generator[Epoch, Verdict, Outcome]
+"""Yields each epoch as it ends, and receives a verdict."""
 
 
-def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
-    """Trains a network from its beginning, from its parent's weights, or from where an earlier attempt was interrupted.
+def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
+    """Trains a network from scratch, from its parent's weights, or from an interrupted attempt.
 
     Args:
         job: the trial.
-        data: what it is trained and validated on.
+        data: the data to train and validate on.
         programs: see `reskeras.training.train.Training`.
 
     Raises:
-        RequestError: the parent's state is gone, or cannot become this network.
-        FloatingPointError: the loss is not finite any more.
+        RequestError: the parent's state is gone, or cannot grow into this network.
+        FloatingPointError: the loss is no longer finite.
     """
     start = time.perf_counter()
     memory = PeakMemory()
@@ -107,13 +107,15 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
         training = Training(
             model, data, job.recipe.train, first_epoch=job.first_epoch, programs=programs
         )
-    inherits = job.parent is not None and job.parent.recipe.model == job.recipe.model
-    if not training.restore(job.state) and inherits and not training.restore(job.parent.state):  # type: ignore[union-attr]
-        raise RequestError(f"{job.parent.state}: the parent's weights are gone or damaged")  # type: ignore[union-attr]
+    parent = job.parent
+    if not training.restore(job.state) and parent and parent.recipe.model == job.recipe.model:
+        if not training.restore(parent.state):
+            raise RequestError(f"{parent.state}: the parent's weights are gone or damaged")
     saved = time.perf_counter()
     verdict = Verdict.GO_ON
     for epoch in [epoch for epoch in training.epochs if epoch.number > job.first_epoch]:
-        verdict = yield epoch  # an earlier attempt's: who listens may have missed the last of them
+        # Epochs of an earlier attempt: listeners may have missed the last ones.
+        verdict = yield epoch
     while verdict is Verdict.GO_ON and training.epoch < job.recipe.train.epochs:
         epoch = training.run_epoch()
         if time.perf_counter() - saved > CHECKPOINT_SECONDS:
@@ -139,14 +141,14 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
     )
 
 
-def run_test(job: LastJob, data: ImageData) -> Run:
+def run_test(job: LastJob, data: ImageData) -> Epochs:
     """Scores a saved model on the test split; there are no epochs."""
     yield from ()
     return Outcome(metrics=evaluate(keras.saving.load_model(job.model), data, "test"))
 
 
 def _grown(job: Job) -> Any:
-    """The network that computes what the parent's smaller one does; None where they are the same or there is no parent."""
+    """The network grown from its parent's; None if there is no parent or the networks are equal."""
     if job.parent is None or job.parent.recipe.model == job.recipe.model:
         return None
     parent = build_seeded(job.parent.recipe)
