@@ -54,7 +54,7 @@ def _row(table: Table, label: str, ours: float, theirs: float) -> None:
 
 
 def _build(ours: str, theirs: str, repeats: str) -> dict[str, Any]:
-    """Median milliseconds per layer of both builders, in turn, after one unmeasured build of each."""
+    """Median milliseconds per layer of both builders in turn, after one warm-up build of each."""
     import keras
 
     import reskeras

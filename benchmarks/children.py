@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, so that no trace, cache or heap of one biases the next."""
+"""Measurements in separate processes, so no trace, cache or heap biases the next one."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def in_child(script: str, *words: object) -> dict[str, Any]:
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:
-    """CPU seconds of this process, all threads: on a shared machine they say more than wall time."""
+    """CPU seconds of this process, all threads: more reliable than wall time if shared."""
     start = time.process_time()
     work()
     return time.process_time() - start

@@ -1,11 +1,15 @@
-"""How fast a network answers: `reskeras.models.predictor.predictor` against Keras' own ways, alternating in one process.
+"""Speed of inference: `reskeras.models.predictor.predictor` against Keras' own ways.
 
-    python benchmarks/inference.py                      # ResNet-20 on 32x32x3: one batch of 1, 32, 256; 1024 images by 32 and 256
-    python benchmarks/inference.py --preset resnet56 --rounds 5
+The rivals alternate in one process.
 
-Each round runs every way once, in an order that changes from round to round. `x predict` is the median over the rounds of
-`model.predict`'s wall time divided by the way's in the same round; `CPU x` the same of CPU time, which other processes disturb
-less. The first, untimed calls trace, and check that all ways give the same numbers.
+    python benchmarks/inference.py                      # ResNet-20 on 32x32x3: one batch of 1, 32,
+    256; 1024 images by 32 and 256 python benchmarks/inference.py --preset resnet56 --rounds 5
+
+Each round runs every way once, in an order that changes from round to round. `x predict` is the
+median over the rounds of
+`model.predict`'s wall time divided by the way's in the same round; `CPU x` the same of CPU time,
+which other processes disturb less. The first, untimed calls trace, and check that all ways give the
+same numbers.
 """
 
 import os
@@ -108,7 +112,8 @@ def main(preset: str, sizes: tuple[int, ...], images: int, rounds: int) -> None:
         for layer in fold_batch_norm(model).layers
     )
     click.echo(
-        f"{preset}, input {model.input_shape[1:]}, {os.cpu_count()} cores; {norms} batch norms, {left} when folded"
+        f"{preset}, input {model.input_shape[1:]}, {os.cpu_count()} cores; {norms} batch norms, "
+        f"{left} when folded"
     )
     loads = [(size, size) for size in sizes] + [
         (images, size) for size in sizes if 1 < size < images

@@ -3,9 +3,9 @@
     python benchmarks/memory.py [--preset densenet_bc_100_12] [--batch 64]
 
 Memory is the process's greatest resident set (`ru_maxrss`), less its resident set just before the
-first step, when model and optimizer exist: activations, gradients, and what tracing and TensorFlow's
-allocator keep. `steps` is training alone; `epoch` adds the recalibration of batch norm and validation
-(for Keras, validation). One fresh process each.
+first step, when model and optimizer exist: activations, gradients, and what tracing and
+TensorFlow's allocator keep. `steps` is training alone; `epoch` adds the recalibration of batch norm
+and validation (for Keras, validation). One fresh process each.
 """
 
 import json

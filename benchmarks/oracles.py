@@ -1,11 +1,12 @@
-"""Time and memory of an oracle's bookkeeping: what a trial costs beside its training, as trials add up.
+"""Time and memory of an oracle's bookkeeping: a trial's cost besides training.
 
     python benchmarks/oracles.py [--oracle asha --oracle keras-tuner] [--trials 10000]
 
 `keras-tuner` is Keras Tuner's own random oracle with its state files, which ours do not write.
 
-A stub objective reports nine epochs. Milliseconds are CPU time per trial for creating, reporting and ending it, the mean of the
-trials since the row above; memory is what the process has resident more than before the first trial.
+A stub objective reports nine epochs. Milliseconds are CPU time per trial for creating, reporting
+and ending it, the mean of the trials since the row above; memory is what the process has resident
+more than before the first trial.
 """
 
 import math

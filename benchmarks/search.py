@@ -1,15 +1,18 @@
-"""Searches on the embedded digits at equal wall time: `reskeras tune` against plain Keras Tuner and other rivals.
+"""Searches on the embedded digits at equal wall time: `reskeras tune` against its rivals.
 
-    python benchmarks/search.py --out DIR                # the search: every rival, 90 s, three seeds
-    python benchmarks/search.py --out DIR --equal        # trials of one architecture: how many in the same time
-    python benchmarks/search.py --out DIR --different    # trials of ever new architectures
-    python benchmarks/search.py --out DIR --workers      # two workers with one thread each against one with two
-    python benchmarks/search.py --from DIR               # tables and plots again, from the rows kept in DIR
+    python benchmarks/search.py --out DIR                # the search: every rival, 90 s, three
+    seeds python benchmarks/search.py --out DIR --equal        # trials of one architecture: how
+    many in the same time python benchmarks/search.py --out DIR --different    # trials of ever new
+    architectures python benchmarks/search.py --out DIR --workers      # two workers with one thread
+    each against one with two python benchmarks/search.py --from DIR               # tables and
+    plots again, from the rows kept in DIR
 
-The rivals get the builders, the space, the epochs and the data that reskeras has, and train as a Keras user would: batch norm
-at Keras' defaults, Adam with the trial's learning rate, `model.fit` on arrays. Each run is a process of its own on the same two
-CPUs; its clock starts with the search, after imports and reading the data. Runs that DIR holds already are not repeated, so a
-benchmark that was stopped goes on; `epochs.csv`, `trials.csv` and `runs.csv` in it are the raw data. Needs `pip install optuna`.
+The rivals get the builders, the space, the epochs and the data that reskeras has, and train as a
+Keras user would: batch norm at Keras' defaults, Adam with the trial's learning rate, `model.fit` on
+arrays. Each run is a process of its own on the same two CPUs; its clock starts with the search,
+after imports and reading the data. Runs that DIR holds already are not repeated, so a benchmark
+that was stopped goes on; `epochs.csv`, `trials.csv` and `runs.csv` in it are the raw data. Needs
+`pip install optuna`.
 """
 
 import contextlib
@@ -47,7 +50,8 @@ class Section:
 
     space: Callable[[], Space]
     rivals: tuple[str, ...]
-    """Those that run unless others are asked for; the first plain one is what the others are compared with."""
+    """Those that run unless others are asked for; the first plain one is what the others are
+    compared with."""
 
 
 def _searched() -> Space:
@@ -168,7 +172,8 @@ def _add(folder: Path, section: str, rival: str, seed: int, seconds: float) -> l
     kept = [run for run in read_runs(folder) if key.items() <= run.facts.items()]
     if any(run.facts["budget"] != seconds for run in kept):
         raise click.UsageError(
-            f"{folder} holds {label} with {kept[0].facts['budget']:g} s; give this benchmark another folder"
+            f"{folder} holds {label} with {kept[0].facts['budget']:g} s; give this benchmark "
+            "another folder"
         )
     if kept:
         click.echo(f"{label}: kept", err=True)

@@ -1,13 +1,15 @@
-"""What the search itself costs: time and memory per trial, with trials that train nothing, and with tiny ones that do.
+"""The cost of the search itself: time and memory per trial, with stub and tiny trials.
 
     python benchmarks/search_loop.py [--trials 10000] [--real 100]
 
-First table: a search in this process whose trials give three epochs of made-up scores, without listeners. Milliseconds of CPU per
-trial are means over the last tenth before that many trials: suggestion, sampling, rules, and four or so lines of the journal,
-each synced to the disk. `again` reads the journal of the whole search and tells it to a new oracle.
+First table: a search in this process whose trials give three epochs of made-up scores, without
+listeners. Milliseconds of CPU per trial are means over the last tenth before that many trials:
+suggestion, sampling, rules, and four or so lines of the journal, each synced to the disk. `again`
+reads the journal of the whole search and tells it to a new oracle.
 
-Second table: resident memory of the process that trains, after so many trials of an 8x8 network. TensorFlow loses some 10 MiB
-for each; a child process is replaced when it has grown by `tuning.running.executor.RECYCLED_AFTER`.
+Second table: resident memory of the process that trains, after so many trials of an 8x8 network.
+TensorFlow loses some 10 MiB for each; a child process is replaced when it has grown by
+`tuning.running.executor.RECYCLED_AFTER`.
 """
 
 import hashlib

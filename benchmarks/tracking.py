@@ -1,12 +1,13 @@
-"""What tracking costs a search: the wall time of one search without MLflow, with an SQLite store, and with a server.
+"""The cost of tracking: one search without MLflow, with an SQLite store, with a server.
 
     python benchmarks/tracking.py [--trials 40] [--repeats 3]
 
-The same search on digits (random oracle, one child process for trials, as `reskeras tune` runs it; report and leaderboard
-included), each in a process of its own, in turn. `ratio` is the median over the rounds of the wall time with tracking to that
-without in the same round. `thread` is the CPU time of the thread that talks to MLflow, `waiting` how long the end of the search
-waited for it: the winner's model is packed and registered then. Stores are there beforehand, so that their making, which comes
-once, is not counted; the server runs on the same machine.
+The same search on digits (random oracle, one child process for trials, as `reskeras tune` runs it;
+report and leaderboard included), each in a process of its own, in turn. `ratio` is the median over
+the rounds of the wall time with tracking to that without in the same round. `thread` is the CPU
+time of the thread that talks to MLflow, `waiting` how long the end of the search
+waited for it: the winner's model is packed and registered then. Stores are there beforehand, so
+that their making, which comes once, is not counted; the server runs on the same machine.
 """
 
 import json

@@ -1,12 +1,12 @@
 """Draws which room imports which, into docs/images/import_graph.svg, and counts modules and lines.
 
-    python docs/import_graph.py             # draws
-    python docs/import_graph.py --counts    # prints the table of docs/architecture.md
+    python docs/import_graph.py             # draws python docs/import_graph.py --counts    # prints
+    the table of docs/architecture.md
 
 A room is a folder of `reskeras/` or `tuning/`; its floor is its layer in the contracts of
 pyproject.toml, so the picture shows what import-linter checks. An arrow is left out where a longer
-way says the same: who imports `nets` may import what `nets` imports. The modules that everything uses
-(`errors`, `words`, `files`) are left out too. Needs grimp, which import-linter brings.
+way says the same: who imports `nets` may import what `nets` imports. The modules that everything
+uses (`errors`, `words`, `files`) are left out too. Needs grimp, which import-linter brings.
 """
 
 import collections

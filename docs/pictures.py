@@ -1,7 +1,9 @@
-"""Makes the README's pictures of a finished search: `python docs/pictures.py FOLDER`, FOLDER being where `reskeras tune` ran.
+"""Makes the README's pictures of a finished search: `python docs/pictures.py FOLDER`.
 
-Needs Chromium (Debian: chromium) and, as everything here, reskeras itself. The terminal is shown by replaying the finished search;
-the pictures of pages are made by screenshots.py.
+FOLDER is where `reskeras tune` ran.
+
+Needs Chromium (Debian: chromium) and, as everything here, reskeras itself. The terminal is shown by
+replaying the finished search; the pictures of pages are made by screenshots.py.
 """
 
 import re

@@ -1,6 +1,9 @@
-"""Makes the documents' pictures of pages: `python docs/screenshots.py FOLDER`, FOLDER being where a finished `reskeras tune` ran.
+"""Makes the docs' pictures of pages: `python docs/screenshots.py FOLDER`.
 
-Needs Playwright and Chromium (`tox -e browser` says how they come) and, as everything here, reskeras itself.
+FOLDER is where a finished `reskeras tune` ran.
+
+Needs Playwright and Chromium (`tox -e browser` says how they come) and, as everything here,
+reskeras itself.
 """
 
 import subprocess

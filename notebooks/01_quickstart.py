@@ -8,10 +8,8 @@
 #     name: python3
 # ---
 
-# %% [markdown]
-# # Quickstart
-#
-# From a spec to a trained network, and from a spec with ranges in it to the best of several. Open this file as a notebook with
+# %% [markdown] # Quickstart  From a spec to a trained network, and from a spec with ranges in it to
+# the best of several. Open this file as a notebook with
 # [jupytext](https://jupytext.readthedocs.io), or run it as a script.
 
 # %%
@@ -40,9 +38,8 @@ plain_twin = dataclasses.replace(spec, block={"kind": "plain"}, name="plain_twin
 model, twin = reskeras.build(spec), reskeras.build(plain_twin)
 print(f"{model.count_params():,} parameters, the twin {twin.count_params():,}")
 
-# %% [markdown]
-# 1,797 real digits, split once and for all. After each epoch the statistics of batch norm are recomputed, so that a short training
-# is scored for what it is.
+# %% [markdown] 1,797 real digits, split once and for all. After each epoch the statistics of batch
+# norm are recomputed, so that a short training is scored for what it is.
 
 # %%
 data = load("digits", spec.input_shape)

@@ -8,10 +8,8 @@
 #     name: python3
 # ---
 
-# %% [markdown]
-# # Networks
-#
-# What a network costs, where weights come from, and how a trained network becomes a deeper one without forgetting anything.
+# %% [markdown] # Networks  What a network costs, where weights come from, and how a trained network
+# becomes a deeper one without forgetting anything.
 
 # %%
 import dataclasses
@@ -24,15 +22,15 @@ from reskeras.data import load
 from reskeras.spec import Stage, TrainSpec
 from reskeras.training.train import evaluate, train
 
-# %% [markdown]
-# The cost of a network is arithmetic on its spec: no Keras model is built. ResNet-50 in its two forms has one number of parameters
-# and two of multiply-adds.
+# %% [markdown] The cost of a network is arithmetic on its spec: no Keras model is built. ResNet-50
+# in its two forms has one number of parameters and two of multiply-adds.
 
 # %%
 for name in ("resnet50", "resnet50_v1_5", "preact1001", "unet"):
     cost = reskeras.cost(name)
     print(
-        f"{name:14} {cost.trainable_params:>12,} parameters  {cost.macs / 1e9:7.2f} GMAC  {cost.depth:5} layers deep"
+        f"{name:14} {cost.trainable_params:>12,} parameters  {cost.macs / 1e9:7.2f} GMAC  "
+        f"{cost.depth:5} layers deep"
     )
 
 # %% [markdown]
@@ -41,8 +39,8 @@ for name in ("resnet50", "resnet50_v1_5", "preact1001", "unet"):
 # %%
 reskeras.plot("resnet20", "resnet20.svg")
 
-# %% [markdown]
-# keras.applications' weights fit, because the network is the same: equal outputs show it. (With a network, `weights="imagenet"`.)
+# %% [markdown] keras.applications' weights fit, because the network is the same: equal outputs show
+# it. (With a network, `weights="imagenet"`.)
 
 # %%
 theirs = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3))
@@ -54,9 +52,9 @@ print(
     np.abs(theirs.predict(image, verbose=0) - ours.predict(image, verbose=0)).max(),
 )
 
-# %% [markdown]
-# **Growing.** A residual block whose branch gives zero is the identity, so a deeper network can start as the trained shallower one.
-# Train one block per stage, grow to three, and the score is the same before any further training.
+# %% [markdown] **Growing.** A residual block whose branch gives zero is the identity, so a deeper
+# network can start as the trained shallower one. Train one block per stage, grow to three, and the
+# score is the same before any further training.
 
 # %%
 data = load("digits", (8, 8, 1))
@@ -88,8 +86,8 @@ try:
 except reskeras.RequestError as error:
     print(error)
 
-# %% [markdown]
-# For use, batch norm is folded into the convolutions where it follows them, and the network is traced once.
+# %% [markdown] For use, batch norm is folded into the convolutions where it follows them, and the
+# network is traced once.
 
 # %%
 answer = reskeras.predictor(grown)

@@ -37,13 +37,15 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     for name in names:
         monkeypatch.delenv(name, raising=False)
     yield
-    for name in names:  # which MLflow's `set_tracking_uri` and `set_experiment` leave to later tests and their children
+    # which MLflow's `set_tracking_uri` and `set_experiment` leave to later tests and their children
+    for name in names:
         os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
 def blobs() -> dict[str, np.ndarray]:
-    """Three classes of 8x8 images that a small net learns in an epoch or two: a bright quarter says the class."""
+    """Three classes of 8x8 images that a small net learns in an epoch or two: a bright quarter says
+    the class."""
     random = np.random.default_rng(7)
     arrays = {}
     for split, size in (("train", 96), ("val", 48), ("test", 48)):

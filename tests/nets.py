@@ -32,7 +32,8 @@ def small(**changes: Any) -> ResNet:
 
 
 def randomize(model: keras.Model, seed: int = 0) -> None:
-    """Random weights and statistics, so that a norm in the wrong place shows; signals keep their size over any depth."""
+    """Random weights and statistics, so that a norm in the wrong place shows; signals keep their
+    size over any depth."""
     random = np.random.default_rng(seed)
     for layer in model.layers:
         for weight in layer.weights:
@@ -63,6 +64,7 @@ _SETTINGS: dict[type, dict[str, Any]] = {
 
 
 def kinds(field: str) -> list[Any]:
-    """A small value of every kind of `block`, `norm` or `stem`: tests cover a new kind by itself."""
+    """A small value of every kind of `block`, `norm` or `stem`: tests cover a new kind by
+    itself."""
     width = {"width": 8} if field == "stem" else {}
     return [kind(**width, **_SETTINGS.get(kind, {})) for kind in UNIONS[field]]

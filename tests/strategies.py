@@ -88,7 +88,8 @@ residual_options: dict[str, Any] = options | {
 
 @st.composite
 def _valid(draw: Any, make: Any, **fields: Any) -> Any:
-    """A spec of these fields; where they contradict each other, what is refused is left at its default."""
+    """A spec of these fields; where they contradict each other, what is refused is left at its
+    default."""
     chosen = {name: draw(field) for name, field in fields.items()}
     for dropped in (
         (),

@@ -1,4 +1,5 @@
-"""Trials that train nothing, for tests of what is around them: in this process, in forks of it, and in workers."""
+"""Trials that train nothing, for tests of what is around them: in this process, in forks of it, and
+in workers."""
 
 import errno
 import hashlib
@@ -89,7 +90,8 @@ def serve(*args: Any) -> None:
 
 
 def serve_saving(connection: Any, data: ImageData, log: Path, *more: Any) -> None:
-    """The life of a worker that saves its state after each epoch, and notes which epochs it trained."""
+    """The life of a worker that saves its state after each epoch, and notes which epochs it
+    trained."""
     import reskeras.training.train
     import tuning.running.executor
     import tuning.running.trial
@@ -129,7 +131,8 @@ def forked_space() -> Space:
 
 
 def fork_searches(arrays: str) -> None:
-    """Runs a search in a fork of this process, which has loaded all that it needs, for each line of JSON that comes in.
+    """Runs a search in a fork of this process, which has loaded all that it needs, for each line of
+    JSON that comes in.
 
     Answers with its process id, and when it has ended with its exit status.
     """

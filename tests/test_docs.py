@@ -100,14 +100,16 @@ def test_files_and_modules_that_a_page_names_exist(page: Path) -> None:
 
 
 def tags() -> set[str]:
-    """The tags of MLflow that look like a module, and `reskeras.tuning`, which a decision rejects."""
+    """The tags of MLflow that look like a module, and `reskeras.tuning`, which a decision
+    rejects."""
     sources = (ROOT / "tuning").rglob("*.py")
     found = (re.findall(r'"(reskeras\.\w+)"', path.read_text("utf-8")) for path in sources)
     return {"reskeras.tuning", *(tag for tags in found for tag in tags)}
 
 
 def resolves(name: str) -> bool:
-    """Whether a dotted name is a module, or what a module's text defines or imports; loads nothing."""
+    """Whether a dotted name is a module, or what a module's text defines or imports; loads
+    nothing."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
         path = ROOT.joinpath(*parts[:count])

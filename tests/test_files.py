@@ -1,4 +1,5 @@
-"""Files are there in full or not at all; a place that cannot be written is refused before the work."""
+"""Files are there in full or not at all; a place that cannot be written is refused before the
+work."""
 
 import errno
 import os

@@ -1,1 +1,1 @@
-"""What `benchmarks/search.py` compares: searches with reskeras and with plain Keras, and what they leave as tables and a plot."""
+"""The rivals of `benchmarks/search.py`, and its tables and plot."""

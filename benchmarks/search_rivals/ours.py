@@ -1,4 +1,4 @@
-"""`reskeras tune` as a rival: the scores are its own, which are on recalibrated statistics already."""
+"""`reskeras tune` as a rival, by its own scores on recalibrated statistics."""
 
 import inspect
 from typing import Any

@@ -1,4 +1,4 @@
-"""The rivals: searches as a Keras user writes them, with our builders, Keras' batch-norm defaults and plain `model.fit`."""
+"""The rivals: searches as a Keras user writes them, with our builders and `model.fit`."""
 
 import dataclasses
 import gc
@@ -52,7 +52,8 @@ class Plain(keras_tuner.HyperModel):  # type: ignore[misc]
 class Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Records a search from within its fits, one after another, and ends it when the time is up.
 
-    The accuracy on recalibrated statistics is computed while the clock stands still, and leaves the model as it was.
+    The accuracy on recalibrated statistics is computed while the clock stands still, and leaves the
+    model as it was.
     """
 
     def __init__(self, task: Task, recording: Recording, hypermodel: Plain) -> None:
@@ -91,7 +92,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def recalibrated_accuracy(model: keras.Model, task: Task) -> float:
-    """The validation accuracy with batch-norm statistics recomputed over the training images; the model keeps its own."""
+    """Validation accuracy with recalibrated batch-norm statistics; the model keeps its own."""
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     statistics = [
         variable for layer in norms for variable in (layer.moving_mean, layer.moving_variance)
@@ -148,7 +149,7 @@ def keras_tuner_search(name: str, task: Task, recording: Recording) -> None:
 
 
 def optuna_search(task: Task, recording: Recording) -> None:
-    """Optuna's TPE; after each epoch successive halving stops a trial that is not among the best at that epoch."""
+    """Optuna's TPE with successive halving after each epoch."""
     hypermodel = Plain(task)
     watch = Watch(task, recording, hypermodel)
 
@@ -172,7 +173,7 @@ def optuna_search(task: Task, recording: Recording) -> None:
 
 
 class OptunaPoint:
-    """An Optuna trial as `tuning.space.sample` asks for values; conditional ranges are drawn always and used where they count."""
+    """An Optuna trial for `tuning.space.sample`; conditional ranges are always drawn."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self.trial = trial
@@ -209,7 +210,7 @@ class _Pruning(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def one_epoch_search(task: Task, recording: Recording) -> None:
-    """Random points for one epoch each in half of the time; then the best of them from scratch in full, best first."""
+    """Random points for one epoch each in half of the time, then the best ones in full."""
     hypermodel = Plain(task)
     watch = Watch(task, recording, hypermodel)
     draws = random.Random(task.seed)

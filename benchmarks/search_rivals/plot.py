@@ -29,7 +29,7 @@ _TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 1 - _LEAST_ERROR)
 
 
 def plot(rivals: dict[str, list[Run]], folder: Path) -> None:
-    """Writes `search.svg` and `search.png`: a line per rival, the median over the seeds, in a band from the worst to the best."""
+    """Writes `search.svg` and `search.png`: the median over seeds per rival, in its range."""
     budget = next(iter(rivals.values()))[0].facts["budget"]
     times = np.geomspace(0.5, budget, 400)
     figure = Figure(figsize=(13, 6), layout="constrained")

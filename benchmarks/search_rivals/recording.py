@@ -1,4 +1,4 @@
-"""What a search leaves behind while it runs: one row per epoch and one per trial, on a clock that can be stopped."""
+"""Records a search: a row per epoch and one per trial, on a clock that can be stopped."""
 
 import contextlib
 import dataclasses
@@ -89,7 +89,7 @@ class Recording:
             self.epochs.append(row)
 
     def trial(self, trial: int, status: str, model: Any) -> None:
-        """A trial ended, one of the network that the spec `model` describes; one that ended too late is left out."""
+        """Records the end of a trial of a network; ignores one that ended too late."""
         if not self.over:
             architecture = hashlib.sha256(repr(model).encode()).hexdigest()[:8]
             row = {

@@ -27,13 +27,14 @@ _NUMBERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One search. Accuracies are of validation, 0 to 1; `scores` is `recalibrated` or `user`, columns of the epochs."""
+    """One search. Accuracies are on validation; `scores` is `recalibrated` or `user`."""
 
     section: str
     rival: str
     seed: int
     facts: Mapping[str, Any]
-    """Its row in runs.csv: `budget` and `wall` (what was used of it), `before` (imports and data), `load`, `versions`."""
+    """Its row in runs.csv: `budget` and `wall` (what was used of it), `before` (imports and data),
+    `load`, `versions`."""
     epochs: list[dict[str, Any]]
     """In the order of their ends."""
     trials: list[dict[str, Any]]
@@ -59,7 +60,7 @@ class Run:
         return len({row["architecture"] for row in self.ended})
 
     def seconds_to(self, accuracy: float, scores: str, *, but_trial: int | None = None) -> float:
-        """When an epoch (of another trial than this) first ended at this accuracy or above; infinity where none did."""
+        """When an epoch of another trial first reached this accuracy; infinity if none did."""
         reached = (
             row for row in self.epochs if row[scores] >= accuracy and row["trial"] != but_trial
         )
@@ -93,18 +94,20 @@ class Run:
 
     @property
     def later_trials_per_minute(self) -> float:
-        """As many as ended after the first did: without what starts once; nan where fewer than three ended."""
+        """Trials per minute after the first ended; nan if fewer than three ended."""
         if len(self.ended) < 3:
             return math.nan
         return 60 * (len(self.ended) - 1) / (self.ended[-1]["seconds"] - self.ended[0]["seconds"])
 
     @property
     def overhead(self) -> float:
-        """Seconds per trial beyond its epochs at their steady pace: (wall - sum of epochs x steady epoch) / trials.
+        """Seconds per trial besides its epochs at their steady pace.
 
-        Wall counts once per worker and ends with the last trial. The steady epoch is the median over a trial's second and later
-        epochs; a trial of one epoch takes it from the run's trials of its architecture, or else from all of the run. nan where
-        the run has none.
+        That is (wall - sum of epochs x steady epoch) / trials.
+
+        Wall counts once per worker and ends with the last trial. The steady epoch is the median
+        over a trial's second and later epochs; a trial of one epoch takes it from the run's trials
+        of its architecture, or else from all of the run. nan where the run has none.
         """
         ended = self.ended
         if not ended:

@@ -25,18 +25,21 @@ _SECTIONS = {
     "workers": "Workers",
 }
 _NOTES = """\
-Median over the seeds, the seeds' own values in parentheses; `-` was not reached in time, and a ratio that needs it is a bound.
-The clock starts with the search, after imports and data, and stands still while the recalibrated accuracy of a rival is
-computed. `@2` is two worker processes on the same two CPUs; their start is part of their time.
+Median over the seeds, the seeds' own values in parentheses; `-` was not reached in time, and a
+ratio that needs it is a bound. The clock starts with the search, after imports and data, and stands
+still while the recalibrated accuracy of a rival is computed. `@2` is two worker processes on the
+same two CPUs; their start is part of their time.
 
-`later` leaves out what came before the first trial's end. Overhead is what a trial takes beyond its epochs at their steady
-pace: (wall - sum over epochs of the trial's steady epoch) / trials. The steady epoch is the median over the second and later
-epochs of the trial; where it has one epoch alone, of trials of its architecture, or of the run. A promotion of hyperband counts
-as a trial. Keras Tuner and reskeras write checkpoints as they do by default; Optuna and one-epoch-then-best write none. Keras'
-users train at a constant learning rate, reskeras by its default schedule, the cosine."""
+`later` leaves out what came before the first trial's end. Overhead is what a trial takes beyond its
+epochs at their steady pace: (wall - sum over epochs of the trial's steady epoch) / trials. The
+steady epoch is the median over the second and later epochs of the trial; where it has one epoch
+alone, of trials of its architecture, or of the run. A promotion of hyperband counts as a trial.
+Keras Tuner and reskeras write checkpoints as they do by default; Optuna and one-epoch-then-best
+write none. Keras' users train at a constant learning rate, reskeras by its default schedule, the
+cosine."""
 _FIRST_TRIAL_NOTE = """\
-Most of reskeras' oracles begin with the space's base, a point known to be good, which Keras Tuner cannot; the last column leaves
-out the scores of the first trial, though not its time."""
+Most of reskeras' oracles begin with the space's base, a point known to be good, which Keras
+Tuner cannot; the last column leaves out the scores of the first trial, though not its time."""
 
 
 def report(folder: Path) -> str:
@@ -65,7 +68,8 @@ def _conditions(rivals: Rivals) -> str:
     seeds = ", ".join(f"{seed:.0f}" for seed in sorted({run.seed for run in runs}))
     before = statistics.median(run.facts["before"] for run in runs)
     return (
-        f"{budget:g} s per run, seeds {seeds}, {runs[0].facts['versions']}; the machine's load before a run was {min(loads):g} to "
+        f"{budget:g} s per run, seeds {seeds}, {runs[0].facts['versions']}; the machine's load "
+        f"before a run was {min(loads):g} to "
         f"{max(loads):g}; imports and data took {before:.0f} s (median)."
     )
 
@@ -88,7 +92,10 @@ def _times(rivals: Rivals, scores: str) -> str:
         *(f"{level}: times sooner" for level in percent),
         f"{100 * FIRST_TRIAL_LEVEL:g} %, trial 1 aside",
     ]
-    title = f"Seconds to a validation accuracy, {SCORES[scores]}; and how many times sooner than the best Keras Tuner oracle"
+    title = (
+        f"Seconds to a validation accuracy, {SCORES[scores]}; and how many times sooner than the "
+        "best Keras Tuner oracle"
+    )
     return f"### {title}\n\n{_markdown(head, rows)}"
 
 
@@ -107,7 +114,8 @@ def _curve(rivals: Rivals) -> str:
         "mean over the time",
         "the same as the user sees it",
     ]
-    return f"### Best validation accuracy so far, %, on recalibrated statistics\n\n{_markdown(head, rows)}"
+    heading = "### Best validation accuracy so far, %, on recalibrated statistics"
+    return f"{heading}\n\n{_markdown(head, rows)}"
 
 
 def _throughput(rivals: Rivals) -> str:
@@ -145,7 +153,7 @@ def _throughput(rivals: Rivals) -> str:
 
 
 def _losses(rivals: Rivals) -> str:
-    """Every measure in which one of reskeras' oracles is behind the best of the others (per trial: behind its namesake)."""
+    """Every measure in which a reskeras oracle is behind the best of the others."""
     others = {rival: runs for rival, runs in rivals.items() if not _ours(rival)}
     lines = []
     for rival, runs in rivals.items():

@@ -31,7 +31,7 @@ class Note:
 
 
 class Trace:
-    """A network's layers by name, and notes on those that a person would draw (no endpoints, rims or crops)."""
+    """A network's layers by name, and notes on those worth drawing (no endpoints or crops)."""
 
     def __init__(self, spec: AnySpec) -> None:
         self.spec = plain_names(spec)
@@ -45,7 +45,7 @@ class Trace:
         return self.nodes[name]
 
     def within(self, name: str) -> list[Node]:
-        """The layers whose names begin with this one and an underscore, in the order in which they run."""
+        """The layers whose names start with this one and an underscore, in running order."""
         return [node for node in self.nodes.values() if node.name.startswith(f"{name}_")]
 
 
@@ -99,7 +99,7 @@ def note_of(node: Node) -> Note | None:
 
 
 def plain_names(spec: AnySpec) -> AnySpec:
-    """The spec without prefixes of layers' names, and with its encoder, where it has one of its own kind, in full."""
+    """The spec without layer prefixes, and with its separate encoder, if any, in full."""
     changes: dict[str, Any] = {"layer_prefix": ""}
     if isinstance(spec, UNet) and isinstance(spec.encoder, PresetEncoder):
         changes["encoder"] = encoder_of(spec)

@@ -49,7 +49,8 @@ def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
         count = len(arrays[0])
         if count == 0 or any(len(array) != count for array in arrays):
             raise ValueError(
-                f"inputs must have the same length of at least 1, not {[len(array) for array in arrays]}"
+                "inputs must have the same length of at least 1, not "
+                f"{[len(array) for array in arrays]}"
             )
         batches = [
             keras.tree.map_structure(

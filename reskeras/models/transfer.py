@@ -87,7 +87,8 @@ def transfer_weights(
     ]
     if not here:
         problems = [
-            f"the target has no layers with weights{f' whose names begin with {prefix!r}' if prefix else ''}"
+            "the target has no layers with weights"
+            f"{f' whose names begin with {prefix!r}' if prefix else ''}"
         ]
     moves: list[tuple[Any, np.ndarray[Any, Any]]] = []
     if not problems:

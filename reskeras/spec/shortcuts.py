@@ -71,8 +71,8 @@ Shortcut = Annotated[
     Discriminator(
         _shortcut_tag,
         custom_error_type="shortcut",
-        custom_error_message=f"a shortcut is one of {', '.join(get_args(ShortcutWord))}, or a mapping "
-        "whose kind is " + " or ".join(_SHORTCUTS_WITH_VALUES),
+        custom_error_message=f"a shortcut is one of {', '.join(get_args(ShortcutWord))}, or a "
+        "mapping whose kind is " + " or ".join(_SHORTCUTS_WITH_VALUES),
     ),
     BeforeValidator(lambda value: {"kind": value} if value in _SHORTCUTS_WITH_VALUES else value),
 ]

@@ -55,8 +55,8 @@ class CompiledTrainer:
     Args:
         model: a built Functional network without losses of its layers' own.
         targets: of the model.
-        optimizer: SGD or Adam without clipping, accumulation or averaging. It is built here, and its
-            slots are used.
+        optimizer: SGD or Adam without clipping, accumulation or averaging. It is built here, and
+            its slots are used.
         recompute: see `SegmentedModel`.
         programs: compiled functions to share with other trainings.
     """

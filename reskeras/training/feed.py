@@ -1,9 +1,10 @@
 """The input pipeline: shuffles, augments, batches and prefetches images.
 
-A data set that fits in memory (`ImageData.in_memory`) is decoded once and gathered batch by batch; a
-larger one is read, shuffled and prefetched by `tf.data`. The order of an epoch depends only on the
-seed and the number of the epoch, so an interrupted training resumes with the images it would have
-seen. (`tf.data` also mixes in the seed passed to `tf.random.set_seed`; the command line sets none.)
+A data set that fits in memory (`ImageData.in_memory`) is decoded once and gathered batch by batch;
+a larger one is read, shuffled and prefetched by `tf.data`. The order of an epoch depends only on
+the seed and the number of the epoch, so an interrupted training resumes with the images it would
+have seen. (`tf.data` also mixes in the seed passed to `tf.random.set_seed`; the command line sets
+none.)
 """
 
 import math
@@ -103,7 +104,7 @@ class Feed:
         )
 
     def _order(self) -> tuple[Any, Any]:
-        """Variables on the host for an epoch's order and random numbers; the pipeline reads them."""
+        """Host variables for an epoch's order and random numbers; the pipeline reads them."""
         import tensorflow as tf
 
         with tf.device("CPU:0"):

@@ -17,8 +17,8 @@ class FittedTrainer:
     """Trains and scores one network, as `reskeras.training.compiled.CompiledTrainer` does.
 
     It trains on the devices of the `tf.distribute.Strategy` (TensorFlow) or
-    `keras.distribution.Distribution` (JAX) that is active when it is created. The loss of a batch is
-    the mean over all its images, however they are divided among devices.
+    `keras.distribution.Distribution` (JAX) that is active when it is created. The loss of a batch
+    is the mean over all its images, however they are divided among devices.
 
     Args:
         model: a built network; with a strategy or distribution, built within its scope.
@@ -94,7 +94,7 @@ class _OneDevice:
 
 
 class _Mirrored(_OneDevice):
-    """The replicas of a `tf.distribute.Strategy`; their parts of a batch differ by one image at most."""
+    """The replicas of a `tf.distribute.Strategy`; parts of a batch differ by one image at most."""
 
     def __init__(self, strategy: Any) -> None:
         self._strategy = strategy
@@ -162,7 +162,8 @@ class _Parallel(_OneDevice):
         return _in_force(self._distribution)
 
     def fit(self, model: Any, batches: Any, steps: int) -> Mapping[str, Any]:
-        # Keras lays out each batch like the first, so the last, possibly smaller, one goes separately.
+        # Keras lays out each batch like the first, so the last, possibly smaller, one goes
+        # separately.
         images, sums = 0, collections.Counter[str]()
 
         def add(logs: Mapping[str, Any], count: int) -> None:

@@ -1,12 +1,12 @@
 """Runs a model block by block, so equal blocks are traced once and can be recomputed.
 
-Keras traces a training step layer by layer, and its graph grows with the depth: ten ops and more for
-a batch norm, as many for the update of a variable. `SegmentedModel` runs the same layers in
+Keras traces a training step layer by layer, and its graph grows with the depth: ten ops and more
+for a batch norm, as many for the update of a variable. `SegmentedModel` runs the same layers in
 *segments*: stretches of the graph, in topological order, that end where a block ends (see `_cut`).
 A segment is a pure function of its inputs and of the values of its variables. Segments of one
-structure (their layers differ only in names and variables) share one traced function that takes
-the variables as arguments, so a network of hundreds of equal blocks is hundreds of calls of a
-handful of functions.
+structure (their layers differ only in names and variables) share one traced function that takes the
+variables as arguments, so a network of hundreds of equal blocks is hundreds of calls of a handful
+of functions.
 
 With `recompute` a segment forgets its inner activations and computes them again when its gradient
 is needed (arXiv 1604.06174), without touching moving statistics or random seeds a second time.
@@ -29,8 +29,8 @@ alive while one is recomputed."""
 
 _NOT_INLINED = {"_noinline": True}
 _INLINED = 40
-"""A model of up to this many segments is inlined, which runs slightly faster. Inlining more makes the
-first step slower."""
+"""A model of up to this many segments is inlined, which runs slightly faster. Inlining more makes
+the first step slower."""
 
 
 class SegmentedModel:
@@ -149,8 +149,8 @@ class _Segment:
     ) -> tuple[list[Any], list[Any], dict[int, Any]]:
         """Outputs, new values of the variables, and logits, without side effects.
 
-        The logits, by output number, are what a softmax or sigmoid attaches to its output for Keras'
-        cross-entropies. Without them, the cross-entropies clip probabilities below 1e-7.
+        The logits, by output number, are what a softmax or sigmoid attaches to its output for
+        Keras' cross-entropies. Without them, the cross-entropies clip probabilities below 1e-7.
         """
         tensors = dict(zip(self.inputs, inputs, strict=True))
         with keras.StatelessScope(list(zip(self.variables, state, strict=True))) as scope:
@@ -165,7 +165,8 @@ class _Segment:
                 for tensor, result in zip(node.outputs, keras.tree.flatten(results), strict=True):
                     if getattr(result, "_keras_mask", None) is not None:
                         raise RequestError(
-                            f"compiled training does not support masks, but {node.operation.name!r} makes one"
+                            "compiled training does not support masks, but "
+                            f"{node.operation.name!r} makes one"
                         )
                     tensors[id(tensor)] = result
         after = [scope.get_current_value(variable) for variable in self.variables]
@@ -375,8 +376,8 @@ Steps count from 1."""
 def fused_update(optimizer: keras.optimizers.Optimizer) -> tuple[list[list[Any]], Update] | None:
     """Each variable's slots and the update rule, one op per variable; None unless SGD or Adam.
 
-    The optimizer must be built. The rule is its update step alone, without weight decay, clipping or
-    averaging.
+    The optimizer must be built. The rule is its update step alone, without weight decay, clipping
+    or averaging.
     """
     ops = tf.raw_ops
 

@@ -11,7 +11,7 @@ from reskeras.tasks import Output
 
 
 class Targets:
-    """A network's outputs as training sees them: the last head, and with deep supervision the others.
+    """A network's outputs as training sees them: the last head, and any deep supervision.
 
     Holds no reference to the network, so a feed that is kept for the next network (see
     `reskeras.training.feed`) does not keep this one's weights alive.

@@ -44,8 +44,8 @@ def train(
     """Trains a model in place and validates it after each epoch.
 
     After each epoch, the batch-norm statistics are recomputed over the training images (see
-    `recalibrate`), so a score measures the network and not the lag of its moving averages. The model
-    keeps these statistics. Training itself never reads them.
+    `recalibrate`), so a score measures the network and not the lag of its moving averages. The
+    model keeps these statistics. Training itself never reads them.
 
     Args:
         model: a built network with a classifier or segmentation head. It is compiled here.
@@ -53,7 +53,8 @@ def train(
         spec: how to train. `spec.epochs` counts from epoch 0, even if training continues from
             `first_epoch`.
         first_epoch: epochs that the model's weights have already been trained for.
-        last_epoch: stops before `spec.epochs`; the learning-rate schedule still spans `spec.epochs`.
+        last_epoch: stops before `spec.epochs`; the learning-rate schedule still spans
+            `spec.epochs`.
         on_epoch: called after each epoch. An exception it raises stops the training.
 
     Returns:
@@ -61,8 +62,8 @@ def train(
 
     Raises:
         FloatingPointError: the loss is no longer finite.
-        RequestError: `spec.recompute` with a model, precision, backend or distribution strategy that
-            Keras' own `fit` has to train.
+        RequestError: `spec.recompute` with a model, precision, backend or distribution strategy
+            that Keras' own `fit` has to train.
     """
     training = Training(model, data, spec, first_epoch=first_epoch)
     while training.epoch < min(spec.epochs, last_epoch or spec.epochs):
@@ -200,7 +201,7 @@ class Training:
         return self.epochs[-1]
 
     def finish(self) -> None:
-        """Compiles the model with its optimizer and the optimizer's state, as Keras' `fit` leaves it."""
+        """Compiles the model with its optimizer and its state, as Keras' `fit` leaves it."""
         self.model.compile(optimizer=self._trainer.optimizer, **self._targets.compile_options())
 
     def save(self, path: Path) -> None:

@@ -1,4 +1,5 @@
-"""A browser for the tests: the one that is here, or Debian's, installed where nobody is asked (a fresh machine that runs tox)."""
+"""A browser for the tests: the one that is here, or Debian's, installed where nobody is asked (a
+fresh machine that runs tox)."""
 
 import os
 import shutil
@@ -33,7 +34,8 @@ def found() -> str | None:
 
 
 def installed() -> str | None:
-    """The program of a browser, installed first where there is none and this is root on Debian; None where there still is none."""
+    """The program of a browser, installed first where there is none and this is root on Debian;
+    None where there still is none."""
     if (path := found()) is not None or os.geteuid() != 0 or shutil.which("apt-get") is None:
         return path
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}

@@ -39,7 +39,8 @@ AXES = ["blocks", "block", "norm_order", "log10_lr", "depth", "val_accuracy"]
 MLFLOWS_OWN = re.compile(
     r"<(g|path|rect)> attribute|ResizeObserver|the server responded with a status of 404"
 )
-"""Its parallel coordinates are drawn once without any height, and it asks for a user, which a server without login has not."""
+"""Its parallel coordinates are drawn once without any height, and it asks for a user, which a
+server without login has not."""
 
 
 class Search(NamedTuple):
@@ -164,21 +165,29 @@ def test_the_printed_link_opens_charts_of_all_trials(page: Page, search: Search)
 
 
 ENDS = """([...scores]) => {
-    const chart = document.querySelector(".parcoords"), canvas = chart?.querySelector("canvas.foreground");
-    const axis = [...(chart?.querySelectorAll(".dimension") ?? [])].pop(), marks = [...(axis?.querySelectorAll(".tick") ?? [])];
+    const chart = document.querySelector(".parcoords");
+    const canvas = chart?.querySelector("canvas.foreground");
+    const axis = [...(chart?.querySelectorAll(".dimension") ?? [])].pop();
+    const marks = [...(axis?.querySelectorAll(".tick") ?? [])];
     if (!canvas || marks.length < 2) return null;
-    const middle = part => { const box = part.getBoundingClientRect(); return box.top + box.height / 2; };
+    const middle = part => {
+        const box = part.getBoundingClientRect();
+        return box.top + box.height / 2;
+    };
     const [[y0, v0], [y1, v1]] = [marks[0], marks[marks.length - 1]].map(
         mark => [middle(mark.querySelector("line")), Number(mark.querySelector("text").textContent)]
     );
-    const place = canvas.getBoundingClientRect(), x = axis.querySelector(".domain").getBoundingClientRect().right - place.left;
+    const place = canvas.getBoundingClientRect();
+    const x = axis.querySelector(".domain").getBoundingClientRect().right - place.left;
     return scores.map(score => {
         const y = y0 + (y1 - y0) * (score - v0) / (v1 - v0) - place.top;
-        const pixels = canvas.getContext("2d").getImageData(Math.round(x) - 4, Math.round(y) - 5, 4, 11).data;
+        const [left, top] = [Math.round(x) - 4, Math.round(y) - 5];
+        const pixels = canvas.getContext("2d").getImageData(left, top, 4, 11).data;
         return pixels.some((value, index) => index % 4 === 3 && value > 0);
     });
 }"""
-"""Whether a line ends at each of these scores, on the last axis of parallel coordinates, whose labels say where a score is."""
+"""Whether a line ends at each of these scores, on the last axis of parallel coordinates, whose
+labels say where a score is."""
 
 
 def test_the_table_has_what_was_searched_the_best_first(page: Page, search: Search) -> None:
@@ -196,7 +205,8 @@ def test_the_table_has_what_was_searched_the_best_first(page: Page, search: Sear
     expect(heads).to_have_text(order, use_inner_text=True)
     # MLflow's own widths would cut names of more than twelve letters; it sets ours after a moment.
     whole = """() => [...document.querySelectorAll(".ag-header-cell[col-id*='`'] *")].every(
-        part => part.scrollWidth <= part.clientWidth + 1 || getComputedStyle(part).overflowX !== "hidden"
+        part => part.scrollWidth <= part.clientWidth + 1
+            || getComputedStyle(part).overflowX !== "hidden"
     )"""
     table.wait_for_function(whole)
 
@@ -205,7 +215,8 @@ def test_the_table_has_what_was_searched_the_best_first(page: Page, search: Sear
         shown = table.locator(f".ag-row [col-id='{column}']")
         expect(shown).to_have_count(TRIALS)
         rows = shown.evaluate_all("""cells => cells.map(cell => [
-            Number(cell.closest(".ag-row").getAttribute("row-index")), cell.textContent.trim().replace(/^#[0-9a-f]{6}/, "")
+            Number(cell.closest(".ag-row").getAttribute("row-index")),
+            cell.textContent.trim().replace(/^#[0-9a-f]{6}/, ""),
         ])""")
         return [text for _, text in sorted(rows)]
 
@@ -233,7 +244,8 @@ def test_the_search_tells_who_won_and_leads_to_it(page: Page, search: Search) ->
     best = search.trials[0]
     share = f"{100 * best['score']:.1f} %"
     sentence = page.get_by_text(
-        f"The best of {TRIALS} trials on blobs is {title(best)} (trial {best['number']}): val_accuracy {share}"
+        f"The best of {TRIALS} trials on blobs is {title(best)} (trial {best['number']}): "
+        f"val_accuracy {share}"
     )
     expect(sentence).to_be_visible()
     page.get_by_role("button", name="Expand description").click()

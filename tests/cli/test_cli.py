@@ -96,7 +96,8 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ),
         (
             ["predict", "none.keras", "pixels.npy"],
-            "error: 'none.keras' is not a .keras file or a folder with one (searches/NAME, trained/NAME) or the id",
+            "error: 'none.keras' is not a .keras file or a folder with one (searches/NAME, "
+            "trained/NAME) or the id",
         ),
         (
             ["predict", "bad.keras", "pixels.npy"],
@@ -104,13 +105,15 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ),
         (
             ["export", "none", "net.h5"],
-            "error: net.h5: give a name that ends in .keras, .onnx, .weights.h5, .tflite, or one without",
+            "error: net.h5: give a name that ends in .keras, .onnx, .weights.h5, .tflite, or "
+            "one without",
         ),
         (["export", "none", "no/net.keras"], "error: no/net.keras: the folder no does not exist"),
         (["export", "none", "bad.keras"], "error: bad.keras already exists; --force replaces it"),
         (
             ["export", ".", "net"],
-            "error: .: has neither best.keras nor model.keras, which `reskeras tune` and `reskeras train` write",
+            "error: .: has neither best.keras nor model.keras, which `reskeras tune` and "
+            "`reskeras train` write",
         ),
         (
             ["export", "bad.yaml", "net"],

@@ -1,4 +1,5 @@
-"""Runs read back from MLflow: stores are written by hand here, as docs/mlflow.md says, not by the tracker."""
+"""Runs read back from MLflow: stores are written by hand here, as docs/mlflow.md says, not by the
+tracker."""
 
 import dataclasses
 import io
@@ -491,13 +492,15 @@ def test_a_store_that_is_not_there_or_does_not_answer_is_said_in_a_line(
     assert result.exit_code == 1
     assert (
         result.stderr
-        == f"error: {address.replace('user:secret', '***')}: the store cannot be opened: Connection refused\n"
+        == f"error: {address.replace('user:secret', '***')}: the store cannot be opened: "
+        "Connection refused\n"
     )
     (tmp_path / "bad.db").write_text("no database")
     bad = reskeras_("runs", "--tracking-uri", f"sqlite:///{tmp_path}/bad.db")
     assert (
         bad.stderr
-        == f"error: sqlite:///{tmp_path}/bad.db: the store cannot be opened: file is not a database\n"
+        == f"error: sqlite:///{tmp_path}/bad.db: the store cannot be opened: file is not a "
+        "database\n"
     )
     assert (
         refused("runs", "digit", store=store)
@@ -641,8 +644,8 @@ def test_what_makes_another_score_is_said(
     finally:
         client.delete_tag(run, "reskeras.parent_trial")
     assert (
-        "warning: it started from the weights of trial 2, but starts over here, so its score will differ"
-        in grown.stderr
+        "warning: it started from the weights of trial 2, but starts over here, so its score "
+        "will differ" in grown.stderr
     )
     assert "exactly" not in grown.stderr
 

@@ -1,4 +1,5 @@
-"""Every source gives the same pixels, NumPy and TensorFlow alike, and models get them in their form."""
+"""Every source gives the same pixels, NumPy and TensorFlow alike, and models get them in their
+form."""
 
 from pathlib import Path
 

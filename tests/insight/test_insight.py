@@ -607,7 +607,8 @@ def test_what_cannot_be_drawn(tmp_path: Path) -> None:
 def test_what_mattered_needs_no_framework_and_loads_the_forest_only_when_asked() -> None:
     code = (
         "import sys, tuning.insight.summary, tuning.report.factors; "
-        "heavy = {'tensorflow', 'keras', 'keras_tuner', 'mlflow', 'optuna', 'sklearn', 'matplotlib', 'rich'}; "
+        "heavy = {'tensorflow', 'keras', 'keras_tuner', 'mlflow', 'optuna', 'sklearn', "
+        "'matplotlib', 'rich'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,5 @@
-"""Networks against the literature: parameter counts, the order of layers, functions that must be equal."""
+"""Networks against the literature: parameter counts, the order of layers, functions that must be
+equal."""
 
 import dataclasses
 import itertools
@@ -75,7 +76,8 @@ def test_every_combination_builds_in_its_shape(
     assert model.get_layer(
         "stage1_block1_conv1" if not isinstance(block, DenseBlock) else "stage1_transition_conv1"
     )
-    # `width` is the width of what a stage gives, whatever its blocks: the interface that makes block kind searchable.
+    # `width` is the width of what a stage gives, whatever its blocks: the interface that makes
+    # block kind searchable.
     assert model.get_layer("head_pool").input.shape == (None, 4, 4, 16)
 
 
@@ -90,7 +92,8 @@ def test_every_stem_builds_with_every_norm(stem: Stem, norm: Norm) -> None:
     assert any("norm" in layer.name for layer in model.layers) == (norm.kind != "none")
 
 
-# He et al. 2016 (arXiv 1603.05027), Fig. 4: the layers of one unit, read from the top; `add` is where the shortcut joins.
+# He et al. 2016 (arXiv 1603.05027), Fig. 4: the layers of one unit, read from the top; `add` is
+# where the shortcut joins.
 FIG_4 = {
     "original": ["conv1", "norm1", "relu1", "conv2", "norm2", "add", "out_relu"],
     "norm_after_add": ["conv1", "norm1", "relu1", "conv2", "add", "out_norm", "out_relu"],
@@ -115,7 +118,8 @@ def test_a_unit_has_the_layers_of_figure_4(order: NormOrder) -> None:
 
 
 def test_a_plain_net_computes_the_same_wherever_its_norms_are_counted() -> None:
-    # Without additions, "BN and ReLU before a convolution" and "after the one before it" are the same places.
+    # Without additions, "BN and ReLU before a convolution" and "after the one before it" are the
+    # same places.
     after, before = (
         reskeras.build(small(block=PlainBlock(), norm_order=order))
         for order in ("original", "full_preact")
@@ -309,7 +313,8 @@ def test_the_residual_scale_multiplies_the_branch(scale: object, factor: float) 
 
 @pytest.mark.backend
 def test_gates_share_what_passes_between_shortcut_and_branch() -> None:
-    # With g = 1/2 (zero weights) an exclusive gate halves both, a shortcut-only gate only the shortcut.
+    # With g = 1/2 (zero weights) an exclusive gate halves both, a shortcut-only gate only the
+    # shortcut.
     for kind, share in (("exclusive", 0.5), ("shortcut_only", 1.0)):
         model = reskeras.build(small(shortcut={"kind": "gated", "gate": kind, "bias": 0}))
         gate = model.get_layer("stage1_block2_shortcut_gate")
@@ -406,7 +411,8 @@ def test_the_stride_stands_where_it_is_asked_for(
 
 @pytest.mark.backend
 def test_average_pooling_before_the_projection_sees_every_pixel() -> None:
-    # ResNet-D (arXiv 1812.01187): a strided 1x1 convolution would ignore three quarters of its input.
+    # ResNet-D (arXiv 1812.01187): a strided 1x1 convolution would ignore three quarters of its
+    # input.
     model = reskeras.build(small(shortcut="avgpool_project"))
     before, after = between(model, "stage1", "stage2_block1_shortcut_pool", images())
     np.testing.assert_allclose(
@@ -451,7 +457,8 @@ def test_the_number_of_dimensions_follows_from_the_input(
 
 @pytest.mark.backend
 def test_the_padding_of_strided_convolutions_is_the_same_on_both_edges() -> None:
-    # Keras' own "same" pads at the far edge alone; mirrored weights on a mirrored image then give another function.
+    # Keras' own "same" pads at the far edge alone; mirrored weights on a mirrored image then give
+    # another function.
     model = reskeras.build(small())
     randomize(model)
     mirrored = keras.models.clone_model(model)

@@ -1,4 +1,5 @@
-"""Folded models against the models they come from: equal outputs, and as many batch norms left as theory says."""
+"""Folded models against the models they come from: equal outputs, and as many batch norms left as
+theory says."""
 
 import dataclasses
 import itertools
@@ -42,7 +43,8 @@ def randomize(model: keras.Model) -> None:
     """Random weights and statistics, by far not those of a fresh model."""
     random = np.random.default_rng(0)
     for weight in model.weights:
-        # Kernels keep their fan-in's scale, so that deep nets neither explode nor fade out, which would hide differences.
+        # Kernels keep their fan-in's scale, so that deep nets neither explode nor fade out, which
+        # would hide differences.
         if weight.name in ("gamma", "moving_variance"):
             weight.assign(random.uniform(0.5, 1.5, weight.shape))
         elif weight.name in ("beta", "moving_mean", "bias"):
@@ -63,7 +65,8 @@ def inputs_of(model: keras.Model, n: int = 3) -> Any:
 def check(
     model: keras.Model, left: int | None, rtol: float = 1e-4, atol: float = 1e-5
 ) -> keras.Model:
-    """Folds a model and compares the outputs; `left` batch norms must be left, or any fewer if it is None."""
+    """Folds a model and compares the outputs; `left` batch norms must be left, or any fewer if it
+    is None."""
     randomize(model)
     x, weights = inputs_of(model), model.get_weights()
     before = model(x, training=False)
@@ -137,7 +140,8 @@ def test_a_densenet_keeps_the_norms_behind_concatenations() -> None:
         stages=(DenseStage(blocks=3), DenseStage(blocks=2)),
         head=Classifier(classes=3, activation="none"),
     )
-    # Twelve norms: two per dense layer, the transition's, the last. Those between a layer's two convolutions fold.
+    # Twelve norms: two per dense layer, the transition's, the last. Those between a layer's two
+    # convolutions fold.
     model = reskeras.build(spec)
     assert len(norms(model)) == 12
     check(model, 12 - 5)
@@ -368,7 +372,8 @@ def test_dtype_policies_are_copied(policy: str) -> None:
     keras.config.set_dtype_policy(policy)
     model = reskeras.build(small())
     keras.config.set_dtype_policy("float32")
-    # Half precision rounds at 2^-11 (bfloat16: 2^-8) after each layer, and folding moves what is rounded.
+    # Half precision rounds at 2^-11 (bfloat16: 2^-8) after each layer, and folding moves what is
+    # rounded.
     tolerance = {"mixed_float16": 0.02, "float64": 1e-6}.get(policy, 0.15)
     folded = check(model, 0, rtol=tolerance, atol=tolerance)
     policies = {layer.name: layer.dtype_policy.name for layer in model.layers}

@@ -87,7 +87,8 @@ def assert_new_weights_learn(model: keras.Model, deeper: keras.Model) -> None:
     before = [numpy(weight).copy() for weight in new]
     x = images(*model.input.shape[1:], n=8)
     outputs = deeper.output if isinstance(deeper.output, dict) else {"head": deeper.output}
-    # What is behind a zero is reached in the second step. Adam moves a weight by its rate however small its gradient is.
+    # What is behind a zero is reached in the second step. Adam moves a weight by its rate however
+    # small its gradient is.
     trainer = keras.Model(deeper.input, outputs["head"])
     targets = np.random.default_rng(5).normal(size=(8, *outputs["head"].shape[1:]))
     trainer.compile(optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-12), loss="mse")

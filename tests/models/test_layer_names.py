@@ -1,6 +1,7 @@
 """Layer names are an interface: weights, endpoints and users' code refer to them.
 
-`UPDATE_GOLDEN=1 pytest tests/models/test_layer_names.py` rewrites the files after a change that is meant.
+`UPDATE_GOLDEN=1 pytest tests/models/test_layer_names.py` rewrites the files after a change that is
+meant.
 """
 
 import dataclasses

@@ -1,4 +1,5 @@
-"""What leaves the process computes the same where it arrives: files of models and weights, and the two export formats."""
+"""What leaves the process computes the same where it arrives: files of models and weights, and the
+two export formats."""
 
 import dataclasses
 import subprocess
@@ -129,7 +130,8 @@ def expected(models: dict[str, keras.Model]) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def elsewhere(models: dict[str, keras.Model], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which another process has loaded every model's file and left its outputs; one process saves the time."""
+    """A folder in which another process has loaded every model's file and left its outputs; one
+    process saves the time."""
     folder = tmp_path_factory.mktemp("elsewhere")
     np.save(folder / "images.npy", IMAGES)
     for name, model in models.items():

@@ -1,4 +1,5 @@
-"""Weights to and from keras.applications: the same function, which only the same structure can compute."""
+"""Weights to and from keras.applications: the same function, which only the same structure can
+compute."""
 
 import dataclasses
 from pathlib import Path
@@ -202,7 +203,8 @@ def test_v1_weights_are_not_poured_into_a_net_with_other_strides() -> None:
     theirs, ours = application("resnet50", 64), preset("resnet50_v1_5", 64)
     with pytest.raises(
         reskeras.RequestError,
-        match=r"conv3_block1_1_conv \(stage2_block1_conv1 here\): strides \(2, 2\) there, \(1, 1\) here",
+        match=r"conv3_block1_1_conv \(stage2_block1_conv1 here\): "
+        r"strides \(2, 2\) there, \(1, 1\) here",
     ):
         reskeras.transfer_weights(theirs, ours)
     with pytest.raises(

@@ -15,8 +15,9 @@ from reskeras.nets.cost import statistics, trainable_params
 from reskeras.nets.graph import record
 from reskeras.spec import BasicBlock, Features, NoNorm, PlainBlock, ResNet, UNet
 
-# Trainable parameters: published, counted from keras.applications, torchvision, timm, segmentation_models.pytorch or the authors'
-# code; "ours" where the net is reskeras' own or differs from the paper's (the preset says in what), then by construction.
+# Trainable parameters: published, counted from keras.applications, torchvision, timm,
+# segmentation_models.pytorch or the authors' code; "ours" where the net is reskeras' own or differs
+# from the paper's (the preset says in what), then by construction.
 PARAMETERS = {
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
@@ -76,7 +77,8 @@ PARAMETERS = {
     "unet_plus_plus_ds": 9_042_177 + 3 * 33,
     "attention_unet": 31_037_698
     + sum(w // 2 * (2 * w + 1) + w // 2 + 1 for w in (64, 128, 256, 512)),
-    # segmentation_models.pytorch with one class, whose head is 3x3 (16*9 + 1) where ours is 1x1 to two classes.
+    # segmentation_models.pytorch with one class, whose head is 3x3 (16*9 + 1) where ours is 1x1 to
+    # two classes.
     "unet_resnet18": 14_328_209 - 145 + 34,
     "unet_resnet34": 24_436_369 - 145 + 34,
     "unet_resnet50": 32_521_105 - 145 + 34,
@@ -145,7 +147,8 @@ def test_macs_are_the_published_ones() -> None:
 
 
 def test_receptive_fields_are_those_of_distill() -> None:
-    # Araujo, Norris and Sim 2019 (distill.pub/2019/computing-receptive-fields), from TF-slim, whose strides are in the last block.
+    # Araujo, Norris and Sim 2019 (distill.pub/2019/computing-receptive-fields), from TF-slim, whose
+    # strides are in the last block.
     fields = {
         name: reskeras.cost(name).receptive_field
         for name in ("resnet50v2", "resnet101v2", "resnet152v2")
@@ -206,7 +209,8 @@ def test_parameters_are_affine_in_the_number_of_blocks_or_quadratic_where_layers
         )
     steps = [after - before for before, after in itertools.pairwise(counts)]
     second = {after - before for before, after in itertools.pairwise(steps)}
-    # A dense layer's 3x3 convolution sees k more channels than the one before: 9 * k * k more weights, and 4k norm parameters.
+    # A dense layer's 3x3 convolution sees k more channels than the one before: 9 * k * k more
+    # weights, and 4k norm parameters.
     assert second == ({9 * 12 * 12 + 4 * 12} if family == "densenet_40_12" else {0})
 
 
@@ -218,7 +222,8 @@ def test_memory_of_a_net_worked_out_by_hand() -> None:
         stages=({"blocks": 1, "width": 2},),
         head={"kind": "classifier", "classes": 3},
     )
-    # 32 numbers in each of: stem conv, norm, relu; conv, norm, relu, conv, norm, add, relu; then 2 and 3.
+    # 32 numbers in each of: stem conv, norm, relu; conv, norm, relu, conv, norm, add, relu; then 2
+    # and 3.
     assert reskeras.cost(spec).activation_bytes == 4 * (10 * 32 + 2 + 3)
     # At most three tensors at once: the block's input, and one in and one out on the branch.
     assert reskeras.cost(spec).inference_bytes == 4 * 3 * 32
@@ -238,7 +243,8 @@ def test_macs_and_memory_of_a_unet_worked_out_by_hand() -> None:
     encoder, bridge = 16 * 9 * (1 * 2 + 2 * 2), 4 * 9 * 2 * (2 * 2)
     assert cost.macs == encoder + bridge + 4 * 4 * (2 * 2) + 16 * 9 * (4 * 2 + 2 * 2) + 16 * (2 * 2)
     # 32 numbers in each of: the encoder's conv, relu, conv, relu; the upsampled maps; the decoder's
-    # four; the head. 8 in the pooled maps and in each of the bridge's four. 64 in the concatenation.
+    # four; the head. 8 in the pooled maps and in each of the bridge's four. 64 in the
+    # concatenation.
     assert cost.activation_bytes == 4 * (10 * 32 + 5 * 8 + 64)
     # The most at once: the skip, the upsampled maps, and their concatenation.
     assert cost.inference_bytes == 4 * (32 + 32 + 64)

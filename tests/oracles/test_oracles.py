@@ -1,4 +1,5 @@
-"""Oracles on a stub objective: what they suggest, stop and promote, and that a replayed journal changes none of it."""
+"""Oracles on a stub objective: what they suggest, stop and promote, and that a replayed journal
+changes none of it."""
 
 import itertools
 import math
@@ -72,7 +73,8 @@ def loss(values: dict[str, Any], epoch: int) -> float:
 
 
 class Simulation:
-    """Workers that train one epoch each in turn; everything that happens is in `events`, a list that another can replay."""
+    """Workers that train one epoch each in turn; everything that happens is in `events`, a list
+    that another can replay."""
 
     def __init__(
         self,
@@ -262,7 +264,8 @@ def test_the_base_and_the_start_points_come_first(name: str) -> None:
     [
         (
             {"train.learning_rat": 0.01},
-            "start: train.learning_rat: the space does not vary it; did you mean 'train.learning_rate'",
+            "start: train.learning_rat: the space does not vary it; did you mean "
+            "'train.learning_rate'",
         ),
         (
             {"train.learning_rate": 0.5},
@@ -325,7 +328,8 @@ def test_a_score_is_that_of_the_last_epoch_and_must_be_finite(name: str) -> None
 def test_halving_by_hand() -> None:
     rule = HalvingRule(9)
     assert list(rule.rungs) == [1, 3, 9]
-    # At epoch 1: (loss, goes on). The best third of 1 to 5 trials is one, of 6 to 8 two, of 9 three.
+    # At epoch 1: (loss, goes on). The best third of 1 to 5 trials is one, of 6 to 8 two, of 9
+    # three.
     arrivals = [
         (5.0, True),
         (6.0, False),
@@ -384,7 +388,8 @@ def test_the_median_by_hand() -> None:
             rule.stops(trial, epoch, found) for epoch, found in enumerate(curve, start=1)
         )
         rule.end(trial, completed=True)
-    # Running bests at epoch 2: 4, 6, 1, 8, 2, of which 4 is the median; at epoch 3: 3, 2, 1, 8, 1, median 2.
+    # Running bests at epoch 2: 4, 6, 1, 8, 2, of which 4 is the median; at epoch 3: 3, 2, 1, 8, 1,
+    # median 2.
     assert not rule.stops("first", 1, 99.0)
     assert not rule.stops("tie", 2, 4.0)
     assert rule.stops("worse", 2, 4.1)
@@ -483,7 +488,8 @@ def test_a_trial_that_failed_late_is_no_example() -> None:
 
 
 def test_workers_that_ask_at_once_get_different_points() -> None:
-    """Twelve workers at once, none of which has come back since: all are given something of their own."""
+    """Twelve workers at once, none of which has come back since: all are given something of their
+    own."""
     found = Simulation("tpe").run(12)
     rates = []
     for worker in range(12):
@@ -545,7 +551,8 @@ def lineage(found: Simulation) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def test_hyperband_by_hand() -> None:
-    """Nine epochs: of 9 trials with 1 epoch 3 go on to 3, of them 1 to 9; then 5 with 3 epochs, of which 2 go on; then 3."""
+    """Nine epochs: of 9 trials with 1 epoch 3 go on to 3, of them 1 to 9; then 5 with 3 epochs, of
+    which 2 go on; then 3."""
     found = Simulation("hyperband").run(23)
     stamps = [
         tuple(values[f"tuner/{key}"] for key in ("bracket", "round", "initial_epoch", "epochs"))
@@ -568,7 +575,8 @@ def test_hyperband_by_hand() -> None:
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_brackets_survive_failures(workers: int) -> None:
-    """All but one of the first round fail: the one that is left is trained to the end, no failed one goes on."""
+    """All but one of the first round fail: the one that is left is trained to the end, no failed
+    one goes on."""
     found = Simulation(
         "hyperband", workers=workers, fails=lambda number: number in (0, 1, 2, 4, 5, 6, 7, 8)
     ).run(20)
@@ -644,7 +652,8 @@ def test_nested_trials_grow_with_their_epochs(workers: int, fails: Callable[[int
     assert all(
         "tuner/trial_id" in values for values in found.values if values["stages.*.blocks"] > 1
     )
-    # At each promotion the parent was in the best third of what had ended in its rung, failures included.
+    # At each promotion the parent was in the best third of what had ended in its rung, failures
+    # included.
     ended: dict[int, list[tuple[float, int]]] = {1: [], 2: [], 3: []}
     number = -1
     for kind, *what in found.events:

@@ -105,7 +105,8 @@ def test_the_page_has_json_without_columns_that_say_nothing() -> None:
 def test_markdown_links_the_trials() -> None:
     board = leaderboard_of(RANKED[:2], SPACE, "val_accuracy", NOTE_COLUMNS, {2: (7, 1)})
     assert to_markdown(board, lambda number: f"[{number}](x)") == [
-        "| rank | trial | val_accuracy | block | growth_rate | lr | depth | params | epochs | seconds |",
+        "| rank | trial | val_accuracy | block | growth_rate | lr | depth | params | epochs | "
+        "seconds |",
         "|" + " --- |" * 10,
         "| 1 | [2](x) | 98.8 %* | basic |  | 0.0123 | 7 | 77.6k | 2 | 12.3 |",
         "| 2 | [4](x) | 75.0 % | dense | 8 |  |  | 77.6k |  | 12.3 |",

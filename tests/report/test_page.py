@@ -213,7 +213,8 @@ def test_the_answer_names_the_winner_and_its_lead(page: Any) -> None:
         ]
     )
     assert (
-        "Trial 2 won, plain · lr 0.01: 95.0 % val_accuracy, 93.3 % on the 30 test images; 5 points better than the best with block "
+        "Trial 2 won, plain · lr 0.01: 95.0 % val_accuracy, 93.3 % on the 30 test images; 5 "
+        "points better than the best with block "
         "basic (trial 1, 90.0 %) and 5 points better than the base (trial 1, 90.0 %)."
     ) in found.texts["answer"]
     assert "reskeras tune --name 'by hand'" in found.texts["answer"]
@@ -251,8 +252,8 @@ def test_final_trainings_decide_and_are_shown_with_their_spread(page: Any) -> No
     found = page([*THREE, *finals, ended])
     # Standard deviations of 90, 92 and of 96, 98: the square root of 2.
     assert (
-        "97.0 % ± 1.4 % val_accuracy (mean of 2 final trainings of 2 epochs); its trial scored 90.0 %"
-        in found.texts["answer"]
+        "97.0 % ± 1.4 % val_accuracy (mean of 2 final trainings of 2 epochs); its trial scored "
+        "90.0 %" in found.texts["answer"]
     )
     assert (
         "5 points worse than the best with block plain (trial 2, 95.0 %)." in found.texts["answer"]

@@ -1,4 +1,5 @@
-"""Trials on several devices: logical CPUs, in processes of their own, since devices are fixed when a backend starts."""
+"""Trials on several devices: logical CPUs, in processes of their own, since devices are fixed when
+a backend starts."""
 
 import json
 import os
@@ -38,8 +39,8 @@ def recipe(norm, **train):
         stages=(Stage(blocks=1, width=8),),
         head=Classifier(classes=3),
     )
-    how = {"epochs": 2, "batch_size": 36, "optimizer": "sgd", "learning_rate": 0.05, "seed": 5, **train}
-    return Recipe(model=net, train=TrainSpec(**how))
+    how = {"epochs": 2, "batch_size": 36, "optimizer": "sgd", "learning_rate": 0.05, "seed": 5}
+    return Recipe(model=net, train=TrainSpec(**how | train))
 
 def begin(strategy, recipe):
     with strategy_scope(strategy, recipe.train):
@@ -48,8 +49,14 @@ def begin(strategy, recipe):
 def run(training, epochs=2):
     return [dict(training.run_epoch().metrics) for _ in range(epochs)]
 
+def numbers(variables):
+    return [keras.ops.convert_to_numpy(variable).tolist() for variable in variables]
+
 def weights(training):
-    return [keras.ops.convert_to_numpy(variable).tolist() for variable in training.model.variables]
+    return numbers(training.model.variables)
+
+def statistics(model):
+    return numbers(model.non_trainable_variables)
 
 ONE, TWO = Strategy.NONE, Strategy.MIRRORED
 found = {"replicas": replicas(TWO), "auto": chosen(Strategy.AUTO).value}
@@ -76,9 +83,9 @@ normed.finish()
 normed.model.save("best.keras")
 saved = keras.saving.load_model("best.keras")
 found["reloaded"] = evaluate(saved, data, "val")
-found["kept"] = [keras.ops.convert_to_numpy(v).tolist() for v in normed.model.non_trainable_variables]
+found["kept"] = statistics(normed.model)
 reskeras.recalibrate(saved, data.split("train").map(lambda image, label: image))
-found["recalibrated"] = [keras.ops.convert_to_numpy(v).tolist() for v in saved.non_trainable_variables]
+found["recalibrated"] = statistics(saved)
 """
 ON_TENSORFLOW = """
 import tensorflow as tf

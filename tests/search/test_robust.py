@@ -54,7 +54,10 @@ class Forks:
     """Searches with stubs in forks of a process that has everything in memory."""
 
     def __init__(self, arrays: Path) -> None:
-        code = f"import sys; sys.path.insert(0, {str(TESTS)!r}); import stubs; stubs.fork_searches({str(arrays)!r})"
+        code = (
+            f"import sys; sys.path.insert(0, {str(TESTS)!r}); import stubs; "
+            f"stubs.fork_searches({str(arrays)!r})"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -113,7 +116,8 @@ def test_a_search_that_is_killed_at_random_moments_ends_as_if_it_never_was(
             deadline = time.monotonic() + 60
             while size(path) < point and time.monotonic() < deadline:
                 pass
-            # Some of the kills hit what comes after a line of the journal: listeners, MLflow's thread.
+            # Some of the kills hit what comes after a line of the journal: listeners, MLflow's
+            # thread.
             linger = time.monotonic() + moments.choice([0.0, 0.01, 0.1])
             while time.monotonic() < linger:
                 pass
@@ -197,7 +201,8 @@ def test_the_death_of_a_worker_is_its_trials_alone_and_that_is_tried_again(data:
             assert record.status == "failed"
             assert (
                 record.error
-                == "its process was ended by SIGKILL, as the kernel does when memory runs out, 3 times"
+                == "its process was ended by SIGKILL, as the kernel does when memory runs out, 3 "
+                "times"
             )
             assert told == [1]
         else:
@@ -231,7 +236,8 @@ def test_a_worker_that_dies_while_idle_is_replaced(data: ImageData) -> None:
 def test_workers_change_nothing_in_what_random_and_grid_find(
     data: ImageData, oracle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one epoch, for the median rule of `random`, like every early end, depends on who reports first."""
+    """Of one epoch, for the median rule of `random`, like every early end, depends on who reports
+    first."""
     space = tiny(1, **{"block.kind": ["plain", "basic"], "train.learning_rate": [0.01, 0.03, 0.1]})
     results = [
         tune(space, data, directory=f"s{workers}", oracle=oracle, trials=5, workers=workers).trials
@@ -408,7 +414,8 @@ def test_two_interrupts_end_the_command_cleanly(forks: Forks, blobs_npz: Path, g
     assert "so far in" in output
     assert "the same command resumes" in output
     wait_until(lambda: not any(map(alive, children)))
-    # The endless trial is no longer in the space's file, but it began: with other batches it is another search.
+    # The endless trial is no longer in the space's file, but it began: with other batches it is
+    # another search.
     Path("space.yaml").write_text(tiny(3, **{"train.batch_size": [16, 12]}).dump())
     forks.start(command=command)
     assert os.waitstatus_to_exitcode(forks.answer()) == 2

@@ -64,7 +64,8 @@ def told(record: TrialRecord) -> tuple[Any, ...]:
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials that train nothing: scores follow from the recipe alone. For tests of the loop around them."""
+    """Trials that train nothing: scores follow from the recipe alone. For tests of the loop around
+    them."""
 
     def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
         assert job.parent is None or job.parent.state.exists()
@@ -129,7 +130,8 @@ def test_a_search_leaves_its_winner_in_every_form(data: ImageData) -> None:
     assert result.final is not None
     assert result.final.epochs == 2
 
-    # best.keras is the final model, with the spec of best.yaml, and scores what was reported; it needs no reskeras.
+    # best.keras is the final model, with the spec of best.yaml, and scores what was reported; it
+    # needs no reskeras.
     code = (
         "import sys, keras; m = keras.saving.load_model('s/best.keras'); "
         "assert 'reskeras' not in sys.modules; print(m.name)"
@@ -371,7 +373,8 @@ def test_points_above_a_limit_or_seen_before_are_dropped_and_counted(data: Image
     )
     assert {record.values["stages.*.blocks"] for record in result.trials} == {1}
     assert result.dropped == {f"more than {sizes[0]:,} parameters": 2}
-    # A plain block computes the same under every shortcut, but its spec is another; only equal specs are dropped.
+    # A plain block computes the same under every shortcut, but its spec is another; only equal
+    # specs are dropped.
     again = tune(
         space, data, directory="s", oracle="grid", trials=None, limits=Limits(params=sizes[0])
     )

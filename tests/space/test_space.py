@@ -22,7 +22,8 @@ from tuning.space.titles import title
 
 
 class Preset:
-    """The part of Keras Tuner's HyperParameters that `sample` needs, over a dict: a trial replayed by hand."""
+    """The part of Keras Tuner's HyperParameters that `sample` needs, over a dict: a trial replayed
+    by hand."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values

@@ -88,16 +88,20 @@ train: {epocs: 3, learning_rate: x}
         reskeras.load_spec("net.yaml")
     assert str(error.value).splitlines() == [
         "net.yaml: input_shape.2: input should be a valid integer (got True)",
-        "net.yaml: stem: unknown kind 'cifr'; did you mean 'cifar'? known: cifar, imagenet, deep, linear",
-        "net.yaml: block: unknown kind 'botleneck'; did you mean 'bottleneck'? known: plain, basic, bottleneck, dense",
-        "net.yaml: shortcut: unknown value; did you mean 'pad'? (got 'padd'); known: pad, project_on_change, project_always, "
+        "net.yaml: stem: unknown kind 'cifr'; did you mean 'cifar'? known: cifar, imagenet, "
+        "deep, linear",
+        "net.yaml: block: unknown kind 'botleneck'; did you mean 'bottleneck'? known: plain, "
+        "basic, bottleneck, dense",
+        "net.yaml: shortcut: unknown value; did you mean 'pad'? (got 'padd'); known: pad, "
+        "project_on_change, project_always, "
         "avgpool_project, maxpool, conv1x1, none, scaled, gated, dropout",
         "net.yaml: stages.0.blocks: input should be greater than 0 (got 0)",
         "net.yaml: stages.0.width: input should be greater than 0 (got -3)",
         "net.yaml: stages.0.strid: unknown key; did you mean 'stride'? (got 2)",
         "net.yaml: head.classes: this key is missing",
         "net.yaml: train.epocs: unknown key; did you mean 'epochs'? (got 3)",
-        "net.yaml: train.learning_rate: input should be a valid number, unable to parse string as a number (got 'x')",
+        "net.yaml: train.learning_rate: input should be a valid number, unable to parse string "
+        "as a number (got 'x')",
     ]
 
 
@@ -158,7 +162,8 @@ FLAT = {
         ({"block": DenseBlock(compression=0.5)}, "only the family 'densenet' has transitions"),
         (
             {"stride_at": "1x1"},
-            "stride_at '1x1' means the first convolution of block kind 'bottleneck'; 'basic' has '3x3'",
+            "stride_at '1x1' means the first convolution of block kind 'bottleneck'; 'basic' "
+            "has '3x3'",
         ),
         (
             {"block": PlainBlock(), "residual_scale": 0.5},
@@ -283,7 +288,8 @@ def test_an_encoder_is_checked_when_its_network_is_put_together() -> None:
             reskeras.cost(dataclasses.replace(unet, encoder=encoder))
     with pytest.raises(
         ValueError,
-        match=r"input_shape\.0: 100 cannot be halved 5 times; the nearest sizes that work: 96 and 128",
+        match=r"input_shape\.0: 100 cannot be halved 5 times; the nearest sizes that work: "
+        "96 and 128",
     ):
         reskeras.cost(dataclasses.replace(unet, input_shape=(100, 96, 3)))
 
@@ -317,9 +323,12 @@ def test_a_word_stands_for_a_shortcut_with_its_usual_values(tmp_path: Path) -> N
     with pytest.raises(reskeras.RequestError) as error:
         reskeras.load_spec("net.yaml")
     assert str(error.value).splitlines() == [
-        "net.yaml: activation: unknown value; did you mean 'relu'? (got 'rleu'); known: relu, leaky_relu, elu, gelu, silu",
-        "net.yaml: shortcut.bias: input should be a valid number, unable to parse string as a number (got 'x')",
-        "net.yaml: residual_scale: unknown value; did you mean '1/sqrt(depth)'? (got '1/sqrt(deep)'); "
+        "net.yaml: activation: unknown value; did you mean 'relu'? (got 'rleu'); known: relu, "
+        "leaky_relu, elu, gelu, silu",
+        "net.yaml: shortcut.bias: input should be a valid number, unable to parse string as a "
+        "number (got 'x')",
+        "net.yaml: residual_scale: unknown value; did you mean '1/sqrt(depth)'? (got "
+        "'1/sqrt(deep)'); "
         "known: 1/sqrt(2), 1/sqrt(depth), learned",
     ]
 
@@ -342,7 +351,8 @@ def test_a_unet_says_which_sizes_it_takes() -> None:
     assert output_size(572, (4,) * 5) == 388  # Fig. 1 of the paper
     with pytest.raises(
         ValidationError,
-        match="570 cannot be halved 4 times with valid padding; the nearest sizes that work: 556 and 572",
+        match="570 cannot be halved 4 times with valid padding; the nearest sizes that work: "
+        "556 and 572",
     ):
         dataclasses.replace(unet, input_shape=(570, 572, 1))
     with pytest.raises(
@@ -401,7 +411,8 @@ def test_commands_on_specs_import_no_framework(arguments: list[str]) -> None:
         "import sys; from reskeras.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'tensorflow', 'keras', 'keras_tuner', 'mlflow', 'tensorflow_datasets'} & set(sys.modules)\n"
+        "heavy = {'tensorflow', 'keras', 'keras_tuner', 'mlflow', 'tensorflow_datasets'} & "
+        "set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run(

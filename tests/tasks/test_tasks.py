@@ -1,4 +1,5 @@
-"""Every task keeps the promises that the other rooms rely on; a new task is tested by its existing."""
+"""Every task keeps the promises that the other rooms rely on; a new task is tested by its
+existing."""
 
 import ast
 import math

@@ -1,4 +1,5 @@
-"""What MLflow has of a search, whatever happens to its store. Trials are stubs, but for the winner's model."""
+"""What MLflow has of a search, whatever happens to its store. Trials are stubs, but for the
+winner's model."""
 
 import base64
 import contextlib
@@ -256,7 +257,8 @@ def test_each_run_has_its_point_its_curve_its_costs_and_its_rank(data: ImageData
         blocks, kind = record.values["stages.*.blocks"], record.values["block.kind"]
         assert run["name"] == f"{kind} · {blocks} · lr {rate:.3g}"
         assert float(run["params"].pop("log10_lr")) == pytest.approx(np.log10(rate))
-        # The stem, two convolutions a block, for basic a projection that is not on the longest way, and the classifier.
+        # The stem, two convolutions a block, for basic a projection that is not on the longest way,
+        # and the classifier.
         assert run["params"] == {
             "trial": str(record.number),
             "block": kind,

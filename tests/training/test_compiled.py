@@ -1,4 +1,5 @@
-"""Training in compiled calls must be Keras' own `fit`, but for float rounding; what networks share must not show in results."""
+"""Training in compiled calls must be Keras' own `fit`, but for float rounding; what networks share
+must not show in results."""
 
 import dataclasses
 import functools
@@ -66,8 +67,8 @@ SPECS: dict[str, Any] = {
     "logits": small(head=Classifier(classes=3, activation="none"), norm={"kind": "none"}),
     "sigmoids": small(head=Classifier(classes=3, activation="sigmoid")),
     "flat": ResNet(
-        input_shape=(64,), stem={"kind": "linear", "width": 8}, block=BasicBlock(), stages=(Stage(blocks=2, width=8),),
-        head=Classifier(classes=3),
+        input_shape=(64,), stem={"kind": "linear", "width": 8}, block=BasicBlock(),
+        stages=(Stage(blocks=2, width=8),), head=Classifier(classes=3),
     ),
     "unet_deep": dataclasses.replace(_UNET, deep_supervision=True, stages=[Level(width=4)] * 3),
     "unet_mask": dataclasses.replace(_UNET, head=Segmenter(classes=1, activation="sigmoid")),
@@ -147,7 +148,8 @@ def batches(name: str, data: ImageData, split: str) -> Any:
 
 
 def adam(**options: Any) -> Any:
-    # A larger epsilon, so that the sign of a gradient that is zero but for rounding does not decide.
+    # A larger epsilon, so that the sign of a gradient that is zero but for rounding does not
+    # decide.
     return _excluded(keras.optimizers.Adam(**{"learning_rate": 0.01, "epsilon": 1e-3} | options))
 
 
@@ -295,7 +297,8 @@ def test_rates_of_an_epoch(schedule: str, first: int) -> None:
     )
     training = Training(network("logits"), data, spec, first_epoch=first)
     for epoch in range(first + 1, 4):
-        # Three steps an epoch; going on, the cosine runs from where it stands at that step down to zero.
+        # Three steps an epoch; going on, the cosine runs from where it stands at that step down to
+        # zero.
         start, length = 0.25 * (1 + math.cos(math.pi * first / 3)), 9 - 3 * first
         steps = range(3 * (epoch - 1 - first), 3 * (epoch - first))
         wanted = [
@@ -531,8 +534,11 @@ def test_an_epochs_order_follows_from_seed_and_number(
             order(Feed(targets), 2, augment=augment) == orders[streamed][1]
         )  # whatever came before
         assert order(feed, 1, augment=augment) == orders[streamed][0]
-        pairs = [(int(i), int(label)) for images, labels in feed.training(TrainSpec(augment=augment), 1)
-                 for i, label in zip(np.ravel(images), labels, strict=True)]  # fmt: skip
+        pairs = [
+            (int(i), int(label))
+            for images, labels in feed.training(TrainSpec(augment=augment), 1)
+            for i, label in zip(np.ravel(images), labels, strict=True)
+        ]
         assert all(label == i % 2 for i, label in pairs)
         begun = iter(feed.training(TrainSpec(batch_size=BATCH, augment=augment), 1))
         taken = [np.ravel(next(begun)[0])]
@@ -606,7 +612,8 @@ model, wanted = keras.saving.load_model("net.keras"), np.load("wanted.npz")
 assert not any(name.startswith("reskeras") for name in sys.modules)
 assert type(model) is keras.Model or type(model).__name__ == "Functional", type(model)
 assert all(type(layer).__module__.startswith("keras.src.layers") for layer in model.layers)
-variables = [keras.ops.convert_to_numpy(variable) for variable in (*model.variables, *model.optimizer.variables)]
+variables = (*model.variables, *model.optimizer.variables)
+variables = [keras.ops.convert_to_numpy(variable) for variable in variables]
 assert len(variables) == len(wanted.files) - 2 and type(model.optimizer) is keras.optimizers.Adam
 for number, variable in enumerate(variables):
     np.testing.assert_array_equal(variable, wanted[f"v{number}"])
@@ -647,7 +654,8 @@ def test_float16_is_fitted_with_a_scaled_loss(tmp_path: Path) -> None:
     assert type(model.optimizer) is keras.optimizers.LossScaleOptimizer
     assert type(model.optimizer.inner_optimizer) is keras.optimizers.Adam
     model.save(tmp_path / "net.keras")
-    # Keras 3.15 does not read its own LossScaleOptimizer back ("6 variables whereas the saved optimizer has 10").
+    # Keras 3.15 does not read its own LossScaleOptimizer back ("6 variables whereas the saved
+    # optimizer has 10").
     again = keras.saving.load_model(tmp_path / "net.keras", compile=False)
     assert_same(again.get_weights(), model.get_weights())
 
@@ -671,14 +679,16 @@ def test_what_compiled_training_would_not_do_as_keras_is_refused() -> None:
     for optimizer in (
         optimizers.Adam(clipnorm=1.0), optimizers.Adam(clipvalue=1.0),
         optimizers.SGD(global_clipnorm=1.0), optimizers.SGD(use_ema=True),
-        optimizers.SGD(gradient_accumulation_steps=2), optimizers.Adam(amsgrad=True), optimizers.AdamW(), optimizers.RMSprop(),
-        optimizers.SGD(loss_scale_factor=2.0),
+        optimizers.SGD(gradient_accumulation_steps=2), optimizers.Adam(amsgrad=True),
+        optimizers.AdamW(), optimizers.RMSprop(), optimizers.SGD(loss_scale_factor=2.0),
     ):  # fmt: skip
         assert not compilable(plain, optimizer), optimizer.get_config()
     for model in (
-        net(kernel_regularizer="l2"), net(activity_regularizer="l2"), net(kernel_constraint="non_neg"), net(dtype="mixed_float16"),
-        net(dtype="float16"), net(layers=[layers.Activation("relu", dtype="mixed_float16")]),
-        net(layers=[layers.BatchNormalization(momentum=1.0)]), Own(plain.input, plain.output), keras.Sequential([plain]),
+        net(kernel_regularizer="l2"), net(activity_regularizer="l2"),
+        net(kernel_constraint="non_neg"), net(dtype="mixed_float16"), net(dtype="float16"),
+        net(layers=[layers.Activation("relu", dtype="mixed_float16")]),
+        net(layers=[layers.BatchNormalization(momentum=1.0)]), Own(plain.input, plain.output),
+        keras.Sequential([plain]),
     ):  # fmt: skip
         assert not compilable(model, optimizers.SGD()), model.name
 
@@ -723,7 +733,8 @@ def test_tensorflow_does_not_warn_of_retracing(
 MIRRORED = """
 import contextlib, json, sys
 import tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
 import keras, numpy as np
 sys.path.insert(0, TESTS)
 from nets import small
@@ -737,7 +748,10 @@ arrays = dict(np.load("data.npz"))
 data = from_arrays(arrays)
 told = {}
 for norm in ("layer", "batch"):
-    how = TrainSpec(epochs=2, batch_size=8, learning_rate=0.02, optimizer="sgd", weight_decay=0.1, augment="shift")
+    how = TrainSpec(
+        epochs=2, batch_size=8, learning_rate=0.02, optimizer="sgd", weight_decay=0.1,
+        augment="shift",
+    )
     recipe = Recipe(model=small(norm={"kind": norm}), train=how)
     results = []
     for strategy in (strategy_of_two, None):
@@ -752,7 +766,8 @@ for norm in ("layer", "batch"):
             again = training.run_epoch().metrics
             same = all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights()))
             training.finish()
-        results.append({"kind": type(training._trainer).__name__, "epochs": [first, second, again], "same": same})
+        kind = type(training._trainer).__name__
+        results.append({"kind": kind, "epochs": [first, second, again], "same": same})
         results[-1]["weights"] = [weight.tolist() for weight in weights]
         single = build_seeded(recipe)
         single.set_weights(weights)

@@ -61,7 +61,8 @@ def test_recalibrated_statistics_are_those_of_the_inputs_in_inference() -> None:
 def test_recalibration_in_several_batches_pools_their_moments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The first norm sees the stem's convolution, which has no statistics before it: pooling must be exact there.
+    # The first norm sees the stem's convolution, which has no statistics before it: pooling must be
+    # exact there.
     monkeypatch.setattr("reskeras.models.recalibration.ACTIVATION_BYTES", 0)  # batches of 32
     model = reskeras.build(small())
     x = np.random.default_rng(0).normal(1.0, 2.0, (75, 8, 8, 1)).astype("float32")
@@ -78,7 +79,8 @@ def test_a_model_without_batch_norm_is_left_alone() -> None:
 
 
 def test_a_short_training_is_scored_on_the_network_not_on_lagging_averages() -> None:
-    """Keras' default momentum of 0.99 after two epochs: by the moving averages most digits are taken for others."""
+    """Keras' default momentum of 0.99 after two epochs: by the moving averages most digits are
+    taken for others."""
     data = load("digits", (8, 8, 1))
     spec = dataclasses.replace(
         reskeras.preset("digits_basic"),

@@ -107,9 +107,10 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
         training = Training(
             model, data, job.recipe.train, first_epoch=job.first_epoch, programs=programs
         )
-    parent = job.parent
-    if not training.restore(job.state) and parent and parent.recipe.model == job.recipe.model:
-        if not training.restore(parent.state):
+    resumed, parent = training.restore(job.state), job.parent
+    if not resumed and parent is not None and parent.recipe.model == job.recipe.model:
+        resumed = training.restore(parent.state)
+        if not resumed:
             raise RequestError(f"{parent.state}: the parent's weights are gone or damaged")
     saved = time.perf_counter()
     verdict = Verdict.GO_ON
