@@ -2,7 +2,7 @@
 
 FOLDER is where a finished `reskeras tune` ran.
 
-Needs Playwright and Chromium (`tox -e browser` says how they come) and, as everything here,
+Needs Playwright and Chromium (see `tests/browser/chromium.py`) and, as everything here,
 reskeras itself.
 """
 

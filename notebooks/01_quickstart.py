@@ -8,9 +8,11 @@
 #     name: python3
 # ---
 
-# %% [markdown] # Quickstart  From a spec to a trained network, and from a spec with ranges in it to
-# the best of several. Open this file as a notebook with
-# [jupytext](https://jupytext.readthedocs.io), or run it as a script.
+# %% [markdown]
+# # Quickstart
+#
+# From a spec to a trained network, and from a spec with ranges to the best of several networks.
+# Open this file as a notebook with [jupytext](https://jupytext.readthedocs.io), or run it as a script.
 
 # %%
 import dataclasses
@@ -32,14 +34,15 @@ print(reskeras.dump_spec(spec))
 plain_twin = dataclasses.replace(spec, block={"kind": "plain"}, name="plain_twin")
 
 # %% [markdown]
-# `build` makes a Keras model of it. The twin has the same layers without the shortcuts.
+# `build` returns a Keras model. The plain twin has the same layers without the shortcuts.
 
 # %%
 model, twin = reskeras.build(spec), reskeras.build(plain_twin)
 print(f"{model.count_params():,} parameters, the twin {twin.count_params():,}")
 
-# %% [markdown] 1,797 real digits, split once and for all. After each epoch the statistics of batch
-# norm are recomputed, so that a short training is scored for what it is.
+# %% [markdown]
+# The data are 1,797 real digits with a fixed split. Batch-norm statistics are recomputed after each
+# epoch, so even a short training gets a fair score.
 
 # %%
 data = load("digits", spec.input_shape)
@@ -49,7 +52,7 @@ for epoch in epochs:
     print(epoch.number, {name: round(value, 3) for name, value in epoch.metrics.items()})
 
 # %% [markdown]
-# A search space is a spec with ranges in it, by path.
+# A search space is a spec with ranges, by path.
 
 # %%
 space = Space(
@@ -65,7 +68,7 @@ for record in result.trials:
     print(f"{record.score:.3f}", dict(record.values))
 
 # %% [markdown]
-# The winner is a file that plain Keras reads.
+# The winner is a file that Keras alone can load.
 
 # %%
 best = keras.saving.load_model("searches/quickstart/best.keras")

@@ -8,8 +8,11 @@
 #     name: python3
 # ---
 
-# %% [markdown] # Networks  What a network costs, where weights come from, and how a trained network
-# becomes a deeper one without forgetting anything.
+# %% [markdown]
+# # Networks
+#
+# What a network costs, where weights come from, and how a trained network becomes a deeper one
+# without losing what it learned.
 
 # %%
 import dataclasses
@@ -22,8 +25,9 @@ from reskeras.data import load
 from reskeras.spec import Stage, TrainSpec
 from reskeras.training.train import evaluate, train
 
-# %% [markdown] The cost of a network is arithmetic on its spec: no Keras model is built. ResNet-50
-# in its two forms has one number of parameters and two of multiply-adds.
+# %% [markdown]
+# The cost of a network is arithmetic on its spec: no Keras model is built. The two forms of
+# ResNet-50 have the same number of parameters but different numbers of multiply-adds.
 
 # %%
 for name in ("resnet50", "resnet50_v1_5", "preact1001", "unet"):
@@ -34,13 +38,14 @@ for name in ("resnet50", "resnet50_v1_5", "preact1001", "unet"):
     )
 
 # %% [markdown]
-# A picture, as a paper would draw it.
+# A picture of the network, in the style of a paper.
 
 # %%
 reskeras.plot("resnet20", "resnet20.svg")
 
-# %% [markdown] keras.applications' weights fit, because the network is the same: equal outputs show
-# it. (With a network, `weights="imagenet"`.)
+# %% [markdown]
+# keras.applications' weights fit, because the network is the same: the outputs are equal. (With
+# access to the internet, use `weights="imagenet"`.)
 
 # %%
 theirs = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3))
@@ -52,9 +57,10 @@ print(
     np.abs(theirs.predict(image, verbose=0) - ours.predict(image, verbose=0)).max(),
 )
 
-# %% [markdown] **Growing.** A residual block whose branch gives zero is the identity, so a deeper
-# network can start as the trained shallower one. Train one block per stage, grow to three, and the
-# score is the same before any further training.
+# %% [markdown]
+# **Growing.** A residual block whose branch returns zero is the identity, so a deeper network can
+# start as the trained shallower one. Train one block per stage, grow to three, and the score is the
+# same before any further training.
 
 # %%
 data = load("digits", (8, 8, 1))
@@ -77,7 +83,7 @@ for epoch in train(grown, data, TrainSpec(epochs=2, learning_rate=3e-3)):
     print(epoch.number, f"{epoch.metrics['val_accuracy']:.3f}")
 
 # %% [markdown]
-# Where no weights make a new block the identity, the reason is said.
+# If no weights make a new block the identity, the error says why.
 
 # %%
 other = dataclasses.replace(shallow, norm_order="norm_after_add")
@@ -86,8 +92,9 @@ try:
 except reskeras.RequestError as error:
     print(error)
 
-# %% [markdown] For use, batch norm is folded into the convolutions where it follows them, and the
-# network is traced once.
+# %% [markdown]
+# For inference, batch norm is folded into the convolutions before it, and the network is traced
+# once.
 
 # %%
 answer = reskeras.predictor(grown)
