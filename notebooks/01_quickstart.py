@@ -12,7 +12,8 @@
 # # Quickstart
 #
 # From a spec to a trained network, and from a spec with ranges to the best of several networks.
-# Open this file as a notebook with [jupytext](https://jupytext.readthedocs.io), or run it as a script.
+# Open this file as a notebook with [jupytext](https://jupytext.readthedocs.io), or run it as a
+# script.
 
 # %%
 import dataclasses
