@@ -14,7 +14,8 @@ _CHATTER = re.compile(
     rb"WARNING: All log messages before absl::|[IW]\d{4} \d\d:"
     rb"|To enable the following instructions:|\d{4}-\d\d-\d\d .*: [IW] "
 )
-_NO_GPU = re.compile(rb"E\d{4} .*(cuInit|cuda_platform)")
+# The first form is TensorFlow 2.21's, the second 2.20's.
+_NO_GPU = re.compile(rb"(E\d{4}|\d{4}-\d\d-\d\d [\d:.]+: E) .*(cuInit|cuda_platform)")
 
 
 @contextlib.contextmanager
