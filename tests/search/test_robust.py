@@ -507,8 +507,8 @@ def test_mlflows_store_is_there_in_full_or_not_at_all(forks: Forks) -> None:
         pid = forks.start(directory="s", trials=2, mlflow=True)
         wait_until(
             lambda: (
-                list(Path().glob(".mlflow.db.*.partial*"))
-                and max(map(size, Path().glob(".mlflow.db.*.partial"))) > 0
+                list(Path().glob(".*.partial.mlflow.db*"))
+                and max(map(size, Path().glob(".*.partial.mlflow.db"))) > 0
             )
         )
         os.kill(pid, signal.SIGKILL)
@@ -517,7 +517,7 @@ def test_mlflows_store_is_there_in_full_or_not_at_all(forks: Forks) -> None:
     forks.run(directory="s", trials=2, mlflow=True)
     runs = open_store(tracking_uri(None)).search_runs(["1"])
     assert sorted(run.info.status for run in runs) == ["FINISHED"] * 3
-    assert not list(Path().glob(".mlflow.db.*"))
+    assert not list(Path().glob(".*.partial.*"))
 
 
 @pytest.mark.usefixtures("stub")

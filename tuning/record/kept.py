@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reskeras.errors import RequestError
+from reskeras.files import replacing, write_text
 from tuning.record.entries import TrialRecord, trial_key
 from tuning.record.ranking import by_rank
 
@@ -82,14 +83,12 @@ class Kept:
             return
         folder = self._root / trial_key(record.number)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / ".partial"
-        partial.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a file system without hard links
-            os.link(model, partial)
-        if not partial.exists():
-            shutil.copyfile(model, partial)
-        os.replace(partial, folder / "model.keras")
-        (folder / "spec.yaml").write_text(spec, encoding="utf-8")
+        with replacing(folder / "model.keras") as partial:
+            with contextlib.suppress(OSError):  # a file system without hard links
+                os.link(model, partial)
+            if not partial.exists():
+                shutil.copyfile(model, partial)
+        write_text(folder / "spec.yaml", spec)
         self._records = by_rank([*self._records, record], self._objective)
         self._prune()
 

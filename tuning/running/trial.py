@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import os
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import keras
 
 from reskeras.data import ImageData
 from reskeras.errors import RequestError
+from reskeras.files import replacing
 from reskeras.models.growth import grow
 from reskeras.spec import Recipe
 from reskeras.training.state import Epoch, restore_weights
@@ -125,9 +125,8 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
         verdict = yield epoch
     if verdict is Verdict.KEEP:
         training.finish()
-        partial = job.model.with_name(f"{job.model.stem}.partial.keras")
-        model.save(partial)
-        os.replace(partial, job.model)
+        with replacing(job.model) as partial:
+            model.save(partial)
     if job.leave_state or verdict is Verdict.PAUSE:
         training.save(job.state)
     else:

@@ -86,7 +86,7 @@ def conclude(loop: Loop, plan: FinalPlan) -> Result:
             earlier[-1] if earlier else Conclusion(winner=winner, plan=plan, test=_test(loop))
         )
         loop.journal.add(loop.conclusion)
-        for leftover in loop.search.directory.glob(".trial-*.keras"):
+        for leftover in loop.search.directory.glob(".*trial-*.keras"):
             leftover.unlink()
     write_report(
         loop.search.directory / "report.html",

@@ -2,7 +2,6 @@
 
 import os
 import re
-import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +9,7 @@ from urllib.parse import quote
 import filelock
 
 from reskeras.errors import RequestError, hide_passwords
+from reskeras.files import replacing
 from tuning.settings import sign
 from tuning.tracking.moved import ARTIFACTS, follow
 from tuning.tracking.saved_view import view_key
@@ -68,13 +68,10 @@ def open_store(uri: str) -> Any:
         if not path.exists():
             # MLflow's migrations are not atomic: if one is killed, nothing can open the store
             # anymore.
-            for torn in path.parent.glob(f".{path.name}.*.partial*"):
+            for torn in path.parent.glob(f".*.partial.{path.name}*"):
                 torn.unlink()
-            partial = path.with_name(
-                f".{path.name}.{uuid.uuid4().hex}.partial"
-            )  # MLflow keeps connections by name
-            MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
-            os.replace(partial, path)
+            with replacing(path) as partial:
+                MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
         follow(path)
