@@ -8,7 +8,6 @@ beginning and skips the runs that are complete.
 import contextlib
 import dataclasses
 import functools
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,6 +56,21 @@ _RANKED = 100
 """Number of trials that get their rank: each takes a call, and MLflow's table shows a hundred."""
 _NOTE_SECONDS = 30.0
 """Seconds between updates of the description of a running search."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """A trial, or a final training of its network."""
+
+    number: int
+    final: tuple[int, int] | None = None
+    """Epochs and repeat of a final training; None for a trial."""
+
+    @property
+    def key(self) -> str:
+        if self.final is None:
+            return trial_key(self.number)
+        return final_key(self.number, *self.final)
 
 
 @dataclasses.dataclass
@@ -125,6 +139,7 @@ class Mirror:
         self._finals: list[TrialRecord] = []
         self._leader: TrialRecord | None = None
         self._conclusion: Conclusion | None = None
+        self._trainings: dict[str, _Training] = {}
         self._paused: set[str] = set()
         """Trials that were open when the search ended."""
         self._progress: list[Any] = []
@@ -186,7 +201,7 @@ class Mirror:
         match entry:
             case Started():
                 self._values[entry.number] = entry.values
-                self._start(trial_key(entry.number), entry.time)
+                self._start(_Training(entry.number), entry.time)
             case EpochRecord():
                 self._paused.discard(trial_key(entry.number))
                 self._epoch(self._runs[trial_key(entry.number)], entry)
@@ -206,36 +221,39 @@ class Mirror:
             case _:
                 pass
 
-    def _recipe(self, key: str) -> Recipe | None:
+    def _recipe(self, training: _Training) -> Recipe | None:
         """The recipe of a trial or final training; None if its values make no network.
 
         Such a trial fails, and its record says why.
         """
-        number, space, seed = _number(key), self._subject.space, self._subject.seed
+        number, space, seed = training.number, self._subject.space, self._subject.seed
         values = self._values[number]
         try:
-            if (final := re.search(r"-final-(\d+)-(\d+)", key)) is None:
+            if training.final is None:
                 return trial_recipe(space, values, number=number, seed=seed)
+            epochs, repeat = training.final
             return final_recipe(
-                space, values, number=number, seed=seed, epochs=int(final[1]), repeat=int(final[2])
+                space, values, number=number, seed=seed, epochs=epochs, repeat=repeat
             )
         except RequestError:
             return None
 
     def _final(self, entry: FinalEpoch | Final) -> _Run:
-        key = final_key(entry.record.number, entry.epochs, entry.repeat)
-        if (run := self._runs.get(key)) is None or not (run.over or run.recipe):
-            self._start(key, entry.record.time - entry.record.seconds)
-        return self._runs[key]
+        training = _Training(entry.record.number, (entry.epochs, entry.repeat))
+        if (run := self._runs.get(training.key)) is None or not (run.over or run.recipe):
+            self._start(training, entry.record.time - entry.record.seconds)
+        self._trainings[training.key] = training
+        return self._runs[training.key]
 
-    def _start(self, key: str, started: float) -> None:
+    def _start(self, training: _Training, started: float) -> None:
+        self._trainings[training.key] = training
         self._last = max(self._last, started)
+        number, key = training.number, training.key
         run = self._runs.get(key)
         if run is not None and run.over:
             return
-        number = _number(key)
         if run is None:
-            kind = "final" if "-final-" in key else "trial"
+            kind = "trial" if training.final is None else "final"
             name = ("final · " if kind == "final" else "") + title(
                 self._values[number], self._subject.space
             )
@@ -249,7 +267,7 @@ class Mirror:
                 self._experiment, start_time=_milliseconds(started), run_name=name, tags=tags
             )
             run = self._runs[key] = _Run(made.info.run_id, name, "RUNNING")
-        run.recipe = self._recipe(key)
+        run.recipe = self._recipe(training)
         self._parent.log_data(run.run_id)
         run.params = {"trial": number} | self._subject.params(self._values[number])
         run.tags["mlflow.note.content"] = trial_note(run.run_id)
@@ -407,10 +425,12 @@ class Mirror:
         from mlflow.exceptions import MlflowException
 
         assert self._conclusion is not None
-        trainings = [key for key in self._runs if _number(key) == self._conclusion.winner]
+        trainings = [it for it in self._trainings.values() if it.number == self._conclusion.winner]
         try:
             best = load_recipe(self._directory / "best.yaml")
-            winner = next((self._runs[key] for key in trainings if self._recipe(key) == best), None)
+            winner = next(
+                (self._runs[it.key] for it in trainings if self._recipe(it) == best), None
+            )
             if winner is None:
                 raise RequestError(f"{self._directory / 'best.yaml'} is no longer the winner's")
             if winner.gone:
@@ -496,10 +516,6 @@ class Mirror:
         monitor = SystemMetricsMonitor(self._parent.run_id, resume_logging=True, tracking_uri=uri)
         monitor.start()
         return monitor
-
-
-def _number(key: str) -> int:
-    return int(key.split("-")[1])
 
 
 def _metrics(values: Mapping[str, float], step: int, when: float) -> list[Any]:
