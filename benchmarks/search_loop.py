@@ -132,8 +132,8 @@ def _stubbed(oracle: str, trials: str, folder: str = "") -> dict[str, Any]:
         clocks.append(time.process_time())
         memory.append(_resident())
         score = int(hashlib.sha256(repr(job.recipe).encode()).hexdigest()[:8], 16) / 2**32
-        verdict, number, metrics = Verdict.GO_ON, 0, {"val_accuracy": score, "val_loss": -score}
-        while verdict is Verdict.GO_ON and number < job.recipe.train.epochs:
+        verdict, number, metrics = Verdict.CONTINUE, 0, {"val_accuracy": score, "val_loss": -score}
+        while verdict is Verdict.CONTINUE and number < job.recipe.train.epochs:
             number += 1
             verdict = yield Epoch(number=number, metrics=metrics, seconds=0.0)
         if verdict is Verdict.KEEP:

@@ -50,8 +50,8 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
     """Scores follow from the recipe alone, and grow a little with each epoch."""
     assert job.parent is None or job.parent.state.exists()
     score = score_of(job.recipe)
-    verdict, number, metrics = Verdict.GO_ON, job.first_epoch, {}
-    while verdict is Verdict.GO_ON and number < job.recipe.train.epochs:
+    verdict, number, metrics = Verdict.CONTINUE, job.first_epoch, {}
+    while verdict is Verdict.CONTINUE and number < job.recipe.train.epochs:
         number += 1
         _misbehave(job, number)
         metrics = {"val_accuracy": score + number / 100, "val_loss": -score, "loss": -score}

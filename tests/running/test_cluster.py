@@ -224,7 +224,7 @@ def run_until_killed() -> None:
     cluster.submit(Job(key="a", recipe=recipe(2), state=Path("a.npz"), model=Path("a.keras")))
     cluster.wait()
     print(pid_of(cluster._workers[0]), flush=True)  # noqa: T201
-    cluster.answer("a", Verdict.GO_ON)
+    cluster.answer("a", Verdict.CONTINUE)
     cluster.wait()
     signal.pause()
 

@@ -71,8 +71,8 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
         assert job.parent is None or job.parent.state.exists()
         score = int(hashlib.sha256(dump_recipe(job.recipe).encode()).hexdigest()[:8], 16) / 2**32
         metrics = {"val_accuracy": score, "val_loss": -score, "loss": -score}
-        verdict, number = Verdict.GO_ON, job.first_epoch
-        while verdict is Verdict.GO_ON and number < job.recipe.train.epochs:
+        verdict, number = Verdict.CONTINUE, job.first_epoch
+        while verdict is Verdict.CONTINUE and number < job.recipe.train.epochs:
             number += 1
             verdict = yield Epoch(number=number, metrics=metrics, seconds=0.0)
         if verdict is Verdict.KEEP:

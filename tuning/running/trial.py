@@ -62,7 +62,7 @@ class LastJob:
 class Verdict(enum.Enum):
     """What to do after an epoch."""
 
-    GO_ON = "go on"
+    CONTINUE = "continue"
     END = "end"
     KEEP = "keep"
     """End and leave the model."""
@@ -113,11 +113,11 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
         if not resumed:
             raise RequestError(f"{parent.state}: the parent's weights are gone or damaged")
     saved = time.perf_counter()
-    verdict = Verdict.GO_ON
+    verdict = Verdict.CONTINUE
     for epoch in [epoch for epoch in training.epochs if epoch.number > job.first_epoch]:
         # Epochs of an earlier attempt: listeners may have missed the last ones.
         verdict = yield epoch
-    while verdict is Verdict.GO_ON and training.epoch < job.recipe.train.epochs:
+    while verdict is Verdict.CONTINUE and training.epoch < job.recipe.train.epochs:
         epoch = training.run_epoch()
         if time.perf_counter() - saved > CHECKPOINT_SECONDS:
             training.save(job.state)

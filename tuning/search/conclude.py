@@ -131,7 +131,7 @@ def _keep(loop: Loop, running: Training, epochs: int) -> None:
     loop.executor.submit(running.job)
     while isinstance(event := loop.executor.wait(), Reported):
         loop.executor.answer(
-            event.key, Verdict.KEEP if event.epoch.number >= epochs else Verdict.GO_ON
+            event.key, Verdict.KEEP if event.epoch.number >= epochs else Verdict.CONTINUE
         )
     if not isinstance(event, Ended) or event.outcome is None:
         reason = in_a_line(event.error) if isinstance(event, Ended) else event.reason

@@ -404,7 +404,7 @@ class Loop:
         score = epoch.metrics[self.search.objective]
         last = epoch.number >= running.job.recipe.train.epochs
         if running.suggestion is None:
-            return Verdict.KEEP if last else Verdict.GO_ON
+            return Verdict.KEEP if last else Verdict.CONTINUE
         reached = self._reaches(score)
         self._reached = self._reached or reached
         if last or reached or (running.stops_at is not None and epoch.number >= running.stops_at):
@@ -419,7 +419,7 @@ class Loop:
         if self._reached or self._late():
             running.paused = True
             return Verdict.PAUSE
-        return Verdict.GO_ON
+        return Verdict.CONTINUE
 
     def _reaches(self, score: float) -> bool:
         return (
