@@ -2,14 +2,13 @@
 
 The rivals alternate in one process.
 
-    python benchmarks/inference.py                      # ResNet-20 on 32x32x3: one batch of 1, 32,
-    256; 1024 images by 32 and 256 python benchmarks/inference.py --preset resnet56 --rounds 5
+    python benchmarks/inference.py                      # ResNet-20 on 32x32x3
+    python benchmarks/inference.py --preset resnet56 --rounds 5
 
-Each round runs every way once, in an order that changes from round to round. `x predict` is the
-median over the rounds of
-`model.predict`'s wall time divided by the way's in the same round; `CPU x` the same of CPU time,
-which other processes disturb less. The first, untimed calls trace, and check that all ways give the
-same numbers.
+One batch of 1, 32 and 256 images, and 1024 images by 32 and by 256. Each round runs every way once,
+in random order. `x predict` is the median over the rounds of `model.predict`'s wall time divided by
+the way's in the same round; `CPU x` is the same for CPU time, which other processes disturb less.
+Untimed first calls trace, and check that all ways return the same numbers.
 """
 
 import os

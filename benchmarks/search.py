@@ -1,18 +1,16 @@
 """Searches on the embedded digits at equal wall time: `reskeras tune` against its rivals.
 
-    python benchmarks/search.py --out DIR                # the search: every rival, 90 s, three
-    seeds python benchmarks/search.py --out DIR --equal        # trials of one architecture: how
-    many in the same time python benchmarks/search.py --out DIR --different    # trials of ever new
-    architectures python benchmarks/search.py --out DIR --workers      # two workers with one thread
-    each against one with two python benchmarks/search.py --from DIR               # tables and
-    plots again, from the rows kept in DIR
+    python benchmarks/search.py --out DIR              # every rival, 90 s, three seeds
+    python benchmarks/search.py --out DIR --equal      # trials of one architecture in that time
+    python benchmarks/search.py --out DIR --different  # trials of ever new architectures
+    python benchmarks/search.py --out DIR --workers    # two workers against one with two threads
+    python benchmarks/search.py --from DIR             # tables and plots from the rows in DIR
 
-The rivals get the builders, the space, the epochs and the data that reskeras has, and train as a
-Keras user would: batch norm at Keras' defaults, Adam with the trial's learning rate, `model.fit` on
-arrays. Each run is a process of its own on the same two CPUs; its clock starts with the search,
-after imports and reading the data. Runs that DIR holds already are not repeated, so a benchmark
-that was stopped goes on; `epochs.csv`, `trials.csv` and `runs.csv` in it are the raw data. Needs
-`pip install optuna`.
+The rivals get reskeras' builders, space, epochs and data, and train as a Keras user would: batch
+norm with Keras' defaults, Adam with the trial's learning rate, `model.fit` on arrays. Each run is a
+separate process on the same two CPUs. Its clock starts with the search, after imports and reading
+the data. Runs that DIR already holds are not repeated, so an interrupted benchmark resumes;
+`epochs.csv`, `trials.csv` and `runs.csv` in it are the raw data. Needs `pip install optuna`.
 """
 
 import contextlib
