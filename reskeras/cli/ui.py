@@ -9,7 +9,7 @@ from rich.console import Console
 from reskeras.cli import options
 from reskeras.errors import RequestError, did_you_mean, hide_passwords, in_a_line
 from tuning.tracking import tracking_uri as resolve_uri
-from tuning.tracking.server import LOOPBACK, PORT, free_port, serving
+from tuning.tracking.server import LOOPBACK, PORT, serving
 from tuning.tracking.store import check_exists, search_pages, served
 
 _LISTED = 10
@@ -52,19 +52,18 @@ def ui(
         for name, link in pages:
             click.echo(f"{name}: {hide_passwords(uri).rstrip('/')}{link}")
         return
-    port = free_port(host, port)
-    if host != LOOPBACK:
-        console.print(
-            f"warning: --host {host} shows this store to others. MLflow has no login: whoever "
-            f"reaches port {port} can read and delete everything in it",
-            style="yellow",
-            highlight=False,
-        )
     try:
         status = console.status("starting the MLflow server ...")
         status.start()
         with serving(uri, host, port) as server:
             status.stop()
+            if host != LOOPBACK:
+                console.print(
+                    f"warning: --host {host} shows this store to others. MLflow has no login: "
+                    f"whoever reaches port {server.port} can read and delete everything in it",
+                    style="yellow",
+                    highlight=False,
+                )
             for name, link in pages[:_LISTED]:
                 click.echo(f"{name}: {server.address}{link}")
             if len(pages) > _LISTED:

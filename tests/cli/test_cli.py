@@ -227,30 +227,35 @@ def test_tune_tells_its_result_as_json_on_a_clean_standard_output(
 
 
 def test_the_ui_serves_the_store_on_loopback_and_ends_with_its_processes(tmp_path: Path) -> None:
+    """Two that start at once have a port each."""
     from tuning.tracking import open_store, tracking_uri
 
     open_store(tracking_uri(None))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reskeras", "ui", "--no-browser"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "reskeras", "ui", "--no-browser"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    addresses = []
     try:
-        line = process.stdout.readline()
-        address = line.rsplit(" ", 1)[1].partition("/#")[0]
-        assert address.startswith("http://127.0.0.1:")
-        assert urllib.request.urlopen(f"{address}/health", timeout=10).status == 200
-        page = urllib.request.Request(f"{address}/", headers={"Host": "10.evil.example"})
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(page, timeout=10)
+        for process in processes:
+            line = process.stdout.readline()
+            addresses.append(line.rsplit(" ", 1)[1].partition("/#")[0])
+        assert len(set(addresses)) == 2
+        for address in addresses:
+            assert address.startswith("http://127.0.0.1:")
+            assert urllib.request.urlopen(f"{address}/health", timeout=10).status == 200
+            page = urllib.request.Request(f"{address}/", headers={"Host": "10.evil.example"})
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(page, timeout=10)
     finally:
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 0, stderr
-    assert "the server has ended" in stderr
-    with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"{address}/health", timeout=10)
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        ends = [process.communicate(timeout=60)[1] for process in processes]
+    for process, stderr in zip(processes, ends, strict=True):
+        assert process.returncode == 0, stderr
+        assert "the server has ended" in stderr
+    for address in addresses:
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(f"{address}/health", timeout=10)
 
 
 def test_exported_names_exist_and_are_no_modules() -> None:

@@ -39,6 +39,9 @@ from reskeras.spec import (
 )
 from reskeras.training.train import train
 
+# One process makes what the tests share.
+pytestmark = pytest.mark.xdist_group("roundtrip")
+
 ORIGINAL = ResNet(
     input_shape=(8, 8, 1),
     stem=CifarStem(width=8),

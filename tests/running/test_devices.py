@@ -17,6 +17,9 @@ from tuning import Range, Space
 from tuning.running import devices
 from tuning.settings import Strategy
 
+# One process makes what the tests share.
+pytestmark = pytest.mark.xdist_group("devices")
+
 COMMON = """
 import dataclasses, json, sys
 from pathlib import Path

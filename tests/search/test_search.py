@@ -28,7 +28,7 @@ from tuning.record.entries import Started, TrialRecord
 from tuning.record.events import Listener, Trial
 from tuning.record.journal import Journal
 from tuning.record.ranking import by_rank
-from tuning.running.trial import Job, LastJob, Outcome, Run, Verdict
+from tuning.running.trial import Epochs, Job, LastJob, Outcome, Verdict
 from tuning.settings import ORACLES
 from tuning.space.limits import Limits
 from tuning.tracking import Tracker, open_store, tracking_uri
@@ -67,7 +67,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that train nothing: scores follow from the recipe alone. For tests of the loop around
     them."""
 
-    def run_trial(job: Job, data: ImageData, programs: Any = None) -> Run:
+    def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
         assert job.parent is None or job.parent.state.exists()
         score = int(hashlib.sha256(dump_recipe(job.recipe).encode()).hexdigest()[:8], 16) / 2**32
         metrics = {"val_accuracy": score, "val_loss": -score, "loss": -score}
@@ -81,7 +81,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
             job.state.write_text("a state")
         return Outcome(metrics=metrics, epochs=number, params=2)
 
-    def run_test(job: LastJob, data: ImageData) -> Run:
+    def run_test(job: LastJob, data: ImageData) -> Epochs:
         assert job.model.exists()
         yield from ()
         return Outcome(metrics={"accuracy": 0.5, "loss": 1.0})

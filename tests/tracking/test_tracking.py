@@ -180,7 +180,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
 # What is told
 
 
-@pytest.mark.usefixtures("stub")
 class WaitForLoad(Listener):
     """Holds the search until MLflow has recorded the machine's load."""
 
@@ -220,6 +219,7 @@ def test_system_metrics_are_those_of_the_search(
     assert threading.active_count() == threads  # the sampling ends with the search
 
 
+@pytest.mark.usefixtures("stub")
 def test_each_run_has_its_point_its_curve_its_costs_and_its_rank(data: ImageData) -> None:
     result, problems = search(data, tracking_uri(None), final_epochs=4)
     assert problems == []
@@ -716,7 +716,7 @@ def test_a_run_that_somebody_deletes_is_given_up_alone(data: ImageData) -> None:
 
     tune(space(), data, directory="s", trials=3, oracle="random", listeners=[tracker, Deletes()])
     assert len(problems) == 1
-    assert problems[0].startswith("MLflow refuses  ")
+    assert problems[0].startswith("MLflow refuses ")
     told = story(tracking_uri(None))
     assert set(told) == {("s", "search"), ("s", "trial-0001"), ("s", "trial-0003")}
     assert {run["status"] for run in told.values()} == {"FINISHED"}

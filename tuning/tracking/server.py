@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import filelock
+
 from reskeras.errors import RequestError, hide_passwords
 from tuning.tracking.store import artifact_location
 
@@ -23,13 +25,14 @@ PORT = 5757
 port."""
 _START_SECONDS = 120.0
 _EVERY_ADDRESS = "0.0.0.0"
+_SETTINGS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 class Server:
     """A running server; `serving` starts and ends it."""
 
-    def __init__(self, address: str, process: "subprocess.Popen[bytes]") -> None:
-        self.address = address
+    def __init__(self, address: str, port: int, process: "subprocess.Popen[bytes]") -> None:
+        self.address, self.port = address, port
         self._process = process
 
     def wait(self) -> None:
@@ -43,43 +46,41 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(uri: str, host: str, port: int) -> Iterator[Server]:
+def serving(uri: str, host: str, wanted: int | None) -> Iterator[Server]:
     """Starts a server and yields it once it answers; ends it and its workers with the context.
+
+    It listens on the wanted port, otherwise on the default or any free one.
 
     From then on, SIGINT, SIGTERM and SIGHUP (a closed terminal) raise KeyboardInterrupt, so no
     server is left behind.
 
     Raises:
+        RequestError: the host is not an address of this machine, or the wanted port is taken.
         RuntimeError: it does not start, or does not answer in time.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     # A file, not a pipe, which would fill up and block the server.
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            _command(uri, host, port),
-            env=os.environ
-            | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-            stdout=output,
-            stderr=output,
-            # In its own process group: its workers end with it, and Ctrl-C reaches only this
-            # process.
-            start_new_session=True,
-        )
-        try:
+    with tempfile.TemporaryFile() as output, contextlib.ExitStack() as stack:
+        # Two that start at once would find the same port free.
+        with filelock.FileLock(Path(tempfile.gettempdir(), f"reskeras-ui-{os.getuid()}.lock")):
+            port = _free_port(host, wanted)
+            process = subprocess.Popen(
+                _command(uri, host, port),
+                env=os.environ | _SETTINGS,
+                stdout=output,
+                stderr=output,
+                # In its own process group: its workers end with it, and Ctrl-C reaches only this
+                # process.
+                start_new_session=True,
+            )
+            stack.callback(_end, process)
             address = f"http://{LOOPBACK if host == _EVERY_ADDRESS else host}:{port}"
             _wait_until_healthy(address, process, output)
-            yield Server(address, process)
-        finally:
-            _end(process)
+        yield Server(address, port, process)
 
 
-def free_port(host: str, wanted: int | None) -> int:
-    """The requested port, otherwise the default or any free one.
-
-    Raises:
-        RequestError: the host is not an address of this machine, or the requested port is taken.
-    """
+def _free_port(host: str, wanted: int | None) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
