@@ -127,4 +127,4 @@ def test_the_picture_of_imports_is_that_of_the_imports() -> None:
     drawn = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout
-    assert drawn == picture, "python docs/import_graph.py draws it anew"
+    assert drawn == picture, "python docs/import_graph.py draws it again"

@@ -19,7 +19,7 @@ from search_rivals.recording import Recording, Task
 from tuning.space import sample
 
 FACTOR = 3
-"""Of Hyperband and of successive halving: one in so many goes on."""
+"""Of Hyperband and of successive halving: one in this many continues."""
 KERAS_NORM = BatchNorm(momentum=0.99, epsilon=1e-3)
 """What `keras.layers.BatchNormalization()` has."""
 MANY = 10**6

@@ -330,7 +330,7 @@ def test_every_help_says_what_the_command_does_in_80_columns(command: str) -> No
 
 
 def test_no_output_has_the_password_of_the_store(blobs_npz: Path) -> None:
-    """Nothing answers at the address: a search goes on without MLflow, the others fail."""
+    """Nothing answers at the address: a search continues without MLflow, the others fail."""
     uri = "http://user:secret@127.0.0.1:9"
     Path("space.yaml").write_text(
         default_space((8, 8, 1), 3, CLASSIFICATION).with_train(epochs=1).dump()

@@ -521,7 +521,7 @@ def test_mlflows_store_is_there_in_full_or_not_at_all(forks: Forks) -> None:
 
 
 @pytest.mark.usefixtures("stub")
-def test_a_worker_that_dies_while_its_trial_is_put_off_is_not_started_again_in_this_sitting(
+def test_a_worker_that_dies_while_its_trial_is_paused_is_not_started_again_in_this_session(
     data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]

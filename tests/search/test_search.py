@@ -398,7 +398,7 @@ def test_a_target_ends_a_search_at_the_epoch_that_reaches_it(data: ImageData) ->
 
 
 @pytest.mark.usefixtures("stub")
-def test_when_the_time_is_up_a_trial_is_put_off_and_goes_on_another_time(
+def test_when_the_time_is_up_a_trial_is_paused_and_goes_on_another_time(
     data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count()

@@ -454,7 +454,7 @@ def test_models_are_kept_by_choice(data: ImageData, keep: str, kept: int) -> Non
     result, _ = search(data, tracking_uri(None), trials=3, keep=Keep.parse(keep))
     result, _ = search(
         data, tracking_uri(None), trials=5, keep=Keep.parse(keep)
-    )  # and in a second sitting
+    )  # and in a second session
     wanted = {f"trial-{record.number:04}" for record in result.trials[:kept]}
     assert {path.name for path in Path("s/models").glob("*")} == wanted
     for name in wanted:

@@ -102,11 +102,11 @@ def test_a_short_training_is_scored_on_the_network_not_on_lagging_averages() -> 
     x, y = next(data.split("val").batch(2000).as_numpy_iterator())
     lagging = plain.evaluate(x, y, verbose=0, return_dict=True)["accuracy"]
     recalibrate(plain, images)
-    mended = plain.evaluate(x, y, verbose=0, return_dict=True)["accuracy"]
+    recalibrated = plain.evaluate(x, y, verbose=0, return_dict=True)["accuracy"]
 
     assert ours > 0.93
-    assert mended > 0.93
-    assert lagging < mended - 0.1
+    assert recalibrated > 0.93
+    assert lagging < recalibrated - 0.1
     # What was scored is what is saved.
     model.save("net.keras")
     assert evaluate(keras.saving.load_model("net.keras"), data, "val")["accuracy"] == pytest.approx(

@@ -41,7 +41,7 @@ class Keep:
         return cls(count=int(found[1]), size=size)
 
 
-class Kept:
+class KeptModels:
     """The folders `models/trial-0001` of a search, each with `model.keras` and `spec.yaml`."""
 
     def __init__(self, directory: Path, keep: Keep, objective: str) -> None:

@@ -27,7 +27,7 @@ from tuning.record.entries import (
 )
 from tuning.record.events import Listener, Search, Trial
 from tuning.record.journal import Journal
-from tuning.record.kept import Keep, Kept
+from tuning.record.kept import Keep, KeptModels
 from tuning.record.ranking import by_rank
 from tuning.running.executor import DiskFull, Ended, Executor, Lost, Reported
 from tuning.running.trial import Job, Outcome, Parent, Verdict
@@ -87,7 +87,7 @@ class Loop:
     ) -> None:
         self.search, self.oracle, self.journal, self.listeners = search, oracle, journal, listeners
         self.executor, self.limits, self.strategy, self.budget = executor, limits, strategy, budget
-        self._kept = Kept(search.directory, keep, search.objective)
+        self._kept = KeptModels(search.directory, keep, search.objective)
         self._suggested = 0
         self._numbers: dict[str, int] = {}
         """Maps Keras Tuner's ids, which also count dropped points, to numbers of trials."""
