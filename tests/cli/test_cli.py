@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+from stubs import tiny
 
 import reskeras
 from reskeras import RequestError
@@ -200,8 +201,7 @@ def test_show_edit_train(tmp_path: Path, blobs_npz: Path) -> None:
 def test_tune_tells_its_result_as_json_on_a_clean_standard_output(
     tmp_path: Path, blobs_npz: Path
 ) -> None:
-    space = default_space((8, 8, 1), 10, CLASSIFICATION).with_train(epochs=1)
-    (tmp_path / "space.yaml").write_text(space.dump())
+    (tmp_path / "space.yaml").write_text(tiny().dump())
     done = run("tune", "space.yaml", "--data", str(blobs_npz), "--trials", "2", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -332,9 +332,7 @@ def test_every_help_says_what_the_command_does_in_80_columns(command: str) -> No
 def test_no_output_has_the_password_of_the_store(blobs_npz: Path) -> None:
     """Nothing answers at the address: a search continues without MLflow, the others fail."""
     uri = "http://user:secret@127.0.0.1:9"
-    Path("space.yaml").write_text(
-        default_space((8, 8, 1), 3, CLASSIFICATION).with_train(epochs=1).dump()
-    )
+    Path("space.yaml").write_text(tiny().dump())
     commands = [
         ["tune", "space.yaml", "--data", str(blobs_npz), "--trials", "1", "--name", "s"],
         ["sync", "s"],
