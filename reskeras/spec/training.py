@@ -40,7 +40,7 @@ class TrainSpec:
     """
     recompute: Flag = False
     """Whether the backward pass recomputes activations instead of keeping them: less than half the
-    memory for a DenseNet, about a fifth more time (arXiv 1604.06174; benchmarks/memory.py)."""
+    memory for a DenseNet, up to 40 % more time (arXiv 1604.06174; benchmarks/memory.py)."""
     seed: Whole = 0
     """Seed of the initial weights and the data order."""
 
