@@ -59,7 +59,8 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
             f"{image_shape[2]}"
         )
     if len(classes) < 2:
-        raise RequestError(f"{root}: found {len(classes)} classes; the layout is {layout}")
+        found = f"only one class, {classes[0]!r}" if classes else "no class"
+        raise RequestError(f"{root}: found {found}; at least two are needed, as {layout}")
     for split, files in splits.items():
         if not files:
             raise RequestError(f"{root}: no images for the {split} split; the layout is {layout}")

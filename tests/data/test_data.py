@@ -172,9 +172,13 @@ def test_folders_without_classes_are_refused(tmp_path: Path) -> None:
         load("./none", (8, 8, 3))
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        reskeras.RequestError, match=r"found 0 classes; the layout is .*CLASS/\*\.png"
+        reskeras.RequestError, match=r"found no class; at least two are needed, as .*CLASS/\*\.png"
     ):
         load("./empty", (8, 8, 3))
+    (tmp_path / "one" / "cats").mkdir(parents=True)
+    Image.new("L", (8, 8)).save("one/cats/1.png")
+    with pytest.raises(reskeras.RequestError, match="found only one class, 'cats'"):
+        load("./one", (8, 8, 3))
 
 
 def test_an_unknown_data_set_is_told_its_nearest() -> None:
