@@ -1,7 +1,7 @@
 """Draws which room imports which, into docs/images/import_graph.svg, and counts modules and lines.
 
     python docs/import_graph.py             # draws
-    python docs/import_graph.py --counts    # prints the table of docs/architecture.md
+    python docs/import_graph.py --counts    # prints modules and lines of each room
 
 A room is a folder of `reskeras/` or `tuning/`; its floor is its layer in the contracts of
 pyproject.toml, so the picture shows what import-linter checks. An arrow is left out where a longer

@@ -1,4 +1,4 @@
-"""The search over reskeras specs: Keras Tuner suggests, reskeras trains, MLflow records."""
+"""The search over reskeras specs: oracles suggest, reskeras trains, MLflow records."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -33,7 +33,7 @@ _SOURCES = (
     ),
     _Source(lambda name, _: True, lambda name, _, shape: from_tfds(name, shape)),
 )
-"""The first source that accepts a name opens it."""
+"""The first source that accepts a name opens it: order matters, and the last accepts all."""
 
 
 def load(name: str, image_shape: ImageShape) -> ImageData:

@@ -1,9 +1,9 @@
 """Tasks: what a network is trained for, one page each.
 
 A task says how targets are made, the losses, metrics and their direction, the default search space
-and what an answer is. Nothing else asks which task it is: a new task is one file and a line in
-`TASKS`. Imports `reskeras.spec`, and Keras inside the methods that train; `data`, `models`,
-`training`, `tuning` and the command line import it.
+and what an answer is. Nothing else asks which task it is. A new task over class numbers, with
+labels of a new shape, is one file and a line in `TASKS`. Imports `reskeras.spec`, and Keras inside
+the methods that train; `data`, `models`, `training`, `tuning` and the command line import it.
 """
 
 from collections.abc import Sequence

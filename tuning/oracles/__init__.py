@@ -1,6 +1,6 @@
 """Oracles, which suggest the trials of a search: Keras Tuner's, with fixes, and our own.
 
-Written for keras-tuner 1.4.8. A new oracle takes a class here and a row in
+Written for keras-tuner 1.4.8. A new oracle takes a class here, a case in `make_oracle` and a row in
 `tuning.settings.ORACLES`.
 """
 
