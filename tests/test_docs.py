@@ -1,11 +1,13 @@
 """What the README and the notebooks show is run as they show it."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import jupytext
 import nbclient
 import pytest
@@ -128,3 +130,31 @@ def test_the_picture_of_imports_is_that_of_the_imports() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout
     assert drawn == picture, "python docs/import_graph.py draws it again"
+
+
+def test_each_room_names_the_rooms_that_it_imports_and_that_import_it() -> None:
+    graph = grimp.build_graph("reskeras", "tuning", exclude_type_checking_imports=True)
+    rooms = {
+        ".".join(init.parent.relative_to(ROOT).parts): init
+        for package in ("reskeras", "tuning")
+        for init in (ROOT / package).rglob("__init__.py")
+    }
+
+    def room(module: str) -> str:
+        return module if module in rooms else module.rpartition(".")[0]
+
+    pairs = {
+        (room(module), room(imported))
+        for module in graph.modules
+        for imported in graph.find_modules_directly_imported_by(module)
+    }
+    packages = {"reskeras", "tuning"}
+    for name, init in rooms.items():
+        if name not in packages:
+            own = {pair for pair in pairs if name in pair and len(set(pair)) == 2}
+            imports = {other for _, other in own} - {name} - packages
+            told = " ".join((ast.get_docstring(ast.parse(init.read_text())) or "").split())
+            expected = [f"Imports: {', '.join(sorted(imports))}."] if imports else []
+            if importers := {other for other, _ in own} - {name}:
+                expected.append(f"Imported by: {', '.join(sorted(importers))}.")
+            assert told.endswith(" ".join(expected)), f"{init}: {' '.join(expected)}"

@@ -1,7 +1,12 @@
 """The command line: one module per command, what they share in `networks`, `options` and `tables`.
 
-Nothing imports it but `python -m reskeras`; it may import everything. A command is imported when it
-is called, so that help and the commands on specs never wait for TensorFlow or MLflow.
+A command is imported when it is called, so that help and the commands on specs never wait for
+TensorFlow or MLflow.
+
+Imports: reskeras.data, reskeras.drawing, reskeras.models, reskeras.spec, reskeras.spec.presets,
+  reskeras.tasks, reskeras.training, tuning.insight, tuning.record, tuning.report, tuning.running,
+  tuning.search, tuning.space, tuning.tracking.
+Imported by: reskeras.
 """
 
 import errno

@@ -1,7 +1,9 @@
 """Image data by name: TensorFlow Datasets, embedded sets, a folder of images, an .npz, or arrays.
 
-Start at `load`. Each source has a module and returns an `ImageData`. This room imports
-`reskeras.tasks` and `reskeras.spec`; `training`, `tuning` and the command line import it.
+Start at `load`. Each source has a module and returns an `ImageData`.
+
+Imports: reskeras.data.embedded, reskeras.spec, reskeras.tasks.
+Imported by: reskeras.cli, reskeras.training, tuning.running, tuning.search.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Built Keras models: build, grow, fold, transfer weights, predict and export.
 
-The lowest room that imports Keras. It imports `reskeras.nets`, `reskeras.spec` and
-`reskeras.tasks`; `training`, `tuning` and the command line import it.
+The lowest room that imports Keras when it is itself imported.
+
+Imports: reskeras.nets, reskeras.spec, reskeras.spec.presets, reskeras.tasks.
+Imported by: reskeras.cli, reskeras.training, tuning.running, tuning.tracking.
 """

@@ -1,13 +1,16 @@
 """Networks and training runs as values: frozen, validated and independent of any framework.
 
 Every value is checked on construction, by `dataclasses.replace` and when it is read from YAML.
-`reskeras.spec.text` reports all mistakes of a file at once. Every room may import this one; it
-imports only `reskeras.errors`.
+`reskeras.spec.text` reports all mistakes of a file at once.
 
 `width` is always the *output* width of a block or stage, so changing the kind of block leaves every
 interface alone. The number of dimensions follows from `input_shape`: `[784]` is a fully connected
 net, `[L, C]` is 1-D, `[H, W, C]` is 2-D and `[D, H, W, C]` is 3-D. "3x3" stands for a kernel of
 size three in each dimension.
+
+Imported by: reskeras, reskeras.cli, reskeras.data, reskeras.drawing, reskeras.models,
+  reskeras.nets, reskeras.spec.presets, reskeras.tasks, reskeras.training, tuning.oracles,
+  tuning.record, tuning.running, tuning.search, tuning.space, tuning.tracking.
 """
 
 from reskeras.spec.blocks import (

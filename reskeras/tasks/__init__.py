@@ -2,8 +2,11 @@
 
 A task says how targets are made, the losses, metrics and their direction, the default search space
 and what an answer is. Nothing else asks which task it is. A new task over class numbers, with
-labels of a new shape, is one file and a line in `TASKS`. Imports `reskeras.spec`, and Keras inside
-the methods that train; `data`, `models`, `training`, `tuning` and the command line import it.
+labels of a new shape, is one file and a line in `TASKS`. Methods that train import Keras.
+
+Imports: reskeras.spec.
+Imported by: reskeras.cli, reskeras.data, reskeras.models, reskeras.training, tuning,
+  tuning.insight, tuning.oracles, tuning.report, tuning.search, tuning.space, tuning.tracking.
 """
 
 from collections.abc import Sequence

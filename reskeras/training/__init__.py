@@ -2,6 +2,7 @@
 
 Start at `reskeras.training.train`. A `Training` runs its epochs through a `CompiledTrainer` or a
 `FittedTrainer`; `Feed` supplies the batches and `Targets` what they are compared with.
-This package imports `models`, `data`, `tasks` and `spec`; `tuning.running` and the command line
-import it.
+
+Imports: reskeras.data, reskeras.models, reskeras.spec, reskeras.tasks.
+Imported by: reskeras.cli, tuning.running, tuning.search.
 """

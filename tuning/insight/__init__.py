@@ -1,5 +1,7 @@
 """What a search found out: which factors mattered, whether the space was large enough. No pictures.
 
-No framework. Imports `tuning.record` and `tuning.space`; `tuning.report`, the search and the
-command line import it.
+Start at `tuning.insight.summary`. Needs no framework.
+
+Imports: reskeras.tasks, tuning.record, tuning.space.
+Imported by: reskeras.cli, tuning.report, tuning.search.
 """

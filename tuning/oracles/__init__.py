@@ -2,6 +2,9 @@
 
 Written for keras-tuner 1.4.8. A new oracle takes a class here, a case in `make_oracle` and a row in
 `tuning.settings.ORACLES`.
+
+Imports: reskeras.nets, reskeras.spec, reskeras.tasks, tuning.space.
+Imported by: tuning.search.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,7 @@
 """The record of a search: its journal, its listeners, the ranking of trials, the kept models.
 
-Needs no framework. It imports `tuning.space`; everything that reports on a search imports it.
+Start at `tuning.record.journal`. Needs no framework.
+
+Imports: reskeras.spec, tuning.space.
+Imported by: reskeras.cli, tuning.insight, tuning.report, tuning.search, tuning.tracking.
 """

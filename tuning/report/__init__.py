@@ -1,5 +1,7 @@
 """What people read about a search: leaderboard.csv, factors.svg, learning curves, report.html.
 
-No framework. Imports `tuning.insight`, `tuning.record` and `reskeras.drawing`; the search and
-`tuning.tracking` import it.
+Start at `tuning.report.leaderboard` and `tuning.report.page`. Needs no framework.
+
+Imports: reskeras.drawing, reskeras.tasks, tuning.insight, tuning.record, tuning.space.
+Imported by: reskeras.cli, tuning.search, tuning.tracking.
 """

@@ -1,5 +1,7 @@
 """Where trials run: a single trial, the executors that run several, devices and machines.
 
-Knows nothing of oracles and journals. It imports `reskeras.training` and `tuning.space`; the search
-imports it.
+Knows nothing of oracles and journals.
+
+Imports: reskeras.data, reskeras.models, reskeras.spec, reskeras.training, tuning.space.
+Imported by: reskeras.cli, tuning.search.
 """

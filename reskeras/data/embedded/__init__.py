@@ -1,7 +1,9 @@
 """Data sets that need no download, one module each.
 
-Only `reskeras.data.tfds` imports this room, because its modules import tensorflow-datasets. A new
-set is a module with a TFDS builder and a line in `EMBEDDED`.
+A new set is a module with a TFDS builder and a line in `EMBEDDED`. `embedded` imports a module when
+it is asked for, because each imports tensorflow-datasets.
+
+Imported by: reskeras.data.
 """
 
 import importlib

@@ -1,4 +1,10 @@
-"""Named specs, each under its paper's name."""
+"""Named specs, each under its paper's name.
+
+One module per family. A new preset is a function and a line in its module's `PRESETS`.
+
+Imports: reskeras.spec.
+Imported by: reskeras, reskeras.cli, reskeras.models, reskeras.nets.
+"""
 
 import dataclasses
 import fnmatch
