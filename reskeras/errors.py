@@ -1,6 +1,7 @@
 """The exception for bad requests, and one-line forms of errors."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 
@@ -25,9 +26,21 @@ class RequestError(ValueError):
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the nearest known word; an empty string if none is near."""
-    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """`"; did you mean 'x'?"` for the nearest known word; an empty string if none is near.
+
+    Of two words as near, the one that begins alike: resnet20, not resnet32, for resnet21.
+    """
+    given = str(word)
+    near = difflib.get_close_matches(given, list(known), n=100, cutoff=0.6)
+    best = max(
+        near,
+        key=lambda other: (
+            difflib.SequenceMatcher(None, other, given).ratio(),
+            len(os.path.commonprefix([other, given])),
+        ),
+        default=None,
+    )
+    return f"; did you mean {best!r}?" if best else ""
 
 
 def in_a_line(error: BaseException | str | None) -> str:

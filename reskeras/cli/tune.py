@@ -271,7 +271,7 @@ def _run(request: _Request) -> None:
         style="dim",
         highlight=False,
     )
-    searched = load_space(request.space) if request.space is not None else None
+    searched = _space(request.space) if request.space is not None else None
     uri = resolve_uri(request.tracking_uri)
     keep = Keep.parse(request.keep_models, request.keep_bytes)
     request.check()
@@ -341,6 +341,16 @@ def _run(request: _Request) -> None:
     store = f" --tracking-uri {request.tracking_uri}" if request.tracking_uri else ""
     look = hide_passwords(tracker.page or f"reskeras ui {name}{store}")
     _show(result, searched, objective, request.data, look)
+
+
+def _space(path: Path) -> Space:
+    if not path.exists() and str(path) in reskeras.presets():
+        raise RequestError(
+            f"{path} is a preset; give a space: a spec file with a `vary:` section. "
+            f"`reskeras show {path}` prints the spec to start from; `reskeras train {path}` trains "
+            "it as it is"
+        )
+    return load_space(path)
 
 
 def _default_name(space: Path | None, data: str) -> str:

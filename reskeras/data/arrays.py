@@ -34,7 +34,8 @@ def from_npz(path: Path) -> ImageData:
         raise RequestError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RequestError(
-            f"{path}: not an .npz of plain arrays: {error or 'it is empty'}"
+            f"{path}: not an .npz of plain arrays: "
+            f"{'the file is empty' if isinstance(error, EOFError) else error}"
         ) from error
     if arrays is None:
         raise RequestError(f"{path}: not an .npz but a single array (.npy)")
@@ -59,6 +60,8 @@ def from_arrays(
     """
     problems: list[str] = []
     known = [f"{axis}_{split}" for split in ("train", "val", "test") for axis in "xy"]
+    if not arrays:
+        raise RequestError(f"{where}: holds no arrays; {', '.join(known[:4])} are needed")
     problems += [f"{where}: {key} is missing" for key in known[:4] if key not in arrays]
     problems += [
         f"{where}: unknown array {key!r}; known: {', '.join(known)}"
@@ -84,7 +87,9 @@ def from_arrays(
     classes = 1 + max(int(y.max()) for _, y in splits.values())
     found = np.unique(splits["train"][1])
     if len(found) < 2:
-        raise RequestError(f"{where}: y_train holds only one class")
+        raise RequestError(
+            f"{where}: y_train holds only the class {found[0]}; at least two are needed"
+        )
     if len(found) < classes / 2:
         raise RequestError(
             f"{where}: y_train holds {len(found)} labels, but they go up to {classes - 1}; "
@@ -140,7 +145,7 @@ def _misfits(
         listed = " or ".join(f"{shape} ({labels})" for shape, labels in fitting.items())
         lines.append(f"y_{split} has shape {y.shape}; for {len(x)} images it is {listed}")
     if len(x) == 0:
-        lines.append(f"x_{split} is empty")
+        lines.append(f"x_{split} holds no images")
     return lines
 
 

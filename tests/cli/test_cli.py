@@ -47,7 +47,8 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     [
         (
             ["show", "resnet21"],
-            "error: 'resnet21' is not a preset (`reskeras presets` lists them), a spec file",
+            "error: 'resnet21' is not a preset (`reskeras presets` lists them), a spec file (.yaml, "
+            ".json) or the id of an MLflow run; did you mean 'resnet20'?",
         ),
         (["show", "none.yaml"], "error: none.yaml: No such file"),
         (["presets", "x*"], "error: no preset matches 'x*'"),
@@ -56,6 +57,11 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
             "error: bad.yaml: stages.0.width: input should be greater than 0 (got -1)",
         ),
         (["tune", "bad.yaml"], "error: bad.yaml: vary: this section is missing"),
+        (
+            ["tune", "bad.yaml"],
+            "error: bad.yaml: stages.0.width: input should be greater than 0 (got -1)",
+        ),
+        (["tune", "resnet20"], "error: resnet20 is a preset; give a space: a spec file with a"),
         (
             ["tune", "space.yaml", "--data", "mnistt"],
             "error: unknown data set 'mnistt'; did you mean 'mnist'?",
@@ -70,6 +76,19 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         (["tune", "--trials", "0"], "0 is not in the range x>=1"),
         (["tune", "--name", "a/b"], "error: --name 'a/b': a name is one word"),
         (["tune", "--tracking-uri", "mlruns"], "error: tracking store 'mlruns'"),
+        (
+            ["tune", "--tracking-uri", "sqlite:///none/mlflow.db"],
+            "error: tracking store 'sqlite:///none/mlflow.db': the folder ",
+        ),
+        (
+            ["tune", "--tracking-uri", "postgresql+none://me:secret@host/runs"],
+            "error: tracking store 'postgresql+none://***@host/runs': Can't load plugin",
+        ),
+        (
+            ["runs", "--tracking-uri", "mysql+pymysql://host/runs"],
+            "error: tracking store 'mysql+pymysql://host/runs': its driver, the Python module "
+            "'pymysql', is not installed",
+        ),
         (["ui"], "mlflow.db: no store here yet; `reskeras tune` makes one"),
         (["runs"], "mlflow.db: no store here yet; `reskeras tune` makes one"),
         (["runs", "--limit", "0"], "0 is not in the range x>=1"),

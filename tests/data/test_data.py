@@ -94,8 +94,9 @@ def test_arrays_are_scaled_when_bytes_and_taken_as_they_are_when_floats(
                 f"y_{split}": np.zeros(n, int)
                 for split, n in (("train", 96), ("val", 48), ("test", 48))
             },
-            "only one class",
+            "y_train holds only the class 0; at least two are needed",
         ),
+        ({"x_val": np.zeros((0, 8, 8, 1)), "y_val": np.zeros(0, int)}, "x_val holds no images"),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(
@@ -121,6 +122,11 @@ def test_an_npz_is_checked_before_it_is_believed(tmp_path: Path, blobs_npz: Path
     for name in ("empty", "one"):
         with pytest.raises(reskeras.RequestError, match=rf"{name}\.npz: not an \.npz"):
             load(f"{name}.npz", (8, 8, 1))
+    np.savez(tmp_path / "none.npz")
+    with pytest.raises(
+        reskeras.RequestError, match=r"none\.npz: holds no arrays; x_train, y_train"
+    ):
+        load("none.npz", (8, 8, 1))
     np.savez(tmp_path / "objects.npz", x_train=np.array([{}], dtype=object))
     with pytest.raises(reskeras.RequestError, match=r"objects\.npz: not an \.npz of plain arrays"):
         load("objects.npz", (8, 8, 1))

@@ -215,10 +215,12 @@ def _locked(directory: Path) -> Iterator[None]:
             f"{error.filename}: a file is in the way of the search's folder"
         ) from error
     except OSError as error:
-        raise RequestError(f"{error.filename}: {error.strerror}") from error
+        raise RequestError(
+            f"cannot write to {Path(error.filename or directory).resolve()}: {error.strerror}"
+        ) from error
     try:
         if directory.exists() and not os.access(directory, os.W_OK | os.X_OK):
-            raise RequestError(f"{directory}: nothing can be written here")
+            raise RequestError(f"cannot write to {directory.resolve()}: Permission denied")
         yield
     finally:
         lock.release()

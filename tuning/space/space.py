@@ -296,17 +296,22 @@ def parse_space(document: dict[str, Any], where: str) -> Space:
         document: as read from YAML or returned by `Space.to_document`.
         where: start of each line of an error.
     """
-    vary = document.pop("vary", None)
+    vary, start = document.pop("vary", None), document.pop("start", [])
+    problems = []
     if not isinstance(vary, dict):
         found = "is missing" if vary is None else f"is a {type(vary).__name__}"
-        raise RequestError(
+        problems.append(
             f"{where}: vary: this section {found}; it maps paths to ranges, as in "
             f"`stages.*.blocks: {{low: 1, high: 3}}`"
         )
-    start = document.pop("start", [])
     if not isinstance(start, list) or not all(isinstance(point, dict) for point in start):
-        raise RequestError(f"{where}: start: a list of points, each of which maps paths to values")
-    recipe = parse_recipe(document, where=where)
+        problems.append(f"{where}: start: a list of points, each of which maps paths to values")
+    try:
+        recipe = parse_recipe(document, where=where)
+    except RequestError as error:
+        raise RequestError("\n".join([str(error), *problems])) from error
+    if problems:
+        raise RequestError("\n".join(problems))
     return Space(recipe, {str(key): value for key, value in vary.items()}, start=start, where=where)
 
 

@@ -1,5 +1,6 @@
 """The MLflow store: where it is, and how to open it."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from urllib.parse import quote
 
 import filelock
 
-from reskeras.errors import RequestError, hide_passwords
+from reskeras.errors import RequestError, hide_passwords, in_a_line
 from reskeras.files import replacing
 from tuning.settings import sign
 from tuning.tracking.moved import ARTIFACTS, follow
@@ -25,39 +26,63 @@ _SETTINGS = {
 }
 _VIEWS = ((3, 15), (3, 17))
 """The oldest and newest version of MLflow whose saved views are known to match `saved_view`."""
-_SCHEMES = (
-    "sqlite",
-    "http",
-    "https",
-    "postgresql",
-    "mysql",
-    "mssql",
-    "databricks",
-    "databricks-uc",
-)
+_DATABASES = ("postgresql", "mysql", "mssql")
+_SCHEMES = ("sqlite", "http", "https", *_DATABASES, "databricks", "databricks-uc")
 
 
 def tracking_uri(given: str | None) -> str:
     """The store to use: the given one, MLFLOW_TRACKING_URI, or `mlflow.db` in this directory.
 
+    A server that does not answer is no mistake: it may come back.
+
     Raises:
-        RequestError: a store that MLflow no longer writes to (a plain folder).
+        RequestError: a store that can never work: one that MLflow no longer writes to (a plain
+            folder), an SQLite file in a folder that does not exist, a database without its driver.
     """
-    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    uri = given or default_uri()
     scheme, _, rest = uri.partition("://")
-    if scheme not in _SCHEMES or (scheme == "sqlite" and rest in ("", "/")):
+    where = f"tracking store {hide_passwords(uri)!r}"
+    dialect = scheme.partition("+")[0]
+    if dialect not in _SCHEMES or (scheme == "sqlite" and rest in ("", "/")):
         raise RequestError(
-            f"tracking store {hide_passwords(uri)!r}: "
+            f"{where}: "
             "give sqlite:///mlflow.db, the http(s):// address of a server, or another store that "
             "MLflow writes to (a plain folder no longer is)"
         )
+    if scheme == "sqlite":
+        folder = sqlite_path(uri).parent
+        if not folder.is_dir():
+            raise RequestError(f"{where}: the folder {folder} does not exist")
+    elif dialect in _DATABASES:
+        _check_driver(uri, where)
     return uri
+
+
+def default_uri() -> str:
+    """The store that is used if none is given."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def _check_driver(uri: str, where: str) -> None:
+    """Raises RequestError unless SQLAlchemy, which MLflow uses, has what it needs to connect."""
+    import sqlalchemy
+
+    try:
+        sqlalchemy.create_engine(uri)
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"{where}: its driver, the Python module {error.name!r}, is not installed"
+        ) from error
+    except (sqlalchemy.exc.SQLAlchemyError, ValueError) as error:
+        raise RequestError(f"{where}: {hide_passwords(in_a_line(error))}") from error
 
 
 def open_store(uri: str) -> Any:
     """Opens a store as an `MlflowClient`; creates it if it is a new SQLite file."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    # It prints every retry; the error that remains says the same.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
     if not uri.startswith("sqlite:///"):

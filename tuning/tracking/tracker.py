@@ -18,7 +18,7 @@ from tuning.record.events import Ending, Listener, Result, Search, Trial
 from tuning.record.journal import begun, lock_of
 from tuning.tracking.champion import EXAMPLE
 from tuning.tracking.mirror import Mirror
-from tuning.tracking.store import served, tracking_uri
+from tuning.tracking.store import default_uri, served
 
 if TYPE_CHECKING:
     from reskeras.data import ImageData
@@ -181,11 +181,7 @@ class Tracker(Listener):
 
     def _sync_hint(self) -> str:
         assert self._search is not None
-        store = (
-            ""
-            if self._uri == tracking_uri(None)
-            else f" --tracking-uri {hide_passwords(self._uri)}"
-        )
+        store = "" if self._uri == default_uri() else f" --tracking-uri {hide_passwords(self._uri)}"
         return f"`reskeras sync {self._search.directory}{store}` sends it from the journal"
 
 
