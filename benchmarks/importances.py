@@ -39,7 +39,7 @@ NET = ResNet(
     head=Classifier(classes=3),
 )
 SPACE = Space(
-    Recipe(model=NET),
+    Recipe(spec=NET),
     {
         KIND: ("plain", "basic", "bottleneck", "dense"),
         RATE: Range(low=4, high=24),

@@ -100,7 +100,7 @@ def _space(epochs: int) -> Any:
         "train.learning_rate": Range(low=1e-4, high=1.0, log=True),
         "train.weight_decay": Range(low=1e-6, high=1e-2, log=True),
     }
-    return Space(Recipe(model=net, train=TrainSpec(epochs=epochs, batch_size=32)), vary)
+    return Space(Recipe(spec=net, train=TrainSpec(epochs=epochs, batch_size=32)), vary)
 
 
 def _data() -> Any:

@@ -1,9 +1,10 @@
 """The exception for bad requests, and one-line forms of errors."""
 
 import difflib
-import os
 import re
 from collections.abc import Iterable
+
+from pydantic import ValidationError
 
 _TRACEBACK = "Traceback (most recent call last):"
 _FRAME = r"\s*File \".*\", line \d+"
@@ -36,11 +37,23 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
         near,
         key=lambda other: (
             difflib.SequenceMatcher(None, other, given).ratio(),
-            len(os.path.commonprefix([other, given])),
+            _common_start(other, given),
         ),
         default=None,
     )
     return f"; did you mean {best!r}?" if best else ""
+
+
+def _common_start(one: str, other: str) -> int:
+    return next(
+        (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
+
+
+def mistakes_of(error: ValidationError) -> list[str]:
+    """The mistakes that pydantic found; those found by a check of ours in our words alone."""
+    return [mistake["msg"].removeprefix("Value error, ") for mistake in error.errors()]
 
 
 def in_a_line(error: BaseException | str | None) -> str:

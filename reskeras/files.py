@@ -88,9 +88,9 @@ def check_free(
     if os.path.exists(path) and not force:
         raise RequestError(f"{path} already exists; {hint}")
     if os.path.isdir(path) and (mark is None or not (path / mark).exists()):
-        raise RequestError(f"{path}: a folder that this command did not write is in the way")
+        raise RequestError(f"{path} already exists, and this command did not write that folder")
     if os.path.isfile(path) and mark is not None:
-        raise RequestError(f"{path}: a file is in the way of the folder")
+        raise RequestError(f"{path} already exists, and is a file where a folder is to be written")
     _probe(path, _beside(path))
 
 

@@ -21,7 +21,7 @@ from reskeras.spec.text import dump_recipe
 from reskeras.training.state import Epoch
 from tuning import Range, Space
 from tuning.record.events import Listener, Trial
-from tuning.running.trial import Epochs, Job, LastJob, Outcome, Verdict
+from tuning.running.trial import Epochs, Job, Outcome, TestJob, Verdict
 
 KILLED_ONCE, KILLED_ALWAYS, ENDLESS = 7, 13, 11
 """Batch sizes whose trials do so in the second epoch."""
@@ -39,7 +39,7 @@ def tiny(epochs: int = 1, **vary: Any) -> Space:
         "block.kind": ["plain", "basic"],
         "train.learning_rate": Range(low=1e-3, high=1e-1, log=True),
     }
-    return Space(Recipe(model=net, train=TrainSpec(epochs=epochs, batch_size=32)), vary)
+    return Space(Recipe(spec=net, train=TrainSpec(epochs=epochs, batch_size=32)), vary)
 
 
 def score_of(recipe: Recipe) -> float:
@@ -75,7 +75,7 @@ def _misbehave(job: Job, epoch: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_test(job: LastJob, data: ImageData) -> Epochs:
+def run_test(job: TestJob, data: ImageData) -> Epochs:
     assert job.model.exists()
     yield from ()
     return Outcome(metrics={"accuracy": 0.5, "loss": 1.0})
@@ -104,7 +104,7 @@ def serve_saving(connection: Any, data: ImageData, log: Path, *more: Any) -> Non
         return real(training)
 
     reskeras.training.train.Training.run_epoch = noted  # type: ignore[method-assign]
-    tuning.running.trial.CHECKPOINT_SECONDS = -1.0
+    tuning.running.trial.SAVE_SECONDS = -1.0
     tuning.running.executor.serve(connection, data, log, *more)
 
 

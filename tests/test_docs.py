@@ -5,13 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import grimp
 import jupytext
 import nbclient
 import pytest
-import yaml
 
 import reskeras
 from tuning.space import load_space
@@ -80,7 +80,7 @@ def test_every_tox_environment_is_run_by_ci() -> None:
     text = (ROOT / "tox.ini").read_text()
     listed = re.search(r"env_list = (.*)", text).group(1).split(", ")
     assert sorted(listed) == sorted(re.findall(r"\[testenv:(\w+)\]", text))
-    assert yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert "&& tox)" in (ROOT / ".ci" / "run").read_text()  # all of them: no -e
 
 
 PAGES = [
@@ -97,6 +97,7 @@ def test_files_and_modules_that_a_page_names_exist(page: Path) -> None:
         assert (page.parent / target).exists(), target
     for path in re.findall(r"`((?:reskeras|tuning|tests|docs|benchmarks)/[\w./-]+)`", text):
         assert (ROOT / path).exists(), path
+    assert "reskeras[" not in text  # an extra of a clone is '.[ray]'
     for name in re.findall(r"`((?:reskeras|tuning)(?:\.\w+)+)`", text):
         assert resolves(name) or name in tags(), name
 
@@ -110,16 +111,42 @@ def tags() -> set[str]:
 
 
 def resolves(name: str) -> bool:
-    """Whether a dotted name is a module, or what a module's text defines or imports; loads
-    nothing."""
+    """Whether a dotted name is a module, or what a module defines or imports; loads nothing."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
         path = ROOT.joinpath(*parts[:count])
         file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         if file.exists():
-            source = file.read_text(encoding="utf-8")
-            return count == len(parts) or re.search(rf"\b{parts[count]}\b", source) is not None
+            tree: ast.AST = ast.parse(file.read_text(encoding="utf-8"))
+            for part in parts[count:]:
+                found = next((node for node in bodies(tree) if part in names(node)), None)
+                if found is None:
+                    return False
+                tree = found
+            return True
     return False
+
+
+def bodies(tree: ast.AST) -> Iterator[ast.AST]:
+    """What a module or class holds, also below `if TYPE_CHECKING:`."""
+    for node in getattr(tree, "body", ()):
+        yield node
+        if isinstance(node, ast.If):
+            yield from bodies(node)
+
+
+def names(node: ast.AST) -> list[str]:
+    """The names that a statement defines or imports."""
+    match node:
+        case ast.ClassDef() | ast.FunctionDef():
+            return [node.name]
+        case ast.Import() | ast.ImportFrom():
+            return [alias.asname or alias.name for alias in node.names]
+        case ast.Assign():
+            return [target.id for target in node.targets if isinstance(target, ast.Name)]
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return [name]
+    return []
 
 
 def test_the_picture_of_imports_is_that_of_the_imports() -> None:

@@ -29,7 +29,7 @@ class Watch(Listener):
         """`tuning.record.events`' hook."""
         status = "interrupted" if record is None else record.status
         self.recording.trial(
-            trial.number, status, None if trial.recipe is None else trial.recipe.model
+            trial.number, status, None if trial.recipe is None else trial.recipe.spec
         )
 
 

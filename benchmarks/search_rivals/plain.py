@@ -42,7 +42,7 @@ class Plain(keras_tuner.HyperModel):  # type: ignore[misc]
     def build(self, hp: Any) -> keras.Model:
         """Keras Tuner's hook; `hp` is what `tuning.space.sample` takes."""
         recipe: Recipe = sample(hp, self.task.space)
-        self.built = dataclasses.replace(recipe.model, norm=KERAS_NORM)
+        self.built = dataclasses.replace(recipe.spec, norm=KERAS_NORM)
         model = reskeras.build(self.built)
         optimizer = keras.optimizers.Adam(recipe.train.learning_rate)
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])

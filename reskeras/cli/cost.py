@@ -7,7 +7,7 @@ import click
 
 import reskeras
 from reskeras.cli import options
-from reskeras.cli.networks import Kind, recipe, resolve
+from reskeras.cli.networks import NetworkKind, recipe, resolve
 from reskeras.cli.tables import print_columns
 from reskeras.words import compact, in_bytes
 
@@ -20,7 +20,7 @@ def cost(network: str, as_json: bool) -> None:
 
     This prints its parameters, multiply-adds, memory, receptive field, and depth.
     """
-    spec = recipe(resolve(network, Kind.PRESET, Kind.SPEC)).model
+    spec = recipe(resolve(network, NetworkKind.PRESET, NetworkKind.SPEC)).spec
     found = reskeras.cost(spec)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found), indent=2))

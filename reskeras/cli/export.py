@@ -18,7 +18,7 @@ from reskeras.files import check_free, replacing
 from reskeras.words import in_bytes
 
 
-class Format(enum.Enum):
+class FileFormat(enum.Enum):
     """The format of a file, by the ending of its name."""
 
     KERAS = ".keras"
@@ -45,12 +45,12 @@ def export(model: str, out: Path, fold: bool, force: bool, tracking_uri: str | N
     MLflow, of which the first 6 digits are enough.
     """
     form = _format(out)
-    if fold and form is Format.WEIGHTS:
+    if fold and form is FileFormat.WEIGHTS:
         raise reskeras.RequestError(
             "--fold changes the weights, so the spec's network cannot load them; write a .keras "
             "file"
         )
-    check_free(out, force=force, mark="saved_model.pb" if form is Format.SAVED_MODEL else None)
+    check_free(out, force=force, mark="saved_model.pb" if form is FileFormat.SAVED_MODEL else None)
     with find_model(model, tracking_uri) as found:
         network = load_model(found)
         with replacing(out) as partial:
@@ -59,17 +59,17 @@ def export(model: str, out: Path, fold: bool, force: bool, tracking_uri: str | N
     click.echo(f"saved: {out}, {_size(out)}, input {ins}, output {outs}")
 
 
-def _format(out: Path) -> Format:
-    form = next((form for form in Format if form.value and out.name.endswith(form.value)), None)
+def _format(out: Path) -> FileFormat:
+    form = next((form for form in FileFormat if form.value and out.name.endswith(form.value)), None)
     if form is None and out.suffix:
-        known = ", ".join(form.value for form in Format if form.value)
+        known = ", ".join(form.value for form in FileFormat if form.value)
         raise reskeras.RequestError(
             f"{out}: give a name that ends in {known}, or one without an ending for a SavedModel"
         )
-    return form or Format.SAVED_MODEL
+    return form or FileFormat.SAVED_MODEL
 
 
-def _write(network: Any, found: Found, form: Format, path: Path, fold: bool) -> None:
+def _write(network: Any, found: Found, form: FileFormat, path: Path, fold: bool) -> None:
     if fold:
         from reskeras.models.folding import fold_batch_norm
 
@@ -78,15 +78,15 @@ def _write(network: Any, found: Found, form: Format, path: Path, fold: bool) -> 
         except TypeError as error:
             raise reskeras.RequestError(str(error)) from error
     match form:
-        case Format.KERAS if not fold:
+        case FileFormat.KERAS if not fold:
             shutil.copyfile(found.path, path)  # with its optimizer
-        case Format.KERAS:
+        case FileFormat.KERAS:
             network.save(path)
-        case Format.WEIGHTS:
+        case FileFormat.WEIGHTS:
             network.save_weights(path)
-        case Format.SAVED_MODEL:
+        case FileFormat.SAVED_MODEL:
             network.export(path, format="tf_saved_model", verbose=False)
-        case Format.ONNX:
+        case FileFormat.ONNX:
             from reskeras.models.onnx import export_onnx
 
             try:
@@ -94,10 +94,10 @@ def _write(network: Any, found: Found, form: Format, path: Path, fold: bool) -> 
                     warnings.simplefilter("ignore", FutureWarning)  # Keras, of NumPy
                     export_onnx(network, path)
             except ImportError as error:
-                raise reskeras.RequestError(f"{path.suffix} {error}") from error
+                raise reskeras.RequestError(str(error)) from error
             except ValueError as error:
                 raise RuntimeError(in_a_line(error)) from error
-        case Format.TFLITE:
+        case FileFormat.TFLITE:
             import tensorflow as tf
 
             with tempfile.TemporaryDirectory() as folder, quiet_tensorflow():

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import reskeras
 from reskeras.cli.loading import load_keras, quiet_tensorflow
-from reskeras.cli.networks import Kind, find_run, resolve
+from reskeras.cli.networks import NetworkKind, find_run, resolve
 from reskeras.errors import RequestError, in_a_line
 from tuning.record.journal import read_header
 
@@ -41,8 +41,8 @@ def find_model(word: str, tracking_uri: str | None) -> Iterator[Found]:
     Raises:
         RequestError: there is none.
     """
-    network = resolve(word, Kind.MODEL, Kind.RUN)
-    if network.kind is Kind.RUN:
+    network = resolve(word, NetworkKind.MODEL, NetworkKind.RUN)
+    if network.kind is NetworkKind.RUN:
         runs, run = find_run(word, tracking_uri)
         with tempfile.TemporaryDirectory() as folder:
             names = runs.class_names(run, Path(folder)) or _names_of_search(
@@ -76,7 +76,9 @@ def load_model(found: Found) -> Any:
         import keras
     try:
         return keras.saving.load_model(found.path, compile=False)
-    except Exception as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Keras raises whatever its layers raise
         raise RequestError(
             f"{found.called}: not a model that Keras can load: {in_a_line(error)}"
         ) from error

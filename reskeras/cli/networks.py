@@ -20,7 +20,7 @@ _MODELS = ("best.keras", "model.keras")
 _SPECS = (".yaml", ".yml", ".json")
 
 
-class Kind(enum.Enum):
+class NetworkKind(enum.Enum):
     """What a word can name, and how messages describe it."""
 
     PRESET = "a preset"
@@ -33,7 +33,7 @@ class Kind(enum.Enum):
 class Network:
     """A network and the word that names it."""
 
-    kind: Kind
+    kind: NetworkKind
     word: str
     path: Path
     """The path of a spec file or `.keras` file; otherwise the word."""
@@ -41,10 +41,10 @@ class Network:
     @property
     def name(self) -> str:
         """The base name of files that are made from it."""
-        return self.word if self.kind is Kind.PRESET else self.path.stem
+        return self.word if self.kind is NetworkKind.PRESET else self.path.stem
 
 
-def resolve(word: str, *wanted: Kind) -> Network:
+def resolve(word: str, *wanted: NetworkKind) -> Network:
     """Resolves a word to one of the wanted kinds. Loads MLflow only for a run's id.
 
     A preset takes precedence over a file of its name, and a file over a run.
@@ -54,7 +54,7 @@ def resolve(word: str, *wanted: Kind) -> Network:
     """
     path = Path(word)
     kind = _kind(word, path)
-    if kind is Kind.MODEL and kind in wanted and path.is_dir():
+    if kind is NetworkKind.MODEL and kind in wanted and path.is_dir():
         path = _in_folder(path)
     if kind in wanted:
         return Network(kind=kind, word=word, path=path)
@@ -65,8 +65,8 @@ def resolve(word: str, *wanted: Kind) -> Network:
         )
     if path.exists():
         raise RequestError(f"{word!r} is not {give}")
-    near = did_you_mean(word, reskeras.presets()) if Kind.PRESET in wanted else ""
-    listed = " (`reskeras presets` lists them)" if Kind.PRESET in wanted else ""
+    near = did_you_mean(word, reskeras.presets()) if NetworkKind.PRESET in wanted else ""
+    listed = " (`reskeras presets` lists them)" if NetworkKind.PRESET in wanted else ""
     raise RequestError(f"{word!r} is not {give.replace('a preset', f'a preset{listed}')}{near}")
 
 
@@ -76,9 +76,9 @@ def recipe(network: Network) -> Recipe:
     Raises:
         RequestError: the file cannot be read, or one line for every mistake in it.
     """
-    if network.kind is Kind.SPEC:
+    if network.kind is NetworkKind.SPEC:
         return load_recipe(network.path)
-    return Recipe(model=reskeras.preset(network.word))
+    return Recipe(spec=reskeras.preset(network.word))
 
 
 def find_run(word: str, uri: str | None) -> tuple[Runs, Run]:
@@ -96,25 +96,25 @@ def find_run(word: str, uri: str | None) -> tuple[Runs, Run]:
 
 
 _FOUND = {
-    Kind.PRESET: "a preset",
-    Kind.SPEC: "a spec file",
-    Kind.MODEL: "a trained network",
-    Kind.RUN: "the id of a run",
+    NetworkKind.PRESET: "a preset",
+    NetworkKind.SPEC: "a spec file",
+    NetworkKind.MODEL: "a trained network",
+    NetworkKind.RUN: "the id of a run",
 }
 
 
-def _kind(word: str, path: Path) -> Kind | None:
+def _kind(word: str, path: Path) -> NetworkKind | None:
     if word in reskeras.presets():
-        return Kind.PRESET
+        return NetworkKind.PRESET
     if path.suffix in _SPECS:
-        return Kind.SPEC
+        return NetworkKind.SPEC
     if path.is_dir() or (path.suffix == ".keras" and path.is_file()):
-        return Kind.MODEL
+        return NetworkKind.MODEL
     if path.exists():
         return None
     from tuning.tracking.runs import is_run_id
 
-    return Kind.RUN if is_run_id(word) else None
+    return NetworkKind.RUN if is_run_id(word) else None
 
 
 def _in_folder(folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import click
 
-from reskeras.cli.networks import Kind, recipe, resolve
+from reskeras.cli.networks import NetworkKind, recipe, resolve
 from reskeras.drawing.plot import plot as draw
 
 
@@ -21,5 +21,5 @@ def plot(network: str, output: str | None) -> None:
     Stages are boxes: taller means a higher resolution, deeper means more channels. Arcs are
     shortcuts. One block is shown layer by layer.
     """
-    found = resolve(network, Kind.PRESET, Kind.SPEC)
-    click.echo(draw(recipe(found).model, output or f"{found.name}.svg"))
+    found = resolve(network, NetworkKind.PRESET, NetworkKind.SPEC)
+    click.echo(draw(recipe(found).spec, output or f"{found.name}.svg"))

@@ -16,7 +16,6 @@ from reskeras.cli.models import find_model, load_model
 from reskeras.data.unlabeled import ImageSet, open_images
 from reskeras.files import check_free, replacing
 from reskeras.tasks import Task, task_of_output
-from reskeras.words import percent
 
 _BATCH = 128
 
@@ -42,7 +41,7 @@ def predict(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """For each image this prints the likeliest classes, or the share of each class in its mask.
+    """Prints the most likely classes of each image, or the share of each class in its mask.
 
     MODEL is a .keras file, a folder with one (searches/NAME, trained/NAME), or the id of a run in
     MLflow, of which the first 6 digits are enough. IMAGES are image files, folders of them, or .npy
@@ -57,10 +56,10 @@ def predict(
     answers = _answers(network, sources)
     head = network.output["head"] if isinstance(network.output, dict) else network.output
     task = task_of_output(head.shape)
-    assert task is not None, "the classifier has checked this"
+    assert task is not None, "`_answers` refuses other networks"
     describe = functools.partial(task.describe, names=found.class_names, top=top)
     if out is None:
-        told: Iterable[dict[str, Any]] = (
+        described: Iterable[dict[str, Any]] = (
             {"image": name, "classes": describe(answer)} for name, answer in answers
         )
     elif not task.gives_masks:
@@ -68,13 +67,14 @@ def predict(
             f"--out {out}: {found.called} does not segment images; it gives {task.answers}"
         )
     else:
-        told = _write_masks(answers, sources, task, describe, out)
+        described = _write_masks(answers, sources, task, describe, out)
     width = max(len(name) for source in sources for name in source.names)
     if as_json:
-        click.echo(json.dumps(list(told), indent=2))
+        click.echo(json.dumps(list(described), indent=2))
         return
-    for each in told:
-        click.echo(f"{each['image']:{width}}  {_line(each)}")
+    for each in described:
+        mask = f"  -> {each['mask']}" if "mask" in each else ""
+        click.echo(f"{each['image']:{width}}  {task.write(each['classes'])}{mask}")
 
 
 def _answers(network: Any, sources: Sequence[ImageSet]) -> Iterator[tuple[str, Any]]:
@@ -103,7 +103,7 @@ def _write_masks(
     """Writes each answer's mask to a folder, and describes it."""
     import tensorflow as tf
 
-    told = []
+    described = []
     places = [place for source in sources for place in source.places]
     with replacing(out) as folder:
         for place, (name, answer) in zip(places, answers, strict=True):
@@ -112,8 +112,8 @@ def _write_masks(
             small = task.mask(answer).astype("uint8" if answer.shape[-1] <= 256 else "uint16")
             file.write_bytes(tf.io.encode_png(small[..., np.newaxis]).numpy())
             mask = str(out / f"{place}.png")
-            told.append({"image": name, "classes": describe(answer), "mask": mask})
-    return told
+            described.append({"image": name, "classes": describe(answer), "mask": mask})
+    return described
 
 
 def _check_masks(out: Path, sources: Sequence[ImageSet]) -> None:
@@ -124,12 +124,3 @@ def _check_masks(out: Path, sources: Sequence[ImageSet]) -> None:
             f"--out {out}: {count} images would have the same mask {place}.png; use separate "
             "commands"
         )
-
-
-def _line(told: dict[str, Any]) -> str:
-    classes = [
-        f"{each['name'] or 'class ' + str(each['class'])} "
-        f"{percent(each.get('probability', each.get('share')))}"
-        for each in told["classes"]
-    ]
-    return "  ".join([*classes, *([f"-> {told['mask']}"] if "mask" in told else [])])

@@ -17,7 +17,14 @@ from reskeras.cli import options
 from reskeras.errors import did_you_mean, in_a_line
 from reskeras.tasks import OBJECTIVES, find_metric, metric_of, write_score
 from reskeras.words import age, three_digits
-from tuning.report.leaderboard import STOPPED_NOTE, Column, Format, Leaderboard, Row, to_terminal
+from tuning.report.leaderboard import (
+    STOPPED_NOTE,
+    CellFormat,
+    Column,
+    Leaderboard,
+    Row,
+    to_terminal,
+)
 from tuning.tracking import tracking_uri as resolve_uri
 from tuning.tracking.runs import Kind, Run, Runs, Status, is_run_id, ranked
 
@@ -182,10 +189,10 @@ def _leaderboard(objective: str, trials: Sequence[Run]) -> Leaderboard:
     searched = [_searched(run) for run in trials]
     names = list(dict.fromkeys(name for values in searched for name in values))
     columns = (
-        *(Column("#", Format.WHOLE), Column("score", Format.SCORE)),
-        *(Column(name, Format.VALUE) for name in names),
-        *(Column("depth", Format.WHOLE), Column("params", Format.COUNT)),
-        *(Column("sec", Format.SECONDS), Column("run", Format.TEXT)),
+        *(Column("#", CellFormat.WHOLE), Column("score", CellFormat.SCORE)),
+        *(Column(name, CellFormat.VALUE) for name in names),
+        *(Column("depth", CellFormat.WHOLE), Column("params", CellFormat.COUNT)),
+        *(Column("sec", CellFormat.SECONDS), Column("run", CellFormat.TEXT)),
     )
 
     def row(number: int, run: Run, values: dict[str, str]) -> Row:

@@ -14,8 +14,7 @@ import reskeras
 from reskeras.cli import options
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.models import ABOUT
-from reskeras.cli.networks import Kind as Names
-from reskeras.cli.networks import find_run, resolve
+from reskeras.cli.networks import NetworkKind, find_run, resolve
 from reskeras.cli.networks import recipe as read_recipe
 from reskeras.files import replacing, try_folder, write_text
 from reskeras.spec import Recipe, image_shape
@@ -25,7 +24,7 @@ from tuning.tracking.runs import Kind, Run, Status
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Source:
+class _Asked:
     """A recipe and its origin."""
 
     recipe: Recipe
@@ -69,7 +68,7 @@ def train(
     source = _source(network, tracking_uri, console)
     if data is None and not source.data:
         raise reskeras.RequestError(
-            f"the data of run {network} were arrays in memory; give them with --data"
+            f"the data of run {network} were arrays in memory; pass data with --data"
         )
     recipe, data = source.recipe, source.data if data is None else data
     # The same network, seed and number of epochs: the score must be the run's.
@@ -85,9 +84,9 @@ def train(
     from reskeras.data import load
 
     with quiet_tensorflow():
-        images = load(data, image_shape(recipe.model))
+        images = load(data, image_shape(recipe.spec))
         recipe = Recipe(
-            model=_fitted(recipe.model, images, console),
+            spec=_fitted(recipe.spec, images, console),
             train=dataclasses.replace(recipe.train, **changes),
         )
         load_keras()
@@ -108,13 +107,13 @@ def train(
     last = recipe.train.epochs if repeated is None else min(source.epochs, recipe.train.epochs)
     if last < recipe.train.epochs:
         console.print(
-            f"like the run, this ends after epoch {last}; for more, give --epochs "
+            f"like the run, this ends after epoch {last}; to train longer, pass --epochs "
             f"{recipe.train.epochs}",
             highlight=False,
         )
     model: Any = build_seeded(recipe)
-    params = reskeras.cost(recipe.model).trainable_params
-    console.print(f"{recipe.model.name}: {params:,} parameters, {last} epochs", highlight=False)
+    params = reskeras.cost(recipe.spec).trainable_params
+    console.print(f"{recipe.spec.name}: {params:,} parameters, {last} epochs", highlight=False)
 
     def on_epoch(epoch: Epoch) -> None:
         scores = "  ".join(
@@ -168,10 +167,10 @@ def train(
     click.echo(f"saved: {folder}/model.keras, {folder}/spec.yaml")
 
 
-def _source(network: str, tracking_uri: str | None, console: Console) -> _Source:
-    named = resolve(network, Names.PRESET, Names.SPEC, Names.RUN)
-    if named.kind is not Names.RUN:
-        return _Source(recipe=read_recipe(named), name=named.name)
+def _source(network: str, tracking_uri: str | None, console: Console) -> _Asked:
+    named = resolve(network, NetworkKind.PRESET, NetworkKind.SPEC, NetworkKind.RUN)
+    if named.kind is not NetworkKind.RUN:
+        return _Asked(recipe=read_recipe(named), name=named.name)
     runs, asked = find_run(network, tracking_uri)
     run = asked
     search = runs.search_of(run)
@@ -195,7 +194,7 @@ def _source(network: str, tracking_uri: str | None, console: Console) -> _Source
         if run.status in (Status.FINISHED, Status.STOPPED) and run.kind is not Kind.SEARCH
         else 0
     )
-    return _Source(
+    return _Asked(
         recipe=recipe,
         name=search.search
         if asked is search

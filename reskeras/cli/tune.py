@@ -170,7 +170,7 @@ class _Request:
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="The same seed gives the same search.",
+    help="The seed of the search. With one worker, the same seed repeats it.",
 )
 @click.option(
     "--objective",
@@ -280,7 +280,7 @@ def _run(request: _Request) -> None:
     with quiet_tensorflow():
         if request.cluster is None:
             warm_up()
-        size = _SIZE_BEFORE_SPACE if searched is None else image_shape(searched.base.model)
+        size = _SIZE_BEFORE_SPACE if searched is None else image_shape(searched.base.spec)
         images = load(request.data, size)
         load_keras()
         from tuning.search.tune import tune as run_search
@@ -376,8 +376,8 @@ def _show(result: Result, space: Space, objective: str, data: str, look: str) ->
             "not run: " + ", ".join(f"{count} {reason}" for reason, count in result.dropped.items())
         )
     if len(result.finals) > 1:
-        for told in _finals(result, objective):
-            line(told)
+        for mean in _finals(result, objective):
+            line(mean)
     tested = (result.test or {}).get(objective.removeprefix("val_"))
     test = "" if tested is None else f", on the test split {write_score(objective, tested)}"
     line(

@@ -28,7 +28,7 @@ _LISTED = 10
     "--host",
     default=LOOPBACK,
     show_default=True,
-    help="The address to listen on. Any other one shows the store to the network.",
+    help="The address to listen on. Any other address exposes the store to the network.",
 )
 @click.option(
     "--browser/--no-browser",
@@ -39,7 +39,7 @@ _LISTED = 10
 def ui(
     search: str | None, tracking_uri: str | None, port: int | None, host: str, browser: bool
 ) -> None:
-    """Opens the page of SEARCH, or of the latest search in the store. Ctrl-C ends the server.
+    """Opens the page of SEARCH, or of the latest search in the store. Ctrl-C stops the server.
 
     A remote store has its own server. For it, this prints the addresses of the pages.
     """
@@ -71,12 +71,12 @@ def ui(
             if not pages:
                 all_ = f"{server.address}/#/experiments?workflowType=machine_learning"
                 click.echo(f"no searches in this store yet: {all_}")
-            console.print("Ctrl-C ends the server", style="dim")
+            console.print("press Ctrl-C to stop the server", style="dim")
             if browser and pages:
                 webbrowser.open(f"{server.address}{pages[0][1]}")
             server.wait()
     except KeyboardInterrupt:
-        console.print("the server has ended", style="dim")
+        console.print("server stopped", style="dim")
     finally:
         status.stop()
 

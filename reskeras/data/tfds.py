@@ -103,7 +103,7 @@ def _prepare(builder: Any, name: str) -> None:
     except OSError as error:
         raise RequestError(
             f"data set {name!r} cannot be prepared in {builder.data_dir_root}: {error}; "
-            "TFDS_DATA_DIR names another place"
+            "set TFDS_DATA_DIR to use another folder"
         ) from error
 
 

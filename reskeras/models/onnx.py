@@ -32,8 +32,7 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
         import tf2onnx  # noqa: F401 - Keras imports it
     except ImportError as error:
         raise ImportError(
-            "export_onnx needs the extra `onnx` of reskeras; in a clone: pip install '.[onnx]' "
-            f"({error})"
+            f"ONNX export needs the extra `onnx`: pip install '.[onnx]' in a clone ({error})"
         ) from error
     (given,) = model.inputs
     image = np.random.default_rng(0).normal(size=(1, *given.shape[1:])).astype(given.dtype)

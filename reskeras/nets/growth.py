@@ -56,7 +56,7 @@ class Plan:
     """Follows the new network from its input and tracks which channels of each tensor are old.
 
     Attributes:
-        channels: of the output of each layer of the new network, by layer name.
+        channels: the channels of the output of each layer of the new network, by layer name.
         new_blocks: names of the layers of each new block, by the part of the name after the
             block's.
 

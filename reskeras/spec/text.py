@@ -31,7 +31,7 @@ def load_spec(path: str | Path) -> AnySpec:
     Raises:
         RequestError: one line for every mistake in the file.
     """
-    return load_recipe(path).model
+    return load_recipe(path).spec
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -50,7 +50,7 @@ def dump_spec(spec: AnySpec) -> str:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Returns a recipe as YAML that `load_recipe` reads back to an equal value."""
-    return dump_document(to_document(recipe.model) | {"train": to_document(recipe.train)})
+    return dump_document(to_document(recipe.spec) | {"train": to_document(recipe.train)})
 
 
 def schema() -> dict[str, Any]:
@@ -119,10 +119,10 @@ def parse_recipe(document: dict[str, Any], where: str) -> Recipe:
     """
     network = {key: value for key, value in document.items() if key != "train"}
     lines = []
-    model: Any = None
+    spec: Any = None
     train = TrainSpec()
     try:
-        model = _SPEC.validate_python(network)
+        spec = _SPEC.validate_python(network)
     except ValidationError as error:
         lines += error_lines(error, network, where)
     try:
@@ -131,7 +131,7 @@ def parse_recipe(document: dict[str, Any], where: str) -> Recipe:
         lines += error_lines(error, document.get("train"), where, prefix="train")
     if lines:
         raise RequestError("\n".join(lines))
-    return Recipe(model=model, train=train)
+    return Recipe(spec=spec, train=train)
 
 
 def to_document(value: Any) -> Any:

@@ -55,5 +55,5 @@ class TrainSpec:
 class Recipe:
     """A network and how to train it: what a spec file with a `train:` section holds."""
 
-    model: Spec
+    spec: Spec
     train: TrainSpec = TrainSpec()

@@ -51,8 +51,10 @@ def find_metric(reported: str) -> Metric | None:
 
     None if the number is not a metric of any task, such as `epoch_seconds`.
     """
-    names = (name for name in _METRICS if reported == name or reported.endswith(f"_{name}"))
-    return next((_METRICS[name] for name in names), None)
+    name = reported.removeprefix("best_")
+    for split in ("train_", "val_", "test_"):
+        name = name.removeprefix(split)
+    return _METRICS.get(name)
 
 
 def metric_of(reported: str) -> Metric:

@@ -18,7 +18,7 @@ from reskeras.spec import (
 )
 from reskeras.tasks.class_labels import accuracy, cross_entropies, encoded
 from reskeras.tasks.metrics import ACCURACY, LOSS
-from reskeras.tasks.task import Output, Task, best_classes
+from reskeras.tasks.task import Output, Task, best_classes, write_classes
 
 
 class Classification(Task):
@@ -54,7 +54,7 @@ class Classification(Task):
             ),
             head=Classifier(classes=classes),
         )
-        recipe = Recipe(model=resnet, train=TrainSpec(epochs=6, learning_rate=5e-3))
+        recipe = Recipe(spec=resnet, train=TrainSpec(epochs=6, learning_rate=5e-3))
         return recipe, {"stages.*.blocks": {"low": 1, "high": 3}}
 
     def label_shape(self, image_shape: ImageShape) -> tuple[int, ...]:
@@ -74,3 +74,6 @@ class Classification(Task):
 
     def describe(self, answer: Any, names: Sequence[str], top: int) -> list[dict[str, Any]]:
         return best_classes(answer, names, "probability", top)
+
+    def write(self, described: Sequence[Mapping[str, Any]]) -> str:
+        return write_classes(described, "probability")

@@ -19,7 +19,7 @@ from reskeras.spec import (
 )
 from reskeras.tasks.class_labels import accuracy, cross_entropies, encoded, threshold
 from reskeras.tasks.metrics import ACCURACY, LOSS, MEAN_IOU
-from reskeras.tasks.task import Output, Task, best_classes
+from reskeras.tasks.task import Output, Task, best_classes, write_classes
 
 
 class Segmentation(Task):
@@ -57,7 +57,7 @@ class Segmentation(Task):
             stages=tuple(Level(width=16 * 2**number) for number in range(halvings + 1)),
             head=Segmenter(classes=classes),
         )
-        recipe = Recipe(model=unet, train=TrainSpec(epochs=6, learning_rate=5e-3))
+        recipe = Recipe(spec=unet, train=TrainSpec(epochs=6, learning_rate=5e-3))
         return recipe, {"stages.*.blocks": {"low": 1, "high": 2}}
 
     def label_shape(self, image_shape: ImageShape) -> tuple[int, ...]:
@@ -94,6 +94,9 @@ class Segmentation(Task):
         mask = self.mask(answer)
         shares = np.bincount(mask.ravel(), minlength=answer.shape[-1]) / mask.size
         return best_classes(shares, names, "share", top)
+
+    def write(self, described: Sequence[Mapping[str, Any]]) -> str:
+        return write_classes(described, "share")
 
     def mask(self, answer: Any) -> Any:
         return answer.argmax(-1)

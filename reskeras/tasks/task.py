@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
+from reskeras.errors import mistakes_of
 from reskeras.spec import AnySpec, ImageShape, Recipe
 from reskeras.tasks.metrics import Metric
+from reskeras.words import percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +67,7 @@ class Task(abc.ABC):
         try:
             return dataclasses.replace(spec, input_shape=shape, head=head)
         except ValidationError as error:
-            mistakes = (mistake["msg"].removeprefix("Value error, ") for mistake in error.errors())
-            raise ValueError("; ".join(mistakes)) from error
+            raise ValueError("; ".join(mistakes_of(error))) from error
 
     @abc.abstractmethod
     def fit_head(self, spec: AnySpec, classes: int) -> Any:
@@ -112,6 +113,10 @@ class Task(abc.ABC):
         and a share of 1.
         """
 
+    @abc.abstractmethod
+    def write(self, described: Sequence[Mapping[str, Any]]) -> str:
+        """What `describe` returned, in a line for people."""
+
     def mask(self, answer: Any) -> Any:
         """An answer as the class of each pixel, if the task `gives_masks`."""
         raise TypeError(f"{self.name} gives {self.answers}, not masks: {answer!r}")
@@ -131,6 +136,13 @@ class Task(abc.ABC):
 
 def _again(task: type[Task]) -> Task:
     return task()
+
+
+def write_classes(classes: Sequence[Mapping[str, Any]], what: str) -> str:
+    """What `best_classes` returned, in a line for people."""
+    return "  ".join(
+        f"{each['name'] or 'class ' + str(each['class'])} {percent(each[what])}" for each in classes
+    )
 
 
 def best_classes(

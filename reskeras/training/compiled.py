@@ -54,7 +54,7 @@ class CompiledTrainer:
 
     Args:
         model: a built Functional network without losses of its layers' own.
-        targets: of the model.
+        targets: the model's targets.
         optimizer: SGD or Adam without clipping, accumulation or averaging. It is built here, and
             its slots are used.
         recompute: see `SegmentedModel`.

@@ -26,7 +26,7 @@ class Feed:
     """Batches of a data set in the form one kind of network takes. Not thread-safe.
 
     Args:
-        targets: of the network.
+        targets: the network's targets.
         shared: whether several devices share each batch, which rules out a pipeline that reads
             variables.
     """

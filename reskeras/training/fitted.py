@@ -22,7 +22,7 @@ class FittedTrainer:
 
     Args:
         model: a built network; with a strategy or distribution, built within its scope.
-        targets: of the model.
+        targets: the model's targets.
         optimizer: including its learning-rate schedule.
     """
 

@@ -84,7 +84,7 @@ def build_seeded(recipe: Recipe) -> Any:
     """Builds a recipe's network with initial weights from its seed and layers in its precision."""
     _seed(recipe.train.seed)
     with precision_of(recipe):
-        return build(recipe.model)
+        return build(recipe.spec)
 
 
 @contextlib.contextmanager

@@ -47,8 +47,8 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     [
         (
             ["show", "resnet21"],
-            "error: 'resnet21' is not a preset (`reskeras presets` lists them), a spec file (.yaml, "
-            ".json) or the id of an MLflow run; did you mean 'resnet20'?",
+            "error: 'resnet21' is not a preset (`reskeras presets` lists them), a spec file "
+            "(.yaml, .json) or the id of an MLflow run; did you mean 'resnet20'?",
         ),
         (["show", "none.yaml"], "error: none.yaml: No such file"),
         (["presets", "x*"], "error: no preset matches 'x*'"),
@@ -271,7 +271,7 @@ def test_the_ui_serves_the_store_on_loopback_and_ends_with_its_processes(tmp_pat
         ends = [process.communicate(timeout=60)[1] for process in processes]
     for process, stderr in zip(processes, ends, strict=True):
         assert process.returncode == 0, stderr
-        assert "the server has ended" in stderr
+        assert "server stopped" in stderr
     for address in addresses:
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(f"{address}/health", timeout=10)

@@ -131,7 +131,7 @@ class Store:
         return self.ids[word]
 
 
-SPEC = dump_recipe(Recipe(model=reskeras.preset("digits_basic"), train=TrainSpec(epochs=6, seed=5)))
+SPEC = dump_recipe(Recipe(spec=reskeras.preset("digits_basic"), train=TrainSpec(epochs=6, seed=5)))
 POINTS = {
     "best": {
         "block": "bottleneck",
@@ -667,7 +667,7 @@ def test_a_trial_that_was_ended_early_is_ended_there_again(
         "stopped", "losses", 1, {}, curve, spec=dump_recipe(longer), stopped="after epoch 2"
     )
     done = reskeras_("train", run, store=searched)
-    assert "like the run, this ends after epoch 2; for more, give --epochs 3" in done.stderr
+    assert "like the run, this ends after epoch 2; to train longer, pass --epochs 3" in done.stderr
     assert f"val_loss: exactly the run's {epochs[1].metrics['val_loss']!r}" in done.stderr
     whole = reskeras_("train", run, "--epochs", "3", store=searched)
     assert "epoch   3 of 3" in whole.stderr
@@ -703,7 +703,7 @@ def _log_model(store: Store, run: str, model: keras.Model, register: str | None 
 
 def _classifier(seed: int, classes: int = 3) -> keras.Model:
     keras.utils.set_random_seed(seed)
-    spec = dataclasses.replace(tiny().base.model, head={"kind": "classifier", "classes": classes})
+    spec = dataclasses.replace(tiny().base.spec, head={"kind": "classifier", "classes": classes})
     return reskeras.build(spec)
 
 
@@ -933,7 +933,7 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert Path("net.onnx").read_text() == "what was there"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.keras", "net.onnx"]
     Path("precious").mkdir()
-    assert "a folder that this command did not write is in the way" in refused(
+    assert "already exists, and this command did not write that folder" in refused(
         "export", "net.keras", "precious", "--force"
     )
     assert Path("precious").is_dir()

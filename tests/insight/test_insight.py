@@ -44,7 +44,7 @@ DEFAULT = default_space((8, 8, 1), 10, CLASSIFICATION)
 
 def space(**vary: Any) -> Space:
     return Space(
-        Recipe(model=NET), {path: vary[name] for name, path in PATHS.items() if name in vary}
+        Recipe(spec=NET), {path: vary[name] for name, path in PATHS.items() if name in vary}
     )
 
 

@@ -25,7 +25,7 @@ from tuning import Range, Space, tune
 from tuning.record.events import Result
 from tuning.running.cluster import Ray, _check, _division
 from tuning.running.executor import Ended, Event, Lost, Reported
-from tuning.running.trial import Job, LastJob, Outcome, Verdict
+from tuning.running.trial import Job, Outcome, TestJob, Verdict
 
 pytest.importorskip("ray", reason="the extra reskeras[ray]")
 
@@ -51,7 +51,7 @@ def recipe(epochs: int) -> Recipe:
         stages=(Stage(blocks=1, width=8, stride=2),),
         head=Classifier(classes=3),
     )
-    return Recipe(model=net, train=TrainSpec(epochs=epochs, batch_size=32))
+    return Recipe(spec=net, train=TrainSpec(epochs=epochs, batch_size=32))
 
 
 def assert_same(there: Result, here: Result) -> None:
@@ -128,7 +128,7 @@ def cluster(data: ImageData) -> Iterator[Ray]:
 def test_verdicts_failures_and_what_a_machine_lacks(
     cluster: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster.submit(LastJob(key="test", model=Path("gone.keras")))
+    cluster.submit(TestJob(key="test", model=Path("gone.keras")))
     failed = cluster.wait()
     assert isinstance(failed, Ended)
     assert failed.outcome is None
@@ -181,7 +181,7 @@ def test_addresses_that_are_none(data: ImageData) -> None:
         unused.bind(("127.0.0.1", 0))
         free = f"127.0.0.1:{unused.getsockname()[1]}"
     for address in (free, f"ray://{free}"):
-        with pytest.raises(RequestError, match=f"--ray {address}: nothing answers there"):
+        with pytest.raises(RequestError, match=f"--ray {address}: cannot connect"):
             Ray(data, address, directory="s")
     for address in ("here", "http://here:1", "here:port"):
         with pytest.raises(

@@ -43,7 +43,7 @@ def recipe(norm, **train):
         head=Classifier(classes=3),
     )
     how = {"epochs": 2, "batch_size": 36, "optimizer": "sgd", "learning_rate": 0.05, "seed": 5}
-    return Recipe(model=net, train=TrainSpec(**how | train))
+    return Recipe(spec=net, train=TrainSpec(**how | train))
 
 def begin(strategy, recipe):
     with strategy_scope(strategy, recipe.train):
@@ -229,7 +229,7 @@ def of(**train: Any) -> Space:
         "stages.*.blocks": [1, 2],
         **{f"train.{name}": value for name, value in vary.items()},
     }
-    return Space(Recipe(model=reskeras.preset("digits_basic"), train=fixed), searched)
+    return Space(Recipe(spec=reskeras.preset("digits_basic"), train=fixed), searched)
 
 
 def no_tpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_the_death_of_a_worker_is_its_trials_alone_and_that_is_tried_again(data:
             assert record.status == "failed"
             assert (
                 record.error
-                == "its process was ended by SIGKILL, as the kernel does when memory runs out, 3 "
+                == "its process was killed (SIGKILL), probably because memory ran out, 3 "
                 "times"
             )
             assert told == [1]

@@ -28,7 +28,7 @@ from tuning.record.entries import Started, TrialRecord
 from tuning.record.events import Listener, Trial
 from tuning.record.journal import Journal
 from tuning.record.ranking import by_rank
-from tuning.running.trial import Epochs, Job, LastJob, Outcome, Verdict
+from tuning.running.trial import Epochs, Job, Outcome, TestJob, Verdict
 from tuning.settings import ORACLES
 from tuning.space.limits import Limits
 from tuning.tracking import Tracker, open_store, tracking_uri
@@ -51,7 +51,7 @@ def tiny(**vary: Any) -> Space:
         "block.kind": ["plain", "basic"],
         "train.learning_rate": Range(low=1e-3, high=1e-1, log=True),
     }
-    return Space(Recipe(model=net, train=TrainSpec(epochs=1, batch_size=32)), vary)
+    return Space(Recipe(spec=net, train=TrainSpec(epochs=1, batch_size=32)), vary)
 
 
 def journal(folder: str = "s") -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
             job.state.write_text("a state")
         return Outcome(metrics=metrics, epochs=number, params=2)
 
-    def run_test(job: LastJob, data: ImageData) -> Epochs:
+    def run_test(job: TestJob, data: ImageData) -> Epochs:
         assert job.model.exists()
         yield from ()
         return Outcome(metrics={"accuracy": 0.5, "loss": 1.0})
@@ -149,7 +149,7 @@ def test_a_search_leaves_its_winner_in_every_form(data: ImageData) -> None:
     assert evaluate(model, data, "test") == pytest.approx(result.test)
     best = reskeras.spec.text.load_recipe("s/best.yaml")
     assert best.train.epochs == 2
-    assert best.model.block.kind == result.best.values["block.kind"]
+    assert best.spec.block.kind == result.best.values["block.kind"]
     assert reskeras.build(best.model).count_params() == model.count_params() == result.best.params
 
     rows = list(csv.DictReader(Path("s/leaderboard.csv").read_text().splitlines()))
@@ -329,7 +329,7 @@ def test_a_search_without_any_result_fails_with_its_reasons(data: ImageData) -> 
         hot |= {f"x_{split}": images * 1e30, f"y_{split}": labels}
     space = Space(
         dataclasses.replace(
-            space.base, model=dataclasses.replace(space.base.model, norm={"kind": "none"})
+            space.base, spec=dataclasses.replace(space.base.spec, norm={"kind": "none"})
         ),
         space.vary,
     )
@@ -364,7 +364,7 @@ def test_points_above_a_limit_or_seen_before_are_dropped_and_counted(data: Image
     )
     sizes = sorted(
         {
-            reskeras.cost(space.recipe({"stages.*.blocks": blocks}).model).trainable_params
+            reskeras.cost(space.recipe({"stages.*.blocks": blocks}).spec).trainable_params
             for blocks in (1, 2)
         }
     )
@@ -518,7 +518,7 @@ def test_a_fresh_search_keeps_the_old_one_and_a_refused_one_changes_nothing(
     assert len([entry for entry in journal() if entry["kind"] == "trial"]) == 1
     assert len([entry for entry in journal("s.old1") if entry["kind"] == "trial"]) == 2
     Path("file").touch()
-    with pytest.raises(reskeras.RequestError, match="file: a file is in the way"):
+    with pytest.raises(reskeras.RequestError, match="file: a file has the name of the search"):
         tune(tiny(), data, directory="file", trials=1)
 
 

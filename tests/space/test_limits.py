@@ -6,7 +6,7 @@ from reskeras.spec import BasicBlock, CifarStem, Classifier, Recipe, ResNet, Sta
 from tuning.space.limits import Limits
 
 RECIPE = Recipe(
-    model=ResNet(
+    spec=ResNet(
         input_shape=(4, 4, 1),
         stem=CifarStem(width=2),
         block=BasicBlock(),

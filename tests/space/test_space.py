@@ -74,20 +74,20 @@ def test_a_sample_is_the_base_with_the_values_at_their_paths(
         "train.learning_rate": rate,
     }
     recipe = sample(Preset(values), default)
-    assert (recipe.model.block.kind, recipe.model.norm_order, recipe.train.learning_rate) == (
+    assert (recipe.spec.block.kind, recipe.spec.norm_order, recipe.train.learning_rate) == (
         kind,
         order,
         rate,
     )
-    assert {stage.blocks for stage in recipe.model.stages} == {blocks}
+    assert {stage.blocks for stage in recipe.spec.stages} == {blocks}
     base = default.base
     same = dataclasses.replace(
-        recipe.model,
-        block=base.model.block,
-        norm_order=base.model.norm_order,
-        stages=base.model.stages,
+        recipe.spec,
+        block=base.spec.block,
+        norm_order=base.spec.norm_order,
+        stages=base.spec.stages,
     )
-    assert same == base.model
+    assert same == base.spec
     assert sample(Preset(values), default) == recipe
 
 
@@ -96,16 +96,16 @@ def test_what_only_some_kinds_have_is_searched_only_for_those() -> None:
     assert dense.condition("block.growth_rate") == ("block.kind", ["dense"])
     assert sample(
         Preset({"block.kind": "dense", "block.growth_rate": 8}), dense
-    ).model.block == DenseBlock(growth_rate=8)
+    ).spec.block == DenseBlock(growth_rate=8)
     assert (
-        sample(Preset({"block.kind": "basic", "block.growth_rate": 8}), dense).model.block.kind
+        sample(Preset({"block.kind": "basic", "block.growth_rate": 8}), dense).spec.block.kind
         == "basic"
     )
     oracle = make_oracle("random", dense, objective="val_loss", seed=1, epochs=1)
     seen = set()
     for _ in range(3):  # a basic one, and a dense one for each growth rate
         trial = oracle.create_trial("t")
-        seen.add(sample(trial.hyperparameters, dense).model.block)
+        seen.add(sample(trial.hyperparameters, dense).spec.block)
         oracle.update_trial(trial.trial_id, {"val_loss": 1.0})
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
@@ -130,7 +130,7 @@ def test_a_space_survives_its_yaml(tmp_path: Path) -> None:
     assert (
         hyperparameters.get("block.bottleneck") == "true"
     )  # its text, because Keras Tuner turns booleans into numbers
-    assert sample(hyperparameters, again).model.block.bottleneck is True
+    assert sample(hyperparameters, again).spec.block.bottleneck is True
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_every_default_space_reaches_all_kinds_and_orders(
     default = default_space(shape, 5, task)
     assert default.vary["block.kind"] == ("plain", "basic", "bottleneck", "dense")
     assert default.vary["norm_order"] == NormOrder.__args__
-    assert default.base.model.head.classes == 5
+    assert default.base.spec.head.classes == 5
     assert default.base.train.learning_rate == 0.005
 
 

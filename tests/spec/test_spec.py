@@ -45,9 +45,9 @@ def test_any_recipe_survives_its_yaml(
     tmp_path_factory: pytest.TempPathFactory, spec: object, train: TrainSpec
 ) -> None:
     path = tmp_path_factory.mktemp("yaml") / "spec.yaml"
-    path.write_text(dump_recipe(reskeras.spec.Recipe(model=spec, train=train)))
+    path.write_text(dump_recipe(reskeras.spec.Recipe(spec=spec, train=train)))
     recipe = load_recipe(path)
-    assert (recipe.model, recipe.train) == (spec, train)
+    assert (recipe.spec, recipe.train) == (spec, train)
     path.write_text(reskeras.dump_spec(spec))
     assert reskeras.load_spec(path) == spec
 

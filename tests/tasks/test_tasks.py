@@ -55,8 +55,8 @@ def test_a_task_goes_the_whole_way_by_its_own_default_space(task: Task) -> None:
     data = from_arrays(examples(task))
     assert data.task == task
     recipe = default_space(data.image_shape, data.classes, data.task).base
-    assert task.fit(recipe.model, data.image_shape, data.classes) == recipe.model
-    model = reskeras.build(recipe.model)
+    assert task.fit(recipe.spec, data.image_shape, data.classes) == recipe.spec
+    model = reskeras.build(recipe.spec)
     assert task_of_output(model.output.shape) == task
     epochs = train(model, data, recipe.train, last_epoch=1)
     names = {metric.name for metric in task.metrics}
@@ -86,6 +86,8 @@ def test_a_task_travels_and_says_what_it_is(task: Task) -> None:
     (best, *rest) = task.describe(answer, ("a", "b"), top=2)
     assert (best["class"], best["name"], len(rest)) == (1, "b", 1)
     assert rest[0]["name"] in ("a", None)
+    assert task.write([best]).startswith("b ")
+    assert task.write([best]).endswith(" %")
     if task.gives_masks:
         assert (task.mask(answer) == 1).all()
     else:
@@ -99,6 +101,7 @@ def test_no_two_tasks_claim_the_same_data_or_output() -> None:
     assert task_of_labels((7, *SHAPE), (7, 5)) is None
     assert task_of_output((None, 4, 4)) is None
     assert find_metric("epoch_seconds") is None
+    assert find_metric("val_focal_loss") is None  # another metric than the loss
     with pytest.raises(reskeras.RequestError, match="unknown metric 'val_f1'; known: accuracy"):
         metric_of("val_f1")
     with pytest.raises(reskeras.RequestError, match="'val_mean_iou' for classification"):
@@ -195,6 +198,11 @@ def test_nothing_outside_asks_which_task_it_is() -> None:
             for node in ast.walk(tree):
                 if isinstance(node, ast.Constant) and node.value in names:
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.value!r}")
-                if isinstance(node, ast.Compare) and "task" in ast.unparse(node.left).split("."):
+                asked = ast.unparse(node.left) if isinstance(node, ast.Compare) else ""
+                if isinstance(node, ast.Match):
+                    asked = ast.unparse(node.subject)
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+                    asked = ast.unparse(node.args[0])
+                if "task" in asked.split("."):
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
     assert [line for line in found if not line.endswith(("task is None", "task is not None"))] == []

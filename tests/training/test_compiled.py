@@ -94,7 +94,7 @@ def image_data(masks: bool = False, classes: int = 3, size: int = SIZE) -> Image
 
 
 def network(name: str, seed: int = 7) -> Any:
-    model = build_seeded(Recipe(model=SPECS[name], train=TrainSpec(seed=seed)))
+    model = build_seeded(Recipe(spec=SPECS[name], train=TrainSpec(seed=seed)))
     if name == "preact_frozen":
         freeze(model, "stage1_block1_*")
         model.get_layer("stage1_block1_norm2").moving_mean.assign_add([0.1, -0.1])
@@ -436,7 +436,7 @@ def test_a_paused_training_goes_on_to_the_last_bit(
     results, path = [], tmp_path / "state"
     for seed, paused in ((0, False), (1, True)):
         model = build_seeded(
-            Recipe(model=SPECS["dropout"], train=dataclasses.replace(spec, seed=seed))
+            Recipe(spec=SPECS["dropout"], train=dataclasses.replace(spec, seed=seed))
         )
         training = Training(model, source, spec)
         assert isinstance(
@@ -591,7 +591,7 @@ def test_a_training_whose_loss_is_not_finite_raises(precision: Any) -> None:
     data = image_data()
     images, labels = data.tensors("train")
     data._tensors["train"] = images * np.nan, labels
-    recipe = Recipe(model=SPECS["flat"], train=TrainSpec(batch_size=BATCH, precision=precision))
+    recipe = Recipe(spec=SPECS["flat"], train=TrainSpec(batch_size=BATCH, precision=precision))
     training = Training(build_seeded(recipe), data, recipe.train)
     with pytest.raises(FloatingPointError, match="the loss is nan in epoch 1"):
         training.run_epoch()
@@ -629,7 +629,7 @@ print(np.isfinite(loss), int(model.optimizer.iterations))
 
 def test_bfloat16_trains_in_compiled_calls_with_heads_in_float32() -> None:
     recipe = Recipe(
-        model=SPECS["resnet"],
+        spec=SPECS["resnet"],
         train=TrainSpec(precision="mixed_bfloat16", epochs=3, batch_size=BATCH),
     )
     model = build_seeded(recipe)
@@ -643,7 +643,7 @@ def test_bfloat16_trains_in_compiled_calls_with_heads_in_float32() -> None:
 
 def test_float16_is_fitted_with_a_scaled_loss(tmp_path: Path) -> None:
     recipe = Recipe(
-        model=SPECS["resnet"],
+        spec=SPECS["resnet"],
         train=TrainSpec(precision="mixed_float16", epochs=1, batch_size=BATCH),
     )
     model = build_seeded(recipe)
@@ -694,7 +694,7 @@ def test_what_compiled_training_would_not_do_as_keras_is_refused() -> None:
 
 
 def test_building_puts_the_precision_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Recipe(model=SPECS["flat"], train=TrainSpec(precision="mixed_bfloat16", seed=3))
+    recipe = Recipe(spec=SPECS["flat"], train=TrainSpec(precision="mixed_bfloat16", seed=3))
     before = keras.config.dtype_policy()
     one, other = build_seeded(recipe), build_seeded(recipe)
     assert keras.config.dtype_policy() == before
@@ -752,7 +752,7 @@ for norm in ("layer", "batch"):
         epochs=2, batch_size=8, learning_rate=0.02, optimizer="sgd", weight_decay=0.1,
         augment="shift",
     )
-    recipe = Recipe(model=small(norm={"kind": norm}), train=how)
+    recipe = Recipe(spec=small(norm={"kind": norm}), train=how)
     results = []
     for strategy in (strategy_of_two, None):
         with strategy.scope() if strategy else contextlib.nullcontext():

@@ -48,7 +48,7 @@ def make_oracle(
         name: one of `ORACLES`.
         space: the space to draw from.
         objective: one of `reskeras.tasks.OBJECTIVES`.
-        seed: of its draws.
+        seed: the seed of its draws.
         epochs: the most epochs of one trial.
         start: points to try right after the base: values by path; missing paths take the base's
             value. Not for `grid`, which reaches all points.
@@ -88,7 +88,8 @@ def make_oracle(
             return NestedOracle(start=first, space=space, epochs=epochs, **shared)
         case _:
             raise RequestError(
-                f"unknown oracle {name!r}{did_you_mean(name, ORACLES)} known: {', '.join(ORACLES)}"
+                f"unknown oracle {name!r}{did_you_mean(name, ORACLES) or ';'} "
+                f"known: {', '.join(ORACLES)}"
             )
 
 

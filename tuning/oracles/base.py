@@ -47,7 +47,7 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
     failed trial has an infinite loss.
 
     Args:
-        seed: of the suggestions.
+        seed: the seed of the suggestions.
         start: points to suggest first: values of all active hyperparameters.
         rule: stops trials before their last epoch.
         settings: Keras Tuner's `objective`, `hyperparameters` and others.

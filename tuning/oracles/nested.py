@@ -65,7 +65,7 @@ class NestedOracle(TpeOracle):
 
     Args:
         space: what varies; every path that ends in `blocks` is a depth.
-        epochs: of the last rung.
+        epochs: the epochs of the last rung.
 
     Raises:
         RequestError: no depth varies, or there are too few epochs for two rungs.
@@ -128,7 +128,7 @@ class NestedOracle(TpeOracle):
 
     def _can_grow(self, values: tuple[tuple[str, Any], ...]) -> bool:
         try:
-            models = [self._recipe(dict(values) | rung.depths).model for rung in self._rungs]
+            models = [self._recipe(dict(values) | rung.depths).spec for rung in self._rungs]
         except RequestError:
             return False  # not a valid network; the trial will fail with the reason
         return all(

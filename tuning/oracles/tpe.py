@@ -30,7 +30,7 @@ class Seen:
     """What is known of a trial.
 
     Attributes:
-        values: of the trial.
+        values: the trial's values.
         state: COMPLETE trials are compared by their losses. PRUNED ones rank after them: the later
             they were stopped the better, and those without a loss last. RUNNING ones repel
             suggestions (the constant liar).

@@ -147,6 +147,11 @@ _PARTS: dict[type[Any], tuple[str, type[Any]]] = {
 """Entry fields that hold a value of their own type."""
 
 
+def kind_of(entry: Entry) -> str:
+    """The word for the kind of an entry."""
+    return next(kind for kind, cls in KINDS.items() if isinstance(entry, cls))
+
+
 def parse_entry(kind: str, fields: dict[str, Any]) -> Entry:
     """Builds an entry from the fields of its line.
 

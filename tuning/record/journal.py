@@ -22,7 +22,6 @@ from pydantic import BaseModel, ValidationError
 
 from reskeras.errors import RequestError
 from tuning.record.entries import (
-    KINDS,
     Conclusion,
     Entry,
     EpochRecord,
@@ -30,6 +29,7 @@ from tuning.record.entries import (
     FinalEpoch,
     Started,
     TrialRecord,
+    kind_of,
     parse_entry,
 )
 
@@ -127,8 +127,7 @@ class Journal:
         Raises:
             RuntimeError: the disk is full or cannot be written; the journal is unchanged.
         """
-        kind = next(kind for kind, cls in KINDS.items() if isinstance(entry, cls))
-        self._append(kind, dataclasses.asdict(entry))
+        self._append(kind_of(entry), dataclasses.asdict(entry))
         self._take(entry)
 
     def final_epoch(self, number: int, epochs: int, repeat: int) -> int:
@@ -233,7 +232,7 @@ def read_on(path: Path, offset: int) -> tuple[list[Entry | dict[str, Any]], int]
     """Reads what was appended to a journal, which another process may be writing.
 
     Args:
-        path: of the journal.
+        path: the journal's file.
         offset: where to start, in bytes: 0, or what an earlier call returned.
 
     Returns:

@@ -16,6 +16,7 @@ from tuning.record.entries import (
     Started,
     TrialRecord,
     Unreadable,
+    kind_of,
 )
 from tuning.record.journal import DamagedLineError, read_line, write_line
 
@@ -46,7 +47,7 @@ def repair(path: Path) -> list[str]:
     line is left out. So is a final training or a conclusion, which the search then repeats.
 
     Args:
-        path: of the journal of a search that is not running.
+        path: the journal of a search that is not running.
 
     Returns:
         What was left out, a line each. Empty, and nothing changes, if no line is damaged.
@@ -82,8 +83,7 @@ def repair(path: Path) -> list[str]:
     with replacing(path, durable=True) as partial, open(partial, "wb") as file:
         file.write(write_line("search", header))
         for entry in kept:
-            kind = next(kind for kind, cls in KINDS.items() if isinstance(entry, cls))
-            file.write(write_line(kind, dataclasses.asdict(entry)))
+            file.write(write_line(kind_of(entry), dataclasses.asdict(entry)))
     return [*fixed.left_out, f"the damaged journal is kept as {aside}"]
 
 

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-class Format(enum.Enum):
+class CellFormat(enum.Enum):
     """What a column holds, which says how its cells are written."""
 
-    WHOLE = "whole"
-    SCORE = "score"
-    VALUE = "value"
+    WHOLE = enum.auto()
+    SCORE = enum.auto()
+    VALUE = enum.auto()
     """One of the searched values."""
-    COUNT = "count"
-    SECONDS = "tenths"
-    BYTES = "bytes"
-    TEXT = "status"
+    COUNT = enum.auto()
+    SECONDS = enum.auto()
+    BYTES = enum.auto()
+    TEXT = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Column:
     """A heading, and what is below it."""
 
     name: str
-    format: Format
+    format: CellFormat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,18 +78,18 @@ class Leaderboard:
         """A cell as people read it."""
         value = row.cells[place]
         match self.columns[place].format:
-            case Format.SCORE:
+            case CellFormat.SCORE:
                 mark = "*" if row.fate == "stopped" else ""
                 return row.fate if value is None else self.metric.write(value) + mark
             case _ if value is None:
                 return ""
-            case Format.COUNT:
+            case CellFormat.COUNT:
                 return compact(value)
-            case Format.SECONDS:
+            case CellFormat.SECONDS:
                 return f"{value:.1f}" if value < 1000 else f"{value:.0f}"
-            case Format.BYTES:
+            case CellFormat.BYTES:
                 return in_bytes(value)
-            case Format.VALUE:
+            case CellFormat.VALUE:
                 return three_digits(value)
             case _:
                 return str(value)
@@ -109,18 +109,18 @@ PAGE_COLUMNS = (
 NOTE_COLUMNS = ("rank", "trial", "score", "values", "depth", "params", "epochs", "seconds")
 
 _FORMATS = {
-    "rank": Format.WHOLE,
-    "trial": Format.WHOLE,
-    "score": Format.SCORE,
-    "epochs": Format.WHOLE,
-    "params": Format.COUNT,
-    "MACs": Format.COUNT,
-    "depth": Format.WHOLE,
-    "seconds": Format.SECONDS,
-    "memory": Format.BYTES,
-    "parent": Format.WHOLE,
-    "status": Format.TEXT,
-    "error": Format.TEXT,
+    "rank": CellFormat.WHOLE,
+    "trial": CellFormat.WHOLE,
+    "score": CellFormat.SCORE,
+    "epochs": CellFormat.WHOLE,
+    "params": CellFormat.COUNT,
+    "MACs": CellFormat.COUNT,
+    "depth": CellFormat.WHOLE,
+    "seconds": CellFormat.SECONDS,
+    "memory": CellFormat.BYTES,
+    "parent": CellFormat.WHOLE,
+    "status": CellFormat.TEXT,
+    "error": CellFormat.TEXT,
 }
 
 
@@ -144,7 +144,7 @@ def leaderboard_of(
     made: list[Column] = []
     for name in columns:
         if name == "values":
-            made += [Column(word, Format.VALUE) for word in short.values()]
+            made += [Column(word, CellFormat.VALUE) for word in short.values()]
         else:
             made.append(Column(objective if name == "score" else name, _FORMATS[name]))
 
@@ -181,7 +181,7 @@ def write_csv(board: Leaderboard, path: Path) -> None:
     with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         formats = [(column.name, column.format) for column in board.columns]
-        writer.writerow(["score" if form is Format.SCORE else name for name, form in formats])
+        writer.writerow(["score" if form is CellFormat.SCORE else name for name, form in formats])
         for row in board.rows:
             writer.writerow(["" if cell is None else cell for cell in row.cells])
 
@@ -212,14 +212,14 @@ def to_terminal(
         table.add_column(
             column.name,
             justify="right" if number else "left",
-            no_wrap=column.name in whole or column.format is Format.SCORE,
+            no_wrap=column.name in whole or column.format is CellFormat.SCORE,
             overflow="fold",
         )
     for row in board.rows:
         cells = []
         for place, column in enumerate(board.columns):
             text = board.write(row, place)
-            if column.format is not Format.SCORE:
+            if column.format is not CellFormat.SCORE:
                 cells.append(Text(text))
             else:
                 lost = "red" if row.fate == "failed" else "dim"
@@ -239,8 +239,8 @@ def to_page(board: Leaderboard) -> dict[str, Any]:
         "columns": [
             [
                 column.name,
-                score if column.format is Format.SCORE else column.format.value,
-                column.format is Format.VALUE,
+                score if column.format is CellFormat.SCORE else column.format.value,
+                column.format is CellFormat.VALUE,
             ]
             for column in board.columns
         ],

@@ -59,10 +59,10 @@ def write_report(
 
     Args:
         path: where to write it.
-        journal: of the search, newly read (a running search's own has no history). The search may
-            be unfinished.
+        journal: the search's journal, newly read (a running search's own has no history). The
+            search may be unfinished.
         space: the space that was searched.
-        importances: of the trials' factors; None computes them.
+        importances: the importances of the trials' factors; None computes them.
         factors: the .svg of `factor_plot`, a section of the page; None leaves the section out.
     """
     from plotly.offline import get_plotlyjs

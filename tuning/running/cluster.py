@@ -26,7 +26,7 @@ from tuning.running.executor import (
     limit,
 )
 from tuning.running.machine import cores
-from tuning.running.trial import Job, LastJob, Verdict
+from tuning.running.trial import Job, TestJob, Verdict
 
 _CONNECT_SECONDS = 5.0
 _PASSED_ON = ("KERAS_BACKEND", "TFDS_DATA_DIR")
@@ -77,7 +77,7 @@ class Ray:
             ray.shutdown()
             raise
 
-    def submit(self, job: Job | LastJob) -> None:
+    def submit(self, job: Job | TestJob) -> None:
         worker = next((worker for worker in self._workers if worker.key is None), None)
         if worker is None:
             import ray
@@ -101,7 +101,7 @@ class Ray:
             raise  # not a lost worker, but a bug in this module
         except ray.exceptions.RayError as error:
             self._end([worker])
-            return Lost(worker.key, f"its worker on the cluster is gone ({type(error).__name__})")
+            return Lost(worker.key, f"it lost its Ray worker ({type(error).__name__})")
         worker.coming, worker.answered = None, True
         if not isinstance(event, Reported):
             worker.key = None
@@ -148,7 +148,7 @@ class _Actor:
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         self._jobs = Jobs(data)
 
-    def begin(self, job: Job | LastJob) -> tuple[Event, int]:
+    def begin(self, job: Job | TestJob) -> tuple[Event, int]:
         self._key, self._epochs = job.key, self._jobs.begin(job)
         return self.go_on(None)
 
@@ -168,7 +168,7 @@ def _connect(address: str, cpus: int) -> None:
         import ray
     except ModuleNotFoundError as error:
         raise RequestError(
-            "--ray needs the extra `ray` of reskeras; in a clone: pip install '.[ray]'"
+            "--ray needs the extra `ray`: pip install '.[ray]' in a clone"
         ) from error
     found = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
     if found not in {"auto", "local"}:
@@ -197,8 +197,7 @@ def _knock(address: str) -> None:
         socket.create_connection((where.hostname, where.port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         raise RequestError(
-            f"--ray {address}: nothing answers there ({error}); `ray start --head` prints the "
-            "address"
+            f"--ray {address}: cannot connect ({error}); `ray start --head` prints the address"
         ) from error
 
 

@@ -19,7 +19,7 @@ from reskeras.training.train import Training, build_seeded, evaluate, precision_
 from tuning.running.devices import PeakMemory, strategy_scope
 from tuning.settings import Strategy
 
-CHECKPOINT_SECONDS = 20.0
+SAVE_SECONDS = 20.0
 """Seconds between saved states of a longer trial, from which an interrupted one resumes."""
 
 
@@ -52,7 +52,7 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LastJob:
+class TestJob:
     """The evaluation of the kept model on the test split."""
 
     key: str
@@ -108,7 +108,7 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
             model, data, job.recipe.train, first_epoch=job.first_epoch, programs=programs
         )
     resumed, parent = training.restore(job.state), job.parent
-    if not resumed and parent is not None and parent.recipe.model == job.recipe.model:
+    if not resumed and parent is not None and parent.recipe.spec == job.recipe.spec:
         resumed = training.restore(parent.state)
         if not resumed:
             raise RequestError(f"{parent.state}: the parent's weights are gone or damaged")
@@ -119,7 +119,7 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
         verdict = yield epoch
     while verdict is Verdict.CONTINUE and training.epoch < job.recipe.train.epochs:
         epoch = training.run_epoch()
-        if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+        if time.perf_counter() - saved > SAVE_SECONDS:
             training.save(job.state)
             saved = time.perf_counter()
         verdict = yield epoch
@@ -141,7 +141,7 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
     )
 
 
-def run_test(job: LastJob, data: ImageData) -> Epochs:
+def run_test(job: TestJob, data: ImageData) -> Epochs:
     """Scores a saved model on the test split; there are no epochs."""
     yield from ()
     return Outcome(metrics=evaluate(keras.saving.load_model(job.model), data, "test"))
@@ -149,10 +149,10 @@ def run_test(job: LastJob, data: ImageData) -> Epochs:
 
 def _grown(job: Job) -> Any:
     """The network grown from its parent's; None if there is no parent or the networks are equal."""
-    if job.parent is None or job.parent.recipe.model == job.recipe.model:
+    if job.parent is None or job.parent.recipe.spec == job.recipe.spec:
         return None
     parent = build_seeded(job.parent.recipe)
     if not restore_weights(parent, job.parent.state):
         raise RequestError(f"{job.parent.state}: the parent's weights are gone or damaged")
     with precision_of(job.recipe):
-        return grow(parent, job.recipe.model)
+        return grow(parent, job.recipe.spec)

@@ -14,8 +14,8 @@ from tuning.report.factors import factor_plot
 from tuning.report.leaderboard import CSV_COLUMNS, leaderboard_of, write_csv
 from tuning.report.page import write_report
 from tuning.running.executor import DiskFull, Ended, Lost, Reported
-from tuning.running.trial import LastJob, Outcome, Verdict
-from tuning.search.loop import ATTEMPTS, Loop, Training, disk_is_full
+from tuning.running.trial import Outcome, TestJob, Verdict
+from tuning.search.loop import ATTEMPTS, Attempt, Loop, disk_is_full
 from tuning.settings import sign
 
 
@@ -115,7 +115,7 @@ def _train_finally(loop: Loop, best: Sequence[TrialRecord], plan: FinalPlan) -> 
     return tuple(done()[record.number, repeat] for record, repeat in wanted)
 
 
-def _keep(loop: Loop, running: Training, epochs: int) -> None:
+def _keep(loop: Loop, running: Attempt, epochs: int) -> None:
     """Makes sure that best.keras and best.yaml belong to a training that ended after `epochs`.
 
     They may belong to another one if this search was concluded differently before. Then the
@@ -143,7 +143,7 @@ def _test(loop: Loop) -> Mapping[str, float] | None:
     if "test" not in loop.search.data.sizes:
         return None
     for _ in range(ATTEMPTS):
-        loop.executor.submit(LastJob(key="test", model=loop.search.directory / "best.keras"))
+        loop.executor.submit(TestJob(key="test", model=loop.search.directory / "best.keras"))
         match loop.executor.wait():
             case Ended(outcome=Outcome() as outcome):
                 return outcome.metrics

@@ -52,7 +52,7 @@ class Budget:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Training:
+class Attempt:
     """One training, of a trial or a final one, from its job to its end."""
 
     trial: Trial
@@ -92,8 +92,8 @@ class Loop:
         self._numbers: dict[str, int] = {}
         """Maps Keras Tuner's ids, which also count dropped points, to numbers of trials."""
         self._started = 0
-        self._running: dict[str, Training] = {}
-        self._interrupted: collections.deque[Training] = collections.deque()
+        self._running: dict[str, Attempt] = {}
+        self._interrupted: collections.deque[Attempt] = collections.deque()
         self._records: dict[int, TrialRecord] = {}
         self._best: TrialRecord | None = None
         self._values: dict[int, Mapping[str, Any]] = {}
@@ -124,7 +124,7 @@ class Loop:
             for running in self._running.values():
                 self._tell_ended(running.trial, None)
 
-    def train(self, waiting: Iterable[Training]) -> None:
+    def train(self, waiting: Iterable[Attempt]) -> None:
         """Runs trainings that no oracle suggested, up to the executor's slots at once."""
         queue = collections.deque(waiting)
         try:
@@ -136,7 +136,7 @@ class Loop:
             for running in self._running.values():
                 self._tell_ended(running.trial, None)
 
-    def final(self, record: TrialRecord, plan: FinalPlan, repeat: int) -> Training:
+    def final(self, record: TrialRecord, plan: FinalPlan, repeat: int) -> Attempt:
         """The final training of a trial's network, with one seed."""
         search = self.search
         recipe = final_recipe(
@@ -156,9 +156,9 @@ class Loop:
             repeat=repeat,
         )
         known = self.journal.final_epoch(record.number, plan.epochs, repeat)
-        return Training(trial=trial, job=self._job(trial, recipe, None), known=known)
+        return Attempt(trial=trial, job=self._job(trial, recipe, None), known=known)
 
-    def again(self, record: TrialRecord) -> Training:
+    def again(self, record: TrialRecord) -> Attempt:
         """An ended trial, to be run once more."""
         recipe = self._recipe(record.number, record.values)
         first_epoch = record.values.get("tuner/initial_epoch", 0)
@@ -169,7 +169,7 @@ class Loop:
             first_epoch=first_epoch,
             parent=record.parent,
         )
-        return Training(trial=trial, job=self._job(trial, recipe, self._parent(trial)))
+        return Attempt(trial=trial, job=self._job(trial, recipe, self._parent(trial)))
 
     def exhausted(self) -> str | None:
         """A sentence if the space had fewer points than trials were asked for; otherwise None."""
@@ -186,7 +186,7 @@ class Loop:
     # From the journal
 
     def _replay(self) -> None:
-        running: dict[int, Training] = {}
+        running: dict[int, Attempt] = {}
         for entry in self.journal.history:
             match entry:
                 case Started():
@@ -276,7 +276,7 @@ class Loop:
         self._exhausted = True
         return False
 
-    def _prepared(self, number: int, suggestion: Any) -> tuple[Training, RequestError | None]:
+    def _prepared(self, number: int, suggestion: Any) -> tuple[Attempt, RequestError | None]:
         """A trial, not yet running, and the reason if its values make no network."""
         values = suggestion.hyperparameters.values
         parent_id, invalid, recipe = values.get("tuner/trial_id"), None, None
@@ -297,7 +297,7 @@ class Loop:
         job = self._job(trial, recipe or self.search.space.base, self._parent(trial))
         if recipe is not None and trial.parent is None:
             self._recipes.setdefault(_identity(recipe), number)
-        return Training(trial=trial, job=job, suggestion=suggestion), invalid
+        return Attempt(trial=trial, job=job, suggestion=suggestion), invalid
 
     def _parent(self, trial: Trial) -> Parent | None:
         if trial.parent is None:
@@ -349,7 +349,7 @@ class Loop:
 
     # What comes of it
 
-    def _begin(self, running: Training) -> None:
+    def _begin(self, running: Attempt) -> None:
         running.job.state.parent.mkdir(exist_ok=True)
         running.start = time.perf_counter()
         self._running[running.trial.key] = running
@@ -379,7 +379,7 @@ class Loop:
             case Lost():
                 self._fail(running, f"{event.reason}, {running.attempts} times")
 
-    def _verdict(self, running: Training, epoch: Epoch) -> Verdict:
+    def _verdict(self, running: Attempt, epoch: Epoch) -> Verdict:
         if epoch.number > running.known:
             running.known = epoch.number
             record = EpochRecord(
@@ -432,7 +432,7 @@ class Loop:
             self._best is None or by_rank([self._best, record], self.search.objective)[0] is record
         )
 
-    def _score(self, running: Training, epoch: int, metrics: Mapping[str, float]) -> bool:
+    def _score(self, running: Attempt, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Reports a score to the oracle; True if it stops the trial."""
         score = {self.search.objective: metrics[self.search.objective]}
         return bool(
@@ -440,7 +440,7 @@ class Loop:
             == "STOPPED"
         )
 
-    def _complete(self, running: Training, outcome: Outcome) -> None:
+    def _complete(self, running: Attempt, outcome: Outcome) -> None:
         trial = running.trial
         planned = running.job.recipe.train.epochs
         record = TrialRecord(
@@ -461,7 +461,7 @@ class Loop:
                 self.adopt(running)
         self._end(running, record)
 
-    def _fail(self, running: Training, error: str) -> None:
+    def _fail(self, running: Attempt, error: str) -> None:
         seconds, trial = time.perf_counter() - running.start, running.trial
         running.job.state.unlink(missing_ok=True)
         record = TrialRecord(
@@ -474,7 +474,7 @@ class Loop:
         )
         self._end(running, record)
 
-    def _end(self, running: Training, record: TrialRecord) -> None:
+    def _end(self, running: Attempt, record: TrialRecord) -> None:
         trial, ended = running.trial, None
         try:
             if trial.repeat is None:
@@ -515,7 +515,7 @@ class Loop:
         suggestion.message = record.error
         self.oracle.end_trial(suggestion)
 
-    def adopt(self, running: Training) -> None:
+    def adopt(self, running: Attempt) -> None:
         """Makes a trial's network the one that the search keeps."""
         if running.job.model.exists():
             # In this order: after a kill in between, the model is found here again.

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import filelock
+from pydantic import ValidationError
 
 from reskeras.data import ImageData
-from reskeras.errors import RequestError
+from reskeras.errors import RequestError, mistakes_of
 from reskeras.files import write_text
 from reskeras.tasks import objective_of
 from tuning.oracles import make_oracle
@@ -78,7 +79,8 @@ def tune(
             model is then the one kept. 0 skips them.
         final_top: how many networks get final trainings.
         final_seeds: final trainings per network, with different seeds; the best mean wins.
-        seed: of the oracle, and, with the trial's number, of each trial's weights and data order.
+        seed: the seed of the oracle, and, with the trial's number, of each trial's weights and data
+            order.
         fresh: start over; an earlier search in the directory is renamed to `DIRECTORY.old1` (or 2,
             ...).
         repair: leave damaged lines out of the journal (see `tuning.record.repair`).
@@ -104,10 +106,11 @@ def tune(
             stack.callback(executor.close)
         objective = objective_of(data.task, objective)
         try:
-            space = space.fit_to(data.task.fit(space.base.model, data.image_shape, data.classes))
+            space = space.fit_to(data.task.fit(space.base.spec, data.image_shape, data.classes))
         except ValueError as error:
+            reason = mistakes_of(error)[0] if isinstance(error, ValidationError) else error
             raise RequestError(
-                f"the space does not fit the data {data.name!r}: {_first_line(error)}"
+                f"the space does not fit the data {data.name!r}: {reason}"
             ) from error
         if epochs is not None:
             space = space.with_train(epochs=epochs)
@@ -204,7 +207,7 @@ def _locked(directory: Path) -> Iterator[None]:
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         if directory.exists() and not directory.is_dir():
-            raise RequestError(f"{directory}: a file is in the way of the search's folder")
+            raise RequestError(f"{directory}: a file has the name of the search's folder")
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise RequestError(
@@ -212,7 +215,7 @@ def _locked(directory: Path) -> Iterator[None]:
         ) from error
     except FileExistsError as error:
         raise RequestError(
-            f"{error.filename}: a file is in the way of the search's folder"
+            f"{error.filename}: a file has the name of a folder of the search"
         ) from error
     except OSError as error:
         raise RequestError(
@@ -246,8 +249,3 @@ def _set_aside(directory: Path) -> None:
                 if not (old := directory.with_name(f"{directory.name}.old{n}")).exists()
             )
         )
-
-
-def _first_line(error: ValueError) -> str:
-    details = getattr(error, "errors", None)
-    return str(details()[0]["msg"]).removeprefix("Value error, ") if details else str(error)

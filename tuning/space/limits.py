@@ -23,7 +23,7 @@ class Limits:
 
     def refusal(self, recipe: Recipe) -> str | None:
         """The limit that a recipe exceeds, in words; None if it exceeds none."""
-        found = cost(recipe.model)
+        found = cost(recipe.spec)
         if self.params is not None and found.trainable_params > self.params:
             return f"more than {self.params:,} parameters"
         if self.macs is not None and found.macs > self.macs:

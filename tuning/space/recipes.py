@@ -16,8 +16,8 @@ def trial_recipe(space: Space, values: Mapping[str, Any], *, number: int, seed: 
         space: the space that is searched.
         values: Keras Tuner's, as in the journal: by path, with its own `tuner/epochs` if the oracle
             sets the number of epochs.
-        number: of the trial.
-        seed: of the search.
+        number: the trial's number.
+        seed: the search's seed.
 
     Raises:
         RequestError: the values do not make a valid spec together.

@@ -89,8 +89,8 @@ class Space:
         start: Sequence[Mapping[str, Any]] = (),
         where: str = "space",
     ) -> None:
-        self.base = base if isinstance(base, Recipe) else Recipe(model=base)
-        self._document: dict[str, Any] = to_document(self.base.model) | {
+        self.base = base if isinstance(base, Recipe) else Recipe(spec=base)
+        self._document: dict[str, Any] = to_document(self.base.spec) | {
             "train": to_document(self.base.train)
         }
         problems: list[str] = []
@@ -118,9 +118,9 @@ class Space:
         if problems:
             raise RequestError("\n".join(problems))
 
-    def fit_to(self, model: Any) -> "Space":
+    def fit_to(self, spec: Any) -> "Space":
         """The same space around another base network, such as one fitted to the data."""
-        return Space(dataclasses.replace(self.base, model=model), self.vary, start=self.start)
+        return Space(dataclasses.replace(self.base, spec=spec), self.vary, start=self.start)
 
     def with_train(self, **changes: Any) -> "Space":
         """The same space with other fixed training settings.

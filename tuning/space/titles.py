@@ -29,7 +29,7 @@ def title(values: Any, space: Space) -> str:
 
 def _blocks_of_stages(values: Any, space: Space) -> list[int]:
     """The number of blocks of each stage, if it is searched and every stage has blocks."""
-    stages = getattr(space.base.model, "stages", ())
+    stages = getattr(space.base.spec, "stages", ())
     varied = [path for path in space.vary if path in values and _STAGE_BLOCKS.fullmatch(path)]
     if not varied:
         return []

@@ -30,9 +30,9 @@ def log_champion(search: "SearchRun", run_id: str, name: str, directory: Path) -
 
     Args:
         search: the search's run.
-        run_id: of the training that left the model.
-        name: of the network, for people.
-        directory: of the search.
+        run_id: the run of the training that left the model.
+        name: the network's name, for people.
+        directory: the search's folder.
 
     Raises:
         RequestError: there is no model, or it cannot be read.
@@ -101,7 +101,7 @@ def _pack(file: Path, example: Path, packed: Path) -> None:
     except (ValueError, OSError) as error:
         raise RequestError(f"{file}: not a Keras model: {in_a_line(error)}") from error
     images = _example(example, input_form(model))[None]
-    told = keras.tree.map_structure(keras.ops.convert_to_numpy, model(images, training=False))
+    outputs = keras.tree.map_structure(keras.ops.convert_to_numpy, model(images, training=False))
     # mlflow.keras writes the example there before it creates the folder (mlflow/mlflow#16183)
     packed.mkdir()
     # The requirements are given: to find them, MLflow would start a Python process that imports
@@ -112,7 +112,7 @@ def _pack(file: Path, example: Path, packed: Path) -> None:
     mlflow.keras.save_model(
         model,
         str(packed),
-        signature=infer_signature(images, told),
+        signature=infer_signature(images, outputs),
         input_example=images,
         pip_requirements=requirements,
     )

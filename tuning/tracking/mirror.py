@@ -59,7 +59,7 @@ _NOTE_SECONDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
-class _Training:
+class _TrainingKey:
     """A trial, or a final training of its network."""
 
     number: int
@@ -107,8 +107,8 @@ class Mirror:
     replaced.
 
     Args:
-        uri: of the store.
-        directory: of the search, whose journal must exist.
+        uri: the store's address.
+        directory: the search's folder, whose journal must exist.
         caller: id of a run that the caller has active, if any (see `SearchRun`).
         live: whether the search is running.
         system_metrics: whether MLflow samples the load of CPU, memory and GPU until this is closed.
@@ -139,7 +139,7 @@ class Mirror:
         self._finals: list[TrialRecord] = []
         self._leader: TrialRecord | None = None
         self._conclusion: Conclusion | None = None
-        self._trainings: dict[str, _Training] = {}
+        self._trainings: dict[str, _TrainingKey] = {}
         self._paused: set[str] = set()
         """Trials that were open when the search ended."""
         self._progress: list[Any] = []
@@ -201,7 +201,7 @@ class Mirror:
         match entry:
             case Started():
                 self._values[entry.number] = entry.values
-                self._start(_Training(entry.number), entry.time)
+                self._start(_TrainingKey(entry.number), entry.time)
             case EpochRecord():
                 self._paused.discard(trial_key(entry.number))
                 self._epoch(self._runs[trial_key(entry.number)], entry)
@@ -221,7 +221,7 @@ class Mirror:
             case _:
                 pass
 
-    def _recipe(self, training: _Training) -> Recipe | None:
+    def _recipe(self, training: _TrainingKey) -> Recipe | None:
         """The recipe of a trial or final training; None if its values make no network.
 
         Such a trial fails, and its record says why.
@@ -239,13 +239,13 @@ class Mirror:
             return None
 
     def _final(self, entry: FinalEpoch | Final) -> _Run:
-        training = _Training(entry.record.number, (entry.epochs, entry.repeat))
+        training = _TrainingKey(entry.record.number, (entry.epochs, entry.repeat))
         if (run := self._runs.get(training.key)) is None or not (run.over or run.recipe):
             self._start(training, entry.record.time - entry.record.seconds)
         self._trainings[training.key] = training
         return self._runs[training.key]
 
-    def _start(self, training: _Training, started: float) -> None:
+    def _start(self, training: _TrainingKey, started: float) -> None:
         self._trainings[training.key] = training
         self._last = max(self._last, started)
         number, key = training.number, training.key
@@ -274,7 +274,7 @@ class Mirror:
         if run.recipe is not None:
             # A parameter, so it can be an axis beside the searched ones.
             run.params["depth" if "depth" not in run.params else "net_depth"] = cost(
-                run.recipe.model
+                run.recipe.spec
             ).depth
             self._client.log_text(run.run_id, dump_recipe(run.recipe), "spec.yaml")
 
@@ -310,7 +310,7 @@ class Mirror:
         if record.peak_memory is not None:
             facts["peak_memory_mb"] = record.peak_memory / 1e6
         if run.recipe is not None:
-            found = cost(run.recipe.model)
+            found = cost(run.recipe.spec)
             facts |= {"params_millions": found.params / 1e6, "macs_millions": found.macs / 1e6}
         run.metrics += _metrics(facts, record.epochs, record.time)
         if record.parent is not None:
@@ -358,7 +358,7 @@ class Mirror:
 
     def _draw(self, run: _Run, recipe: Recipe) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            Path(folder, "architecture.svg").write_bytes(_architecture(recipe.model))
+            Path(folder, "architecture.svg").write_bytes(_architecture(recipe.spec))
             curve_plot(run.epochs, self._subject.objective, Path(folder, "learning_curve.svg"))
             self._client.log_artifacts(run.run_id, folder)
 

@@ -55,7 +55,7 @@ def search_note(
     """The description of a search's run: the answer, links, leaderboard, and command to repeat it.
 
     Args:
-        subject: of the search.
+        subject: what was searched.
         ranked: its trials, best first.
         pages: link targets.
         ending: how it ended; None while it runs.

@@ -110,7 +110,7 @@ class Runs:
     Every method accesses the store, and raises RuntimeError if that fails.
 
     Args:
-        uri: of the store, from `tuning.tracking.tracking_uri`.
+        uri: the store's address, from `tuning.tracking.tracking_uri`.
 
     Raises:
         RequestError: there is no store yet.

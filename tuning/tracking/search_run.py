@@ -18,19 +18,19 @@ class SearchRun:
     named after the data.
 
     Args:
-        uri: of the store.
-        subject: of the search.
+        uri: the store's address.
+        subject: what was searched.
         caller: id of a run that the caller has active. If it is in this store, it becomes the
             search's own run, which the caller ends. If it already belongs to another search, or has
             other parameters of these names, the search's run becomes its child.
         live: whether the search is running.
 
     Attributes:
-        name: of the search.
+        name: the search's name.
         client: of MLflow.
         served: whether the store is behind a server.
         experiment: id.
-        run_id: of the search's run.
+        run_id: the id of the search's run.
         children: MLflow's runs of trials and final trainings from earlier sessions, oldest first.
         link: the page of this search, relative to the server's address.
     """

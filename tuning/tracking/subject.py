@@ -14,12 +14,12 @@ class Subject:
     """The facts of a search.
 
     Args:
-        header: of its journal.
+        header: the header of its journal.
 
     Attributes:
         space: the searched space.
         data: facts of the data: `name`, `source`, `class_names`, `image_shape`, `classes`, `sizes`.
-        digest: of the data.
+        digest: the digest of the data.
         short: short names by path.
         log_axes: maps the short name of a value on a log scale to that of its logarithm, because
             MLflow draws only linear axes.

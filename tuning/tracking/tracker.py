@@ -39,7 +39,7 @@ class Tracker(Listener):
     more at the end. `sync` sends what is missing then.
 
     Args:
-        uri: of the store.
+        uri: the store's address.
         on_problem: called from the thread when the store fails, when it recovers, and with what is
             missing at the end.
         system_metrics: whether MLflow samples the load of CPU, memory and GPU while the search
@@ -189,8 +189,8 @@ def sync(uri: str, directory: Path) -> list[str]:
     """Brings a store up to date with a search that is not running, from its journal.
 
     Args:
-        uri: of the store; it may have all of the search, a part, or nothing.
-        directory: of the search.
+        uri: the store's address; it may have all of the search, a part, or nothing.
+        directory: the search's folder.
 
     Returns:
         What MLflow refused, a line each.
