@@ -2,7 +2,7 @@
 
     python benchmarks/search.py --out DIR              # every rival, 90 s, three seeds
     python benchmarks/search.py --out DIR --equal      # trials of one architecture in that time
-    python benchmarks/search.py --out DIR --different  # trials of ever new architectures
+    python benchmarks/search.py --out DIR --different  # each trial a new architecture
     python benchmarks/search.py --out DIR --workers    # two workers against one with two threads
     python benchmarks/search.py --from DIR             # tables and plots from the rows in DIR
 
@@ -96,7 +96,7 @@ SECTIONS = {
     "sections",
     flag_value="different",
     multiple=True,
-    help="Trials of ever new architectures instead.",
+    help="Give each trial a new architecture instead.",
 )
 @click.option(
     "--workers",
@@ -184,9 +184,8 @@ def _add(folder: Path, section: str, rival: str, seed: int, seconds: float) -> l
         return [f"{label}: exit status {error.returncode}"]
     for table in ("epochs", "trials"):
         _append(folder / f"{table}.csv", [key | row for row in found[table]])
-    _append(
-        folder / "runs.csv", [key | found["run"] | {"load": round(load, 2)}]
-    )  # last: the run is complete
+    # Last: the run is complete
+    _append(folder / "runs.csv", [key | found["run"] | {"load": round(load, 2)}])
     best = max((row["recalibrated"] for row in found["epochs"]), default=0.0)
     click.echo(f"{label}: {len(found['trials'])} trials, best {best:.4f}", err=True)
     return []

@@ -192,7 +192,6 @@ def _search(data: ImageData, how: dict[str, Any]) -> None:
     tracker = Tracker(tracking_uri(None), problems.append)
     listeners = [tracker, InStep(tracker)] if how.pop("mlflow") else []
     tune(space, data, listeners=listeners, **how)
-    strange = [
-        problem for problem in problems if "not a Keras model" not in problem
-    ]  # which the stubs' are not
+    # The stubs' models are not Keras'.
+    strange = [problem for problem in problems if "not a Keras model" not in problem]
     assert not strange, strange

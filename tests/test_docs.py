@@ -26,9 +26,8 @@ def snippets(language: str) -> list[str]:
 
 def test_the_two_commands_are_those_of_ci() -> None:
     install, test = snippets("bash")[:2]
-    assert (
-        install == "python -m pip install . && reskeras tune\n"
-    )  # the main job itself: tests/cli/test_cli.py
+    # The main job itself: tests/cli/test_cli.py
+    assert install == "python -m pip install . && reskeras tune\n"
     assert test.strip() in (ROOT / ".ci" / "run").read_text()
 
 

@@ -21,7 +21,7 @@ Rivals = dict[str, list[Run]]
 _SECTIONS = {
     "search": "The search",
     "equal": "Trials of one architecture",
-    "different": "Trials of ever new architectures",
+    "different": "Trials that each train a new architecture",
     "workers": "Workers",
 }
 _NOTES = """\
@@ -34,7 +34,7 @@ same two CPUs; their start is part of their time.
 epochs at their steady pace: (wall - sum over epochs of the trial's steady epoch) / trials. The
 steady epoch is the median over the second and later epochs of the trial; where it has one epoch
 alone, of trials of its architecture, or of the run. A promotion of hyperband counts as a trial.
-Keras Tuner and reskeras write checkpoints as they do by default; Optuna and one-epoch-then-best
+Keras Tuner and reskeras write states as they do by default; Optuna and one-epoch-then-best
 write none. Keras' users train at a constant learning rate, reskeras by its default schedule, the
 cosine."""
 _FIRST_TRIAL_NOTE = """\
@@ -90,7 +90,7 @@ def _times(rivals: Rivals, scores: str) -> str:
         "",
         *percent,
         *(f"{level}: times sooner" for level in percent),
-        f"{100 * FIRST_TRIAL_LEVEL:g} %, trial 1 aside",
+        f"{100 * FIRST_TRIAL_LEVEL:g} %, without trial 1",
     ]
     title = (
         f"Seconds to a validation accuracy, {SCORES[scores]}; and how many times sooner than the "
@@ -164,11 +164,9 @@ def _losses(rivals: Rivals) -> str:
                 name, best = _least(others, lambda run: run.seconds_to(level, scores))  # noqa: B023  called at once
                 own = _median(runs, lambda run: run.seconds_to(level, scores))  # noqa: B023
                 if best < own:
-                    reached = (
-                        f"takes {own:.1f} s" if math.isfinite(own) else "does not come in time"
-                    )
+                    reached = f"takes {own:.1f} s to" if math.isfinite(own) else "does not reach"
                     lines.append(
-                        f"{rival} {reached} to {100 * level:g} % {how}, {name} {best:.1f} s"
+                        f"{rival} {reached} {100 * level:g} % {how}; {name} takes {best:.1f} s"
                     )
         name, worst = _least(others, lambda run: -run.best("recalibrated"))
         if (own := _median(runs, lambda run: run.best("recalibrated"))) < -worst:

@@ -30,9 +30,8 @@ def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
     Raises:
         RequestError: no such data set, not images with labels, or a download without a network.
     """
-    logging.getLogger("absl").setLevel(
-        logging.ERROR
-    )  # TFDS warns of every folder that it has yet to fill
+    # TFDS warns of every folder that it has yet to fill
+    logging.getLogger("absl").setLevel(logging.ERROR)
     builder = _builder(name)
     if not builder.is_prepared():
         _prepare(builder, name)
@@ -77,7 +76,8 @@ def _builder(name: str) -> Any:
         ValueError,
         AssertionError,
         ImportError,
-    ) as error:  # an unknown config or version, or a missing extra
+    ) as error:
+        # An unknown config or version, or a missing extra
         raise RequestError(f"data set {name!r} cannot be opened: {in_a_line(error)}") from error
 
 

@@ -123,9 +123,8 @@ def _find(model: keras.Model) -> dict[str, _Fold]:
         node for level in model._nodes_by_depth.values() for node in level if not node.is_input
     ]
     calls = Counter(id(node.operation) for node in nodes)
-    used_by: dict[int, list[Any]] = {
-        id(tensor): [None] for tensor in model.outputs
-    }  # None: the caller of the model
+    # None stands for the caller of the model
+    used_by: dict[int, list[Any]] = {id(tensor): [None] for tensor in model.outputs}
     for node in nodes:
         for tensor in node.input_tensors:
             used_by.setdefault(id(tensor), []).append(node)

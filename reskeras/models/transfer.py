@@ -177,9 +177,8 @@ def _layers(model: keras.Model, prefix: str) -> dict[str, Any]:
     }
     if "conv1_conv" not in layers:
         return layers
-    pre_activation = (
-        "post_bn" in layers or "bn" in layers
-    )  # the norm after the last block in V2 and DenseNet
+    # The norm after the last block in V2 and DenseNet
+    pre_activation = "post_bn" in layers or "bn" in layers
     rules = _PRE_ACTIVATION if pre_activation else _RESNET
     return {_our_name(name, rules): layer for name, layer in layers.items()}
 

@@ -242,9 +242,8 @@ def _shared(model: Any) -> Any:
             )
             with tf.GradientTape() as tape:
                 outputs = self(images, training=True)
-                loss = self.compute_loss(
-                    images, targets, outputs, None, training=True
-                )  # mean over this replica's images, divided by the number of replicas
+                # Mean over this replica's images, divided by the number of replicas
+                loss = self.compute_loss(images, targets, outputs, None, training=True)
                 scaled = self.optimizer.scale_loss(loss * weight)
             self.optimizer.apply(
                 tape.gradient(scaled, self.trainable_variables), self.trainable_variables

@@ -17,9 +17,8 @@ def make_schedule(spec: TrainSpec, first: int, last: int) -> Any:
     if spec.schedule == "constant":
         return spec.learning_rate
     rate = spec.learning_rate * 0.5 * (1 + math.cos(math.pi * first / last))
-    return keras.optimizers.schedules.CosineDecay(
-        rate, decay_steps=max(1, last - first)
-    )  # 1 when nothing is left to train
+    # 1 when nothing is left to train
+    return keras.optimizers.schedules.CosineDecay(rate, decay_steps=max(1, last - first))
 
 
 def make_optimizer(spec: TrainSpec, rate: Any) -> Any:

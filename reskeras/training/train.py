@@ -102,7 +102,7 @@ def _seed(seed: int) -> None:
     """Seeds the generator from which Keras' initializers and dropout layers draw their seeds.
 
     `keras.utils.set_random_seed` also seeds TensorFlow's generator. Nothing here uses that one, and
-    seeding it discards every compiled function, which costs a small network a quarter of a second.
+    seeding it discards every compiled function.
     """
     random.seed(seed)
 

@@ -263,11 +263,12 @@ def test_runs_are_what_the_store_has(store: Store) -> None:
         children
     )
     best, third, failed = (children[store.ids[word]] for word in ("best", "third", "failed"))
+    # The last, not the best
     assert (best.score, best.metrics["val_loss"], best.objective) == (
         0.9861,
         0.0471,
         "val_accuracy",
-    )  # the last, not the best
+    )
     assert (best.params["block"], best.parent, best.status) == (
         "bottleneck",
         search.run_id,
@@ -732,9 +733,8 @@ def test_models_come_from_the_run_that_has_them(tmp_path: Path) -> None:
     store.client.set_registered_model_alias("digits", "champion", "1")
     np.testing.assert_array_equal(given("other"), registered.predict(images, verbose=0))
     np.testing.assert_array_equal(given("search"), registered.predict(images, verbose=0))
-    with pytest.raises(
-        RequestError, match="has no model"
-    ):  # the champion of this name is another search's
+    with pytest.raises(RequestError, match="has no model"):
+        # The champion of this name is another search's
         given("again")
     _log_model(store, store.ids["search"], logged)
     np.testing.assert_array_equal(given("search"), logged.predict(images, verbose=0))
@@ -803,9 +803,8 @@ def test_predict_tells_what_keras_predicts(trained: keras.Model) -> None:
 
 
 def test_arrays_of_bytes_are_scaled_and_floats_are_not(trained: keras.Model) -> None:
-    pixels = (
-        np.random.default_rng(0).integers(0, 256, (130, 8, 8)).astype("uint8")
-    )  # more than a batch
+    # More than a batch
+    pixels = np.random.default_rng(0).integers(0, 256, (130, 8, 8)).astype("uint8")
     np.save("bytes.npy", pixels)
     np.savez("floats.npz", x_test=pixels[..., None] / np.float32(255), y_test=np.zeros(130))
     wanted = trained.predict(pixels[..., None] / np.float32(255), verbose=0).max(-1)
@@ -922,9 +921,8 @@ def test_an_exported_network_computes_the_same(
 
 def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     x = keras.Input((8, 8, 1))
-    flat = keras.layers.Flatten()(
-        keras.layers.Activation("gelu")(x)
-    )  # which tf2onnx cannot convert
+    # tf2onnx cannot convert GELU
+    flat = keras.layers.Flatten()(keras.layers.Activation("gelu")(x))
     keras.Model(x, keras.layers.Dense(2)(flat)).save("net.keras")
     Path("net.onnx").write_text("what was there")
     failed = reskeras_("export", "net.keras", "net.onnx", "--force")

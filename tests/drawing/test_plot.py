@@ -264,9 +264,8 @@ def test_one_block_is_shown_in_the_order_of_the_paper(order: Any, layers: str) -
 
 
 def test_unets_show_how_maps_meet_and_where_there_are_heads() -> None:
-    assert (
-        texts(reskeras.plot(NESTED, "net.svg")).count("C") == 10 + 1
-    )  # the triangle's and the legend's
+    # The triangle's and the legend's
+    assert texts(reskeras.plot(NESTED, "net.svg")).count("C") == 10 + 1
     assert {"head 2", "head 3", "head 4"} <= set(texts(Path("net.svg")))
     said = texts(reskeras.plot("unet", "net.svg"))
     assert said.count("C") == 5
@@ -311,9 +310,8 @@ def test_no_text_lies_on_another_or_on_a_line_or_leaves_the_page(spec: Any) -> N
         assert apart, f"{one.get_text()!r} lies on {two.get_text()!r}"
     words = [item for item in canvas.items if isinstance(item, Words)]
     rooms = np.array([item.box for item in words])
-    slack = 0.12 * (
-        rooms[:, 3] - rooms[:, 1]
-    )  # above and below letters a line of text has some room
+    # Above and below letters a line of text has some room
+    slack = 0.12 * (rooms[:, 3] - rooms[:, 1])
     for shape in canvas.items:
         if not isinstance(shape, Words):
             x, y = outline(shape).T[..., None]

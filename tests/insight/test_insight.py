@@ -310,9 +310,8 @@ def test_ends_of_lists() -> None:
     )
     assert at(space(lr=(1e-4, 1e-2)), lr=1e-4) == [(LR, "lower")]
     assert at(space(drop=(0, 0.25, 0.5)), drop="0") == []
-    assert at(space(drop=(0, 0.25, 0.5)), drop="0.5") == [
-        (DROP, "upper")
-    ]  # Keras Tuner keeps mixed numbers by their text
+    # Keras Tuner keeps mixed numbers by their text
+    assert at(space(drop=(0, 0.25, 0.5)), drop="0.5") == [(DROP, "upper")]
 
 
 def test_the_end_of_a_factor_of_one_kind_is_tried_with_that_kind() -> None:

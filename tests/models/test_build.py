@@ -194,12 +194,13 @@ def test_dense_layers_add_their_growth_rate_and_transitions_compress() -> None:
     )
     model = reskeras.build(spec)
     assert model.get_layer("stage1_block3_concat").output.shape == (None, 16, 16, 10 + 3 * 5)
+    # 12 = floor(25 / 2)
     assert model.get_layer("stage1_transition_pool").output.shape == (
         None,
         8,
         8,
         12,
-    )  # floor(25 / 2)
+    )
     assert model.get_layer("final_relu").output.shape == (None, 8, 8, 12 + 2 * 5)
     # The new maps stand behind the old ones.
     assert model.get_layer("stage1_block1_concat").input[0] is model.get_layer("stem").output
@@ -372,9 +373,8 @@ def test_dropout_stands_where_the_papers_have_it(block: object, names: list[str]
         if layer.name.startswith("stage1_block1_dropout")
     ]
     assert found == names
-    if names == [
-        "dropout"
-    ]:  # between the convolutions, after the activation (arXiv 1605.07146, Fig. 1d)
+    if names == ["dropout"]:
+        # Between the convolutions, after the activation (arXiv 1605.07146, Fig. 1d)
         assert (
             model.get_layer("stage1_block1_conv2").input
             is model.get_layer("stage1_block1_dropout").output

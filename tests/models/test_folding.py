@@ -114,12 +114,13 @@ def test_networks_of_every_block_and_norm_order(block: object, order: NormOrder)
 
 @pytest.mark.parametrize(
     ("order", "left"),
+    # Three blocks, three additions
     [
         ("original", 0),
         ("relu_before_add", 0),
         ("relu_only_preact", 0),
         ("norm_after_add", 3),
-    ],  # three blocks, three additions
+    ],
 )
 @pytest.mark.parametrize("block", [*filter(is_residual, BLOCKS)], ids=str)
 def test_only_norms_behind_additions_are_left(block: object, order: NormOrder, left: int) -> None:
@@ -202,9 +203,10 @@ def test_every_linear_layer_takes_up_the_norm_behind_it(kind: str, options: dict
     assert folded.get_layer("linear").use_bias
 
 
+# Causal: channels last
 @pytest.mark.parametrize(
     "kind", [kind for kind in LINEAR if "dense" not in kind and kind != "conv1d"]
-)  # causal: channels last
+)
 def test_channels_first(kind: str) -> None:
     make, (*space, channels) = LINEAR[kind]
     x = keras.Input((channels, *space))
@@ -230,9 +232,8 @@ def test_layers_that_pad_nothing_take_up_the_norm_before_them(
     x = keras.Input(shape)
     y = layers.BatchNormalization(**options)(layers.ReLU()(x))
     linear = make(activation="relu", use_bias=options.get("scale", True))
-    check(
-        keras.Model(x, layers.BatchNormalization()(linear(y))), 1
-    )  # the one behind the activation
+    # The one behind the activation
+    check(keras.Model(x, layers.BatchNormalization()(linear(y))), 1)
 
 
 def test_a_layer_takes_up_the_norms_on_both_sides() -> None:
@@ -305,9 +306,8 @@ def test_a_part_of_a_model() -> None:
     last = layers.Conv2D(2, 1)(layers.ReLU()(layers.BatchNormalization()(middle)))
     end = layers.BatchNormalization()(last)
     check(keras.Model(x, end), 0)
-    check(
-        keras.Model(middle, layers.ReLU()(end)), 1
-    )  # the convolution that the first one follows is no part of it
+    # The convolution that the first one follows is no part of it
+    check(keras.Model(middle, layers.ReLU()(end)), 1)
     check(keras.Model(middle, last), 1)
 
 

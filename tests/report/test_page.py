@@ -123,9 +123,8 @@ def story(
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(
-        "plotly.offline.get_plotlyjs", lambda: "var Plotly;"
-    )  # not 5 MB to be read again by each test
+    # Not 5 MB to be read again by each test
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "var Plotly;")
 
     def make(entries: Sequence[Entry], space: Space = SPACE, **header: Any) -> Page:
         path = tmp_path / "journal.jsonl"

@@ -270,6 +270,5 @@ def test_a_batch_has_an_image_for_each_device_at_least(
         for recompute in (True, [False, True]):
             with pytest.raises(RequestError, match=r"^train\.recompute trains on one device"):
                 devices.check_strategy(strategy, of(recompute=recompute), 2)
-    devices.check_strategy(
-        Strategy.AUTO, of(batch_size=1, recompute=True), 8
-    )  # one GPU for each worker
+    # One GPU for each worker
+    devices.check_strategy(Strategy.AUTO, of(batch_size=1, recompute=True), 8)

@@ -303,9 +303,8 @@ def test_no_process_outlives_a_search_that_is_killed(forks: Forks) -> None:
         workers=2,
         vary={"train.batch_size": [ENDLESS, 16, 12]},
     )
-    wait_until(
-        lambda: entries_of("s", "trial") == 2
-    )  # one worker is in an epoch that never ends, the other idle
+    # One worker is in an epoch that never ends, the other idle
+    wait_until(lambda: entries_of("s", "trial") == 2)
     children = descendants(pid)
     assert len(children) >= 3  # the workers, and who forks them
     os.kill(pid, signal.SIGKILL)

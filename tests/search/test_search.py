@@ -249,9 +249,8 @@ def test_a_finished_search_is_told_again_and_more_trials_extend_it(data: ImageDa
     before = Path("s/journal.jsonl").read_text()
     again = tune(tiny(), data, directory="s", trials=2)
     assert [told(r) for r in again.trials] == [told(r) for r in first.trials]
-    assert (
-        Path("s/journal.jsonl").read_text() == before
-    )  # nothing was run, the test split was not touched again
+    # Nothing was run, the test split was not touched again
+    assert Path("s/journal.jsonl").read_text() == before
     more = tune(tiny(), data, directory="s", trials=3)
     assert len(more.trials) == 3
     assert sum(entry["kind"] == "trial" for entry in journal()) == 3
@@ -308,9 +307,8 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(
         trials=3,
         listeners=[Tracker(tracking_uri(None), problems.append)],
     )
-    assert [
-        problem for problem in problems if "not a Keras model" not in problem
-    ] == []  # which the stub's is not
+    # The stub's model is not Keras'.
+    assert [problem for problem in problems if "not a Keras model" not in problem] == []
     assert [record.status for record in result.trials] == ["completed", "completed", "failed"]
     assert result.trials[-1].error.strip().endswith("ValueError: out of luck")
     runs = open_store(tracking_uri(None)).search_runs(["1"], "tags.`reskeras.trial` = '2'")

@@ -127,9 +127,8 @@ def test_a_space_survives_its_yaml(tmp_path: Path) -> None:
     assert (again.base, again.vary) == (made.base, made.vary)
     hyperparameters = keras_tuner.HyperParameters()
     sample(hyperparameters, again)
-    assert (
-        hyperparameters.get("block.bottleneck") == "true"
-    )  # its text, because Keras Tuner turns booleans into numbers
+    # Its text, because Keras Tuner turns booleans into numbers
+    assert hyperparameters.get("block.bottleneck") == "true"
     assert sample(hyperparameters, again).spec.block.bottleneck is True
 
 

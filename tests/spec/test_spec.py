@@ -311,9 +311,8 @@ def test_a_word_stands_for_a_shortcut_with_its_usual_values(tmp_path: Path) -> N
     assert dataclasses.replace(
         spec, shortcut={"kind": "scaled", "factor": 2}
     ).shortcut == ScaledShortcut(factor=2)
-    assert (
-        dataclasses.replace(spec, residual_scale="0.5").residual_scale == 0.5
-    )  # what PyYAML makes of 5e-1
+    # What PyYAML makes of 5e-1
+    assert dataclasses.replace(spec, residual_scale="0.5").residual_scale == 0.5
     text = reskeras.dump_spec(spec)
     (tmp_path / "net.yaml").write_text(
         text.replace("bias: -6.0", "bias: x")

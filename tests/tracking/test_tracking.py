@@ -338,10 +338,11 @@ def test_a_view_names_only_what_the_runs_have(data: ImageData) -> None:
     key = f"mlflow.sharedViewState.reskeras-{runs[0].data.tags['reskeras.search_id'][:12]}"
     packed = json.loads(views[key])["state"].removeprefix("deflate;")
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    # MLflow's own
     assert set(state["selectedColumns"]) <= columns | {
         "attributes.`Run Name`",
         "runDateAndNestInfo",
-    }  # MLflow's own
+    }
     (parallel,) = [chart for chart in state["compareRunCharts"] if chart["type"] == "PARALLEL"]
     assert {f"params.`{name}`" for name in parallel["selectedParams"]} <= columns
     assert {"depth", "block", "log10_lr"} <= set(parallel["selectedParams"])
@@ -452,9 +453,8 @@ def test_the_winners_model_is_registered_loads_anywhere_and_serves(
 @pytest.mark.parametrize(("keep", "kept"), [("best", 0), ("top:2", 2), ("all", 5)])
 def test_models_are_kept_by_choice(data: ImageData, keep: str, kept: int) -> None:
     result, _ = search(data, tracking_uri(None), trials=3, keep=Keep.parse(keep))
-    result, _ = search(
-        data, tracking_uri(None), trials=5, keep=Keep.parse(keep)
-    )  # and in a second session
+    # A second session keeps the same
+    result, _ = search(data, tracking_uri(None), trials=5, keep=Keep.parse(keep))
     wanted = {f"trial-{record.number:04}" for record in result.trials[:kept]}
     assert {path.name for path in Path("s/models").glob("*")} == wanted
     for name in wanted:
@@ -831,9 +831,8 @@ def test_a_search_whose_trials_were_paused_has_ended_all_the_same(data: ImageDat
     result, _ = search(data, uri, trials=3)
     lines = Path("s/journal.jsonl").read_bytes().splitlines(keepends=True)
     values = dict(result.trials[0].values)
-    lines.insert(
-        -1, write_line("started", {"number": 4, "values": values, "time": time.time()})
-    )  # before the conclusion: paused by --minutes
+    # Before the conclusion: paused by --minutes
+    lines.insert(-1, write_line("started", {"number": 4, "values": values, "time": time.time()}))
     Path("s/journal.jsonl").write_bytes(b"".join(lines))
     sync(uri, Path("s"))
     told = story(uri)

@@ -271,9 +271,8 @@ def test_optimizers_and_rates_equal_keras(make: Callable[[], Any], rates: list[f
         model, optimizer = network("logits"), make()
         for variable in model.trainable_variables:
             if variable.name == "bias":
-                variable.assign_add(
-                    np.full(variable.shape, 0.5, "float32")
-                )  # so that decay would show
+                # So that decay would show
+                variable.assign_add(np.full(variable.shape, 0.5, "float32"))
         if compiled:
             run = CompiledTrainer(
                 model, Targets(model, data), optimizer, recompute=False, programs=Programs()
@@ -530,9 +529,8 @@ def test_an_epochs_order_follows_from_seed_and_number(
         ]
         assert all(sorted(one) == list(range(SIZE)) for one in orders[streamed])
         assert len(set(map(tuple, orders[streamed]))) == 3
-        assert (
-            order(Feed(targets), 2, augment=augment) == orders[streamed][1]
-        )  # whatever came before
+        # Whatever came before
+        assert order(Feed(targets), 2, augment=augment) == orders[streamed][1]
         assert order(feed, 1, augment=augment) == orders[streamed][0]
         pairs = [
             (int(i), int(label))

@@ -123,9 +123,8 @@ class Journaled(keras_tuner.Oracle):  # type: ignore[misc]
         """Ends a trial as COMPLETED (also if it was stopped) or FAILED (also without a score)."""
         super().end_trial(trial)
         ended = self.trials[trial.trial_id]
-        ended.hyperparameters = (
-            ended.hyperparameters.copy()
-        )  # without the traces of the conditions it went through
+        # Without the traces of the conditions it went through
+        ended.hyperparameters = ended.hyperparameters.copy()
         if ended.status != "COMPLETED":
             self._reports[ended.trial_id] = (
                 self._reports.get(ended.trial_id, (0, 0.0))[0],

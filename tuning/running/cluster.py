@@ -158,9 +158,8 @@ class _Actor:
 
 def _connect(address: str, cpus: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault(
-        "RAY_BACKEND_LOG_LEVEL", "error"
-    )  # it warns of every second in which it falls behind
+    # It warns of every second in which it falls behind
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     if address == "local":
         # Not only for Windows, despite its name: without it, Ray listens on the network.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

@@ -52,9 +52,8 @@ class PeakMemory:
         if self._gpu:
             tf.config.experimental.reset_memory_stats("GPU:0")
             return
-        with contextlib.suppress(
-            OSError
-        ):  # not Linux, or a sandbox that forbids it: no measurement
+        with contextlib.suppress(OSError):
+            # Not Linux, or a sandbox that forbids it: no measurement
             _CLEAR_REFS.write_text("5", encoding="ascii")
 
     def peak(self) -> int | None:

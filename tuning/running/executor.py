@@ -288,9 +288,8 @@ def reason_of(error: Exception) -> str:
 def serve(connection: Any, data: ImageData, log: Path, share: Share, directory: str) -> None:
     """The main loop of a worker: receives jobs and verdicts, sends events."""
     os.chdir(directory)  # multiprocessing starts it in the directory in which the parent loaded it
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the parent, which ends this process
+    # Ctrl-C is for the parent, which ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _redirect(log)
     with contextlib.suppress(OSError):
         # If memory runs out, the kernel kills the worker and not the search.
@@ -343,9 +342,8 @@ def limit(share: Share) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(share.threads)
         tf.config.threading.set_inter_op_parallelism_threads(share.threads)
         for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(
-                gpu, enable=True
-            )  # otherwise one worker takes all of it
+            # Otherwise one worker takes all of it
+            tf.config.experimental.set_memory_growth(gpu, enable=True)
 
 
 def resident() -> int:

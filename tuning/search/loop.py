@@ -335,9 +335,8 @@ class Loop:
     def _drop(self, suggestion: Any, dropped: Dropped) -> None:
         self.dropped[dropped.reason] += 1
         if dropped.twin is not None:
-            self._numbers[suggestion.trial_id] = (
-                dropped.twin
-            )  # a promotion from here continues from there
+            # A promotion from here continues from there
+            self._numbers[suggestion.trial_id] = dropped.twin
         twin = self._records.get(dropped.twin or 0)
         record = TrialRecord(number=0, values=dropped.values, status="failed", error=dropped.reason)
         if twin is not None and twin.score is not None:
@@ -487,9 +486,8 @@ class Loop:
                 )
             ended = record  # only now, but then in any case: listeners learn what the journal has
             if trial.repeat is None:
-                running.job.model.unlink(
-                    missing_ok=True
-                )  # another one may have become better meanwhile
+                # Another one may have become better meanwhile
+                running.job.model.unlink(missing_ok=True)
                 self._take(record, running.suggestion)
         finally:
             if self._running.pop(trial.key, None) is None:

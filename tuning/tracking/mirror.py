@@ -444,7 +444,8 @@ class Mirror:
         except (
             RequestError,
             MlflowException,
-        ) as error:  # a store without a registry still has the rest
+        ) as error:
+            # A store without a registry still has the rest
             self.refused.append(f"the model: {in_a_line(error)}")
 
     def _keep(self, run: _Run, model: Path) -> None:

@@ -125,9 +125,8 @@ def _widths(subject: Subject) -> dict[str, int]:
         "attributes.`Run Name`": 15,
         "runDateAndNestInfo": 7,  # when, and a sign for how it ended
         "metrics.`rank`": 3,
-        f"metrics.`{subject.objective}`": max(
-            len(subject.objective) + 4, _NUMBER
-        ),  # with space for the arrow of the sort order
+        # With space for the arrow of the sort order
+        f"metrics.`{subject.objective}`": max(len(subject.objective) + 4, _NUMBER),
         **values,
         "params.`depth`": 3,
         "metrics.`params_millions`": 8,

@@ -88,9 +88,8 @@ class SearchRun:
         data = self._subject.data
         dataset = Dataset(
             name=data["name"],
-            digest=hashlib.sha256(self._subject.digest.encode()).hexdigest()[
-                :8
-            ],  # as short as MLflow's own
+            # As short as MLflow's own
+            digest=hashlib.sha256(self._subject.digest.encode()).hexdigest()[:8],
             source_type="reskeras",
             source=json.dumps({"data": data["source"], "digest": self._subject.digest}),
             profile=json.dumps(
@@ -116,9 +115,8 @@ class SearchRun:
     def _found_experiment(self, uri: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        if given := os.environ.get(
-            "MLFLOW_EXPERIMENT_ID"
-        ):  # which `mlflow.set_experiment` sets too
+        if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            # Which `mlflow.set_experiment` sets too
             return given
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self._subject.data["name"]
         if (found := self.client.get_experiment_by_name(name)) is not None:
@@ -160,9 +158,8 @@ class SearchRun:
             tags = [RunTag(name, value) for name, value in subject.tags("search").items()]
             self.client.log_batch(active.info.run_id, tags=tags)
             return str(active.info.run_id)
-        made = resolve_tags(
-            subject.tags("search") | {"mlflow.source.name": "reskeras tune"}
-        )  # adds the user and the commit
+        # Adds the user and the commit
+        made = resolve_tags(subject.tags("search") | {"mlflow.source.name": "reskeras tune"})
         if active is not None:
             made["mlflow.parentRunId"] = active.info.run_id
         start = int(subject.started * 1000)

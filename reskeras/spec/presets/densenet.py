@@ -19,9 +19,8 @@ def imagenet_densenet(blocks: tuple[int, int, int, int], growth_rate: int = 32) 
     return DenseNet(
         input_shape=(224, 224, 3),
         stem=ImagenetStem(width=2 * growth_rate),
-        norm=BatchNorm(
-            epsilon=1.001e-5
-        ),  # keras.applications' epsilon, so that its weights give its outputs
+        # keras.applications' epsilon, so that its weights give its outputs
+        norm=BatchNorm(epsilon=1.001e-5),
         block=DenseBlock(growth_rate=growth_rate, bottleneck=True, compression=0.5),
         stages=tuple(DenseStage(blocks=number) for number in blocks),
         head=Classifier(classes=1000),
