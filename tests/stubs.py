@@ -21,7 +21,7 @@ from reskeras.spec.text import dump_recipe
 from reskeras.training.state import Epoch
 from tuning import Range, Space
 from tuning.record.events import Listener, Trial
-from tuning.running.trial import Epochs, Job, Outcome, TestJob, Verdict
+from tuning.running.trial import Epochs, Job, Outcome, ScoreJob, Verdict
 
 KILLED_ONCE, KILLED_ALWAYS, ENDLESS = 7, 13, 11
 """Batch sizes whose trials do so in the second epoch."""
@@ -75,7 +75,7 @@ def _misbehave(job: Job, epoch: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_test(job: TestJob, data: ImageData) -> Epochs:
+def run_test(job: ScoreJob, data: ImageData) -> Epochs:
     assert job.model.exists()
     yield from ()
     return Outcome(metrics={"accuracy": 0.5, "loss": 1.0})

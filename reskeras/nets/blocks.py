@@ -80,7 +80,7 @@ def residual_block(
     """One block, [N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),width]."""
     convs = _branch_convs(block, width, stride, stride_at)
     layers, prefixed = primitives.layers, primitives.prefix + name
-    shares_activation = shares_activation and primitives.pre_activation
+    shares_activation = shares_activation and primitives.order.activation_first
     if shares_activation:
         x = _pre_activation(x, primitives=primitives, name=name, number=1)
     if isinstance(block, PlainBlock) or primitives.shortcut == "none":
@@ -142,15 +142,13 @@ def dense_stage(
 
 def transition_conv(x: Any, width: int, *, primitives: Primitives, name: str) -> Any:
     """The 1x1 convolution between dense stages, with the norm order's norm and activation."""
-    if primitives.pre_activation:
+    order = primitives.order
+    if order.activation_first:
         x = _pre_activation(x, primitives=primitives, name=name, number=1)
-    normed = primitives.order not in ("full_preact", "norm_after_add")
-    x = primitives.conv(x, width, 1, normed=normed, name=f"{name}_conv1")
-    if normed:
+    x = primitives.conv(x, width, 1, normed=order.last_norm, name=f"{name}_conv1")
+    if order.last_norm:
         x = primitives.norm(x, name=f"{name}_norm1")
-    return (
-        primitives.activate(x, name=name, number=1) if primitives.order == "relu_before_add" else x
-    )
+    return primitives.activate(x, name=name, number=1) if order.last_activation else x
 
 
 def _branch_convs(
@@ -182,18 +180,18 @@ def _branch(
     order = primitives.order
     for number, (width, kernel, stride, groups) in enumerate(convs, start=1):
         last = number == len(convs)
-        if primitives.pre_activation and not (number == 1 and activated):
+        if order.activation_first and not (number == 1 and activated):
             x = _pre_activation(x, primitives=primitives, name=name, number=number)
         if last and not dropout_after_each:
             x = primitives.dropout(x, name=f"{name}_dropout")
-        norm_here = not (order == "full_preact" or (order == "norm_after_add" and last))
+        norm_here = order.last_norm if last else order.norm
         x = primitives.conv(
             x,
             width,
             kernel,
             stride=stride,
             groups=groups,
-            normed=norm_here or (order == "full_preact" and not last),
+            normed=norm_here or (order.norm_first and not last),
             zero=zero and last and not (norm_here and primitives.normed),
             name=f"{name}_conv{number}",
         )
@@ -201,7 +199,7 @@ def _branch(
             x = primitives.dropout(x, name=f"{name}_dropout{number}")
         if norm_here:
             x = primitives.norm(x, name=f"{name}_norm{number}", zero=zero and last)
-        if order == "relu_before_add" or (norm_here and not primitives.pre_activation and not last):
+        if order.last_activation if last else not order.activation_first:
             x = primitives.activate(x, name=name, number=number)
     return _squeeze_excite(x, primitives=primitives, name=f"{name}_se")
 
@@ -221,7 +219,7 @@ def _squeeze_excite(x: Any, *, primitives: Primitives, name: str) -> Any:
 
 
 def _pre_activation(x: Any, *, primitives: Primitives, name: str, number: int) -> Any:
-    if primitives.order == "full_preact":
+    if primitives.order.norm_first:
         x = primitives.norm(x, name=f"{name}_norm{number}")
     x = primitives.activate(x, name=name, number=number)
     if number == 1:
@@ -230,9 +228,9 @@ def _pre_activation(x: Any, *, primitives: Primitives, name: str, number: int) -
 
 
 def _after_merge(x: Any, *, primitives: Primitives, name: str) -> Any:
-    if primitives.order == "norm_after_add":
+    if primitives.order.sum_norm:
         x = primitives.norm(x, name=f"{name}_out_norm")
-    if primitives.order in ("original", "norm_after_add"):
+    if primitives.order.sum_activation:
         x = primitives.activate(x, name=f"{name}_out")
     return x
 
@@ -259,6 +257,6 @@ def _project(x: Any, width: int, stride: int, *, primitives: Primitives, name: s
         case _:
             pass
     # The projection has a norm if the branch has one before the addition.
-    normed = primitives.order not in ("norm_after_add", "full_preact")
+    normed = primitives.order.last_norm
     x = primitives.conv(x, width, 1, stride=stride, normed=normed, name=f"{name}_conv")
     return primitives.norm(x, name=f"{name}_norm") if normed else x

@@ -11,9 +11,9 @@ import numpy as np
 
 from reskeras.errors import RequestError
 from reskeras.nets.graph import Graph, Node, record
+from reskeras.nets.orders import ORDERS
 from reskeras.nets.unet import encoder_of
 from reskeras.spec import (
-    PRE_ACTIVATION,
     AnySpec,
     BottleneckBlock,
     DropoutShortcut,
@@ -229,7 +229,7 @@ class Plan:
                 return (
                     "without a shortcut everything passes a norm, whose statistics no weights undo"
                 )
-            if options.norm_order in PRE_ACTIVATION:
+            if ORDERS[options.norm_order].activation_first:
                 return (
                     "without a shortcut everything passes an activation, which cuts off negative "
                     "values"
@@ -243,7 +243,7 @@ class Plan:
                 )
             return repeats if options.activation != "relu" else None
         if (
-            options.norm_order == "relu_before_add"
+            ORDERS[options.norm_order].last_activation
             and options.activation == "relu"
             and options.residual_scale != "learned"
         ):

@@ -10,13 +10,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
+from reskeras.nets.orders import ORDERS
 from reskeras.spec import (
-    PRE_ACTIVATION,
     Activation,
     Init,
     NoNorm,
     Norm,
-    NormOrder,
     ResidualScale,
     Shortcut,
     residual_scale,
@@ -199,8 +198,7 @@ class Primitives:
         prefix: str = "",
     ) -> None:
         self.layers, self.options, self.padding = layers, options, padding
-        self.order: NormOrder = options.norm_order
-        self.pre_activation = self.order in PRE_ACTIVATION
+        self.order = ORDERS[options.norm_order]
         self.normed = not isinstance(options.norm, NoNorm)
         self.blocks = blocks
         self.prefix = prefix + options.layer_prefix
@@ -268,19 +266,19 @@ class Primitives:
 
         None for `full_preact`, whose first block starts with norm and activation.
         """
-        if activated or self.order != "full_preact":
+        if activated or not self.order.norm_first:
             x = self.norm(x, name=f"{name}_norm")
-        if activated or not self.pre_activation:
+        if activated or not self.order.activation_first:
             x = self.activate(x, name=name)
         return x
 
     def after_blocks(self, x: Any, *, name: str = "final") -> Any:
         """The final activation of a pre-activation network (arXiv 1603.05027, Appendix)."""
-        if self.order == "full_preact":
+        if not self.order.activation_first:
+            return x
+        if self.order.norm_first:
             x = self.norm(x, name=f"{name}_norm")
-        if self.pre_activation:
-            x = self.activate(x, name=name)
-        return self.endpoint(x, name) if self.pre_activation else x
+        return self.endpoint(self.activate(x, name=name), name)
 
     def endpoint(self, x: Any, name: str) -> Any:
         """Makes x an endpoint: the output of the layer of this name, for a features head."""

@@ -44,7 +44,7 @@ def stem(x: Any, spec: Stem, *, primitives: Primitives, activated: bool = False)
     `activated` adds norm and activation after the last convolution even if the norm order leaves
     them to the first block.
     """
-    normed = activated or primitives.order != "full_preact"
+    normed = activated or not primitives.order.norm_first
     match spec:
         case CifarStem():
             x = primitives.conv(x, spec.width, 3, normed=normed, name="stem_conv")

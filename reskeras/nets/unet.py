@@ -142,7 +142,7 @@ def _padded(x: Any, rims: list[tuple[int, int]], primitives: Primitives) -> Any:
 
 
 def _own_encoder(x: Any, spec: UNet, primitives: Primitives) -> tuple[list[Any], Any]:
-    if primitives.pre_activation:
+    if primitives.order.activation_first:
         # A block that starts with ReLU must not see raw pixels: it would cut off half of a centered
         # image.
         x = primitives.conv(

@@ -35,7 +35,6 @@ from reskeras.spec.families import (
 from reskeras.spec.heads import Classifier, Features, Heatmaps, MapHead, Regressor, Segmenter
 from reskeras.spec.images import image_shape
 from reskeras.spec.norms import (
-    PRE_ACTIVATION,
     BatchNorm,
     GroupNorm,
     LayerNorm,
@@ -62,7 +61,6 @@ from reskeras.spec.training import PRECISIONS, Augment, Precision, Recipe, Train
 
 __all__ = [
     "PRECISIONS",
-    "PRE_ACTIVATION",
     "UNIONS",
     "Activation",
     "AnySpec",

@@ -299,4 +299,4 @@ UNIONS: dict[str, tuple[type, ...]] = {
     field: get_args(get_args(union)[0])
     for field, union in {"block": Block, "norm": Norm, "stem": Stem}.items()
 }
-"""The fields whose value has one of several types, told apart by `kind`, and these types."""
+"""The kinds of block, norm and stem: fields whose value has one of several types."""

@@ -13,10 +13,6 @@ NormOrder = Literal[
 """The order of normalization, activation and addition: He et al. 2016 (arXiv 1603.05027), Fig. 4 a
 to e."""
 
-PRE_ACTIVATION = frozenset({"relu_only_preact", "full_preact"})
-"""Norm orders whose branch starts with the activation. The stem stays linear, and a final
-activation follows the last stage."""
-
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class BatchNorm:

@@ -28,7 +28,7 @@ from tuning.record.entries import Started, TrialRecord
 from tuning.record.events import Listener, Trial
 from tuning.record.journal import Journal
 from tuning.record.ranking import by_rank
-from tuning.running.trial import Epochs, Job, Outcome, TestJob, Verdict
+from tuning.running.trial import Epochs, Job, Outcome, ScoreJob, Verdict
 from tuning.settings import ORACLES
 from tuning.space.limits import Limits
 from tuning.tracking import Tracker, open_store, tracking_uri
@@ -81,7 +81,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
             job.state.write_text("a state")
         return Outcome(metrics=metrics, epochs=number, params=2)
 
-    def run_test(job: TestJob, data: ImageData) -> Epochs:
+    def run_test(job: ScoreJob, data: ImageData) -> Epochs:
         assert job.model.exists()
         yield from ()
         return Outcome(metrics={"accuracy": 0.5, "loss": 1.0})
@@ -150,7 +150,7 @@ def test_a_search_leaves_its_winner_in_every_form(data: ImageData) -> None:
     best = reskeras.spec.text.load_recipe("s/best.yaml")
     assert best.train.epochs == 2
     assert best.spec.block.kind == result.best.values["block.kind"]
-    assert reskeras.build(best.model).count_params() == model.count_params() == result.best.params
+    assert reskeras.build(best.spec).count_params() == model.count_params() == result.best.params
 
     rows = list(csv.DictReader(Path("s/leaderboard.csv").read_text().splitlines()))
     assert [int(row["trial"]) for row in rows] == [record.number for record in result.trials]

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class CellFormat(enum.Enum):
-    """What a column holds, which says how its cells are written."""
+    """What a column holds, which says how its cells are written; the page's script reads the values."""
 
-    WHOLE = enum.auto()
-    SCORE = enum.auto()
-    VALUE = enum.auto()
+    WHOLE = "whole"
+    SCORE = "score"
+    VALUE = "value"
     """One of the searched values."""
-    COUNT = enum.auto()
-    SECONDS = enum.auto()
-    BYTES = enum.auto()
-    TEXT = enum.auto()
+    COUNT = "count"
+    SECONDS = "tenths"
+    BYTES = "bytes"
+    TEXT = "status"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TestJob:
+class ScoreJob:
     """The evaluation of the kept model on the test split."""
 
     key: str
@@ -141,7 +141,7 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
     )
 
 
-def run_test(job: TestJob, data: ImageData) -> Epochs:
+def run_test(job: ScoreJob, data: ImageData) -> Epochs:
     """Scores a saved model on the test split; there are no epochs."""
     yield from ()
     return Outcome(metrics=evaluate(keras.saving.load_model(job.model), data, "test"))

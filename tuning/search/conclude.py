@@ -14,7 +14,7 @@ from tuning.report.factors import factor_plot
 from tuning.report.leaderboard import CSV_COLUMNS, leaderboard_of, write_csv
 from tuning.report.page import write_report
 from tuning.running.executor import DiskFull, Ended, Lost, Reported
-from tuning.running.trial import Outcome, TestJob, Verdict
+from tuning.running.trial import Outcome, ScoreJob, Verdict
 from tuning.search.loop import ATTEMPTS, Attempt, Loop, disk_is_full
 from tuning.settings import sign
 
@@ -143,7 +143,7 @@ def _test(loop: Loop) -> Mapping[str, float] | None:
     if "test" not in loop.search.data.sizes:
         return None
     for _ in range(ATTEMPTS):
-        loop.executor.submit(TestJob(key="test", model=loop.search.directory / "best.keras"))
+        loop.executor.submit(ScoreJob(key="test", model=loop.search.directory / "best.keras"))
         match loop.executor.wait():
             case Ended(outcome=Outcome() as outcome):
                 return outcome.metrics

@@ -76,6 +76,7 @@ class Loop:
     def __init__(
         self,
         search: Search,
+        *,
         oracle: Any,
         journal: Journal,
         listeners: Sequence[Listener],

@@ -185,7 +185,15 @@ def tune(
             end = None if minutes is None else time.monotonic() + 60 * minutes
             budget = Budget(trials=trials, end=end, target=target)
             loop = Loop(
-                search, chooser, journal, listeners, executor, limits, strategy, budget, keep
+                search,
+                oracle=chooser,
+                journal=journal,
+                listeners=listeners,
+                executor=executor,
+                limits=limits,
+                strategy=strategy,
+                budget=budget,
+                keep=keep,
             )
             loop.run()
             plan = FinalPlan(epochs=final_epochs, top=final_top, seeds=final_seeds)
