@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class CellFormat(enum.Enum):
-    """What a column holds, which says how its cells are written; the page's script reads the values."""
+    """What a column holds, which says how its cells are written.
+
+    The page's script reads the values.
+    """
 
     WHOLE = "whole"
     SCORE = "score"
