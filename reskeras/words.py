@@ -1,4 +1,11 @@
-"""Numbers, formatted for people."""
+"""Numbers and names, formatted for people."""
+
+import os
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A file's name as text: bytes that are not UTF-8 become replacement characters."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def percent(share: float) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,13 @@ class Found:
     """The `.keras` file."""
     called: str
     """How messages refer to it."""
-    class_names: tuple[str, ...]
-    """Empty if they are not known."""
+    data: Mapping[str, Any]
+    """The facts of its data, like `about.data` of a journal; empty if they are not known."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Empty if they are not known."""
+        return tuple(self.data.get("class_names", ()))
 
 
 @contextlib.contextmanager
@@ -45,20 +50,18 @@ def find_model(word: str, tracking_uri: str | None) -> Iterator[Found]:
     if network.kind is NetworkKind.RUN:
         runs, run = find_run(word, tracking_uri)
         with tempfile.TemporaryDirectory() as folder:
-            names = runs.class_names(run, Path(folder)) or _names_of_search(
+            data = runs.data(run, Path(folder)) or _data_of_search(
                 Path("searches") / run.search, run.search_id
             )
-            yield Found(
-                path=runs.model(run, Path(folder)), called=run.describe(), class_names=names
-            )
+            yield Found(path=runs.model(run, Path(folder)), called=run.describe(), data=data)
         return
     path = network.path
-    names = (
-        _names_of_search(path.parent)
+    data = (
+        _data_of_search(path.parent)
         if path.name == "best.keras"
-        else _names_of_training(path.parent)
+        else _data_of_training(path.parent)
     )
-    yield Found(path=path, called=str(path), class_names=names)
+    yield Found(path=path, called=str(path), data=data)
 
 
 def load_model(found: Found) -> Any:
@@ -84,26 +87,22 @@ def load_model(found: Found) -> Any:
         ) from error
 
 
-def _names_of_search(folder: Path, search_id: str | None = None) -> tuple[str, ...]:
-    """The class names in the first line of a search's journal; empty if it is another search's."""
+def _data_of_search(folder: Path, search_id: str | None = None) -> dict[str, Any]:
+    """The data in the first line of a search's journal; empty if it is another search's."""
     header = read_header(folder / "journal.jsonl")
     if header is None or search_id not in (None, header["search_id"]):
-        return ()
-    return tuple(header["about"]["data"]["class_names"])
+        return {}
+    return dict(header["about"]["data"])
 
 
-def _names_of_training(folder: Path) -> tuple[str, ...]:
+def _data_of_training(folder: Path) -> dict[str, Any]:
     about = folder / ABOUT
-    return (
-        tuple(_document(about.read_text(encoding="utf-8")).get("class_names", ()))
-        if about.is_file()
-        else ()
-    )
+    return _document(about.read_text(encoding="utf-8")) if about.is_file() else {}
 
 
 def _document(text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except ValueError:
-        return {}  # names are optional
+        return {}  # what it holds is optional
     return document if isinstance(document, dict) else {}

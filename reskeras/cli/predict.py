@@ -53,7 +53,7 @@ def predict(
         _check_masks(out, sources)
     with find_model(model, tracking_uri) as found:
         network = load_model(found)
-    answers = _answers(network, sources)
+    answers = _answers(network, sources, found.data.get("peak"))
     head = network.output["head"] if isinstance(network.output, dict) else network.output
     task = task_of_output(head.shape)
     assert task is not None, "`_answers` refuses other networks"
@@ -77,13 +77,15 @@ def predict(
         click.echo(f"{each['image']:{width}}  {task.write(each['classes'])}{mask}")
 
 
-def _answers(network: Any, sources: Sequence[ImageSet]) -> Iterator[tuple[str, Any]]:
+def _answers(
+    network: Any, sources: Sequence[ImageSet], peak: float | None
+) -> Iterator[tuple[str, Any]]:
     """Yields each image's name and class probabilities; refuses unsuitable networks at once."""
     from reskeras.models.inputs import input_form
     from reskeras.models.predictor import classifier
 
     shape, ask = input_form(network).image_shape(network.name), classifier(network)
-    batches = [source.batches(shape, _BATCH) for source in sources]
+    batches = [source.batches(shape, _BATCH, peak) for source in sources]
 
     def each() -> Iterator[tuple[str, Any]]:
         for source, parts in zip(sources, batches, strict=True):

@@ -1,8 +1,10 @@
-"""Tables of plain text."""
+"""What several commands print: tables of plain text, and what their data are."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import click
+from rich.console import Console
 
 
 def print_columns(rows: Sequence[Sequence[str]], right: Collection[int]) -> None:
@@ -19,3 +21,10 @@ def print_columns(rows: Sequence[Sequence[str]], right: Collection[int]) -> None
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         click.echo("  ".join(cells).rstrip())
+
+
+def tell_data(images: Any, console: Console) -> None:
+    """Prints what data are, and what a person should know of them."""
+    console.print(images.describe(), highlight=False)
+    for note in images.notes:
+        console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)

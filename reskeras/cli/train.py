@@ -16,6 +16,7 @@ from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.models import ABOUT
 from reskeras.cli.networks import NetworkKind, find_run, resolve
 from reskeras.cli.networks import recipe as read_recipe
+from reskeras.cli.tables import tell_data
 from reskeras.files import replacing, try_folder, write_text
 from reskeras.spec import Recipe, image_shape
 from reskeras.spec.text import dump_recipe
@@ -94,7 +95,7 @@ def train(
         from reskeras.training.train import build_seeded, evaluate
         from reskeras.training.train import train as fit
 
-    console.print(images.describe(), highlight=False)
+    tell_data(images, console)
     if source.digest is not None and source.digest != images.digest:
         console.print(
             f"warning: this is not the data of the run: its digest is {images.digest!r}, the "
@@ -139,6 +140,7 @@ def train(
         "name": images.name,
         "source": images.source,
         "class_names": images.class_names,
+        "peak": images.peak,
         "image_shape": images.image_shape,
     }
     write_text(folder / ABOUT, json.dumps(about))

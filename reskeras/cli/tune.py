@@ -21,6 +21,7 @@ import tuning
 from reskeras.cli import options
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress
+from reskeras.cli.tables import tell_data
 from reskeras.cli.values import COUNT
 from reskeras.errors import RequestError, hide_passwords
 from reskeras.spec import PRECISIONS, Precision, image_shape
@@ -285,7 +286,7 @@ def _run(request: _Request) -> None:
         load_keras()
         from tuning.search.tune import tune as run_search
 
-    console.print(images.describe(), highlight=False)
+    tell_data(images, console)
     if searched is None:
         searched = default_space(images.image_shape, images.classes, images.task)
     if request.precision is not None:

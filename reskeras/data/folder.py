@@ -1,156 +1,339 @@
 """A folder of images with one subfolder per class."""
 
-import functools
 import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from reskeras.data.images import ImageData
-from reskeras.data.pixels import resized, scaled
+import numpy as np
+
+from reskeras.data.decode import SUFFIXES, BadImageError, Facts, look, read_image
+from reskeras.data.images import ImageData, IndexedReader, Places
+from reskeras.data.pixels import white_of
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 from reskeras.tasks import CLASSIFICATION
+from reskeras.words import printable
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp"}
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM")
 _SPLIT_NAMES = {
     "train": ("train", "training"),
-    "val": ("val", "validation", "valid"),
-    "test": ("test",),
+    "val": ("val", "validation", "valid", "dev"),
+    "test": ("test", "testing"),
 }
+_HELD = 0.15
+"""The share of images for validation, and for the test."""
+_MASKS = {"masks", "mask", "labels", "annotations", "segmentation", "gt"}
+"""Folder names that say that masks lie beside `images`."""
+_MOST_BAD = 0.05
+"""Up to this share of unreadable files are left out; with more, the folder is refused."""
+_LISTED = 10
+"""Files that a message names."""
+_THOROUGH_BYTES = 64 << 20
+"""Folders of up to this many bytes are decoded to the end before anything is spent."""
+
+
+class _File(NamedTuple):
+    path: Path
+    label: int
+    group: str
+    """The folder below the class that holds it, such as a patient's; its own name if there is
+    none."""
 
 
 def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
     """Opens `root/CLASS/*.png` or `root/{train,val[,test]}/CLASS/*.png`.
 
-    The first layout is split 70 / 15 / 15 within each class.
+    The first layout is split 70 / 15 / 15 within each class. Images may lie in folders below a
+    class, such as one per patient; a split does not tear these apart. Every file is looked at;
+    unreadable ones are left out, and named in the notes.
 
     Args:
         root: the folder.
         image_shape: height, width and channels to which images are decoded and resized.
 
     Raises:
-        RequestError: no such folder, or one without images in classes.
+        RequestError: no such folder, one without images in classes, or one with too many unreadable
+            files.
     """
     if not root.is_dir():
-        raise RequestError(f"{root}: no such folder")
-    named = {
-        split: next((root / n for n in names if (root / n).is_dir()), None)
-        for split, names in _SPLIT_NAMES.items()
-    }
-    if named["train"] is not None:
-        if named["val"] is None:
-            raise RequestError(
-                f"{root}: has train/ but no val/; a search needs a validation split for its scores"
-            )
-        classes = _class_names(named["train"])
-        splits = {
-            split: _labeled(folder, classes)
-            for split, folder in named.items()
-            if folder is not None
-        }
-    else:
-        classes = _class_names(root)
-        splits = _deal(_labeled(root, classes))
-    layout = f"{root}/CLASS/*.png or {root}/{{train,val,test}}/CLASS/*.png"
+        raise RequestError(f"{printable(root)}: no such folder")
     if image_shape[2] not in (1, 3):
         raise RequestError(
-            f"{root}: images have 1 or 3 channels, but the network's input_shape has "
+            f"{printable(root)}: images have 1 or 3 channels, but the network's input_shape has "
             f"{image_shape[2]}"
         )
-    if len(classes) < 2:
-        found = f"only one class, {classes[0]!r}" if classes else "no class"
-        raise RequestError(f"{root}: found {found}; at least two are needed, as {layout}")
+    notes: list[str] = []
+    named = _split_folders(root)
+    if named:
+        classes = _classes(named["train"])
+        splits = {split: _labeled(folder, classes) for split, folder in named.items()}
+    else:
+        classes = _classes(root)
+        splits = {"all": _labeled(root, classes)}
+    _check_classes(root, classes, splits)
+    facts = _look(root, splits, notes)
+    splits = {split: [f for f in files if f.path in facts] for split, files in splits.items()}
+    learned = splits["train" if named else "all"]
+    known = [name for label, name in enumerate(classes) if any(f.label == label for f in learned)]
+    if missing := [name for name in classes if name not in known]:
+        notes.append(f"left out classes without images: {_listed(missing)}")
+        number = {classes.index(name): label for label, name in enumerate(known)}
+        splits = {
+            split: [f._replace(label=number[f.label]) for f in files if f.label in number]
+            for split, files in splits.items()
+        }
+    if len(known) < 2:
+        raise RequestError(
+            f"{printable(root)}: only the class {known[0]!r} has images; at least two are needed"
+        )
+    if not named:
+        splits = _dealt(splits["all"])
     for split, files in splits.items():
         if not files:
-            raise RequestError(f"{root}: no images for the {split} split; the layout is {layout}")
-        for file, _ in files:
-            check_image(file)
-    digest = hashlib.sha256(
-        "\n".join(
-            f"{split} {file.relative_to(root)} {file.stat().st_size}"
-            for split in splits
-            for file, _ in splits[split]
-        ).encode()
-    )
+            raise RequestError(
+                f"{printable(root)}: no images for the {split} split; {_layout(root)}, with a few "
+                "images in each class"
+            )
+        count = Counter(file.label for file in files)
+        if absent := [name for label, name in enumerate(known) if not count[label]]:
+            notes.append(f"the {split} split has no images of {_listed(absent)}")
+    deep = [fact.deep for fact in facts.values() if fact.deep is not None]
+    peak = None
+    if deep:
+        peak = white_of(max(deep))
+        notes.append(
+            f"{len(deep):,} images have more than 8 bits, with values up to {max(deep):,}; "
+            f"{peak:,.0f} becomes white"
+        )
+    if frames := sum(fact.frames > 1 for fact in facts.values()):
+        notes.append(f"of {frames:,} files with several frames, the first frame is used")
+    digest = hashlib.sha256()
+    for split, files in splits.items():
+        for file in files:
+            place = os.fsencode(file.path.relative_to(root))
+            digest.update(f"{split} {facts[file.path].digest} ".encode() + place + b"\n")
     return ImageData(
-        name=root.resolve().name,
+        name=printable(root.resolve().name),
         task=CLASSIFICATION,
         image_shape=image_shape,
-        classes=len(classes),
+        classes=len(known),
         sizes={split: len(files) for split, files in splits.items()},
         digest=digest.hexdigest()[:16],
-        open_split=functools.partial(_open, splits, image_shape),
+        reader=_Files(splits, image_shape, peak),
         source=str(root.resolve()),
-        class_names=tuple(classes),
+        class_names=tuple(map(printable, known)),
+        peak=peak,
+        notes=tuple(notes),
     )
+
+
+class _Files(IndexedReader):
+    """Reads image files."""
+
+    def __init__(
+        self, splits: Mapping[str, Sequence[_File]], image_shape: ImageShape, peak: float | None
+    ) -> None:
+        self._paths = {split: [str(f.path) for f in files] for split, files in splits.items()}
+        self._labels = {
+            split: np.array([f.label for f in files], np.int32) for split, files in splits.items()
+        }
+        self._shape, self._peak = image_shape, peak
+
+    def size(self, split: str) -> int:
+        return len(self._paths[split])
+
+    def at(self, split: str, places: Places) -> Any:
+        import tensorflow as tf
+
+        paths, labels = self._paths[split], self._labels[split]
+        # Names of files may be no Unicode, so places travel through TensorFlow, and not names.
+        dtype = tf.uint8 if self._peak is None else tf.float32
+
+        def read(place: Any) -> Any:
+            image = tf.numpy_function(lambda place: self._image(paths[place]), [place], dtype)
+            return tf.ensure_shape(image, self._shape), tf.gather(labels, place)
+
+        return tf.data.Dataset.from_tensor_slices(places).map(
+            read, num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def classes_of(self, split: str) -> Any:
+        return self._labels[split]
+
+    def _image(self, path: str) -> Any:
+        try:
+            image = read_image(path, self._shape, self._peak)
+        except BadImageError as error:
+            raise BadImageError(f"{printable(path)}: {error}; fix or delete it") from error
+        if self._peak is not None and image.dtype == np.uint8:
+            return image.astype(np.float32) / np.float32(255)  # among images with more bits
+        return image
 
 
 def check_image(file: Path) -> None:
-    """Raises RequestError unless a file starts like a PNG, JPEG, GIF or BMP image."""
-    with file.open("rb") as image:
-        if not image.read(4).startswith(_SIGNATURES):
-            raise RequestError(f"{file}: not a PNG, JPEG, GIF or BMP image; fix or delete it")
+    """Raises RequestError unless a file is a readable image."""
+    try:
+        look(file, thorough=False)
+    except BadImageError as error:
+        raise RequestError(f"{printable(file)}: {error}; fix or delete it") from error
 
 
-def read_image(path: Any, image_shape: ImageShape) -> Any:
-    """Decodes an image file to [H,W,C] in 0..1 and resizes it; `path` may be a string tensor."""
-    import tensorflow as tf
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders of the splits; empty if the folders in `root` are classes.
 
-    # Always decode as colors first: a gray BMP cannot be asked for one channel, nor a colored one.
-    image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-    if image_shape[2] == 1:
-        image = tf.image.rgb_to_grayscale(image)
-    return tf.ensure_shape(resized(scaled(image), image_shape[:2]), image_shape)
+    A folder called `train` that holds images itself is a class, beside `bus` and `car`.
+    """
+    found = {
+        split: child
+        for split, names in _SPLIT_NAMES.items()
+        for child in reversed(_folders(root))
+        if child.name.lower() in names
+    }
+    if "train" not in found or any(_is_image(path) for path in found["train"].iterdir()):
+        return {}
+    if "val" not in found:
+        raise RequestError(
+            f"{printable(root)}: has {printable(found['train'].name)}/ but no val/; a search needs "
+            "a validation split for its scores"
+        )
+    return {split: found[split] for split in _SPLIT_NAMES if split in found}
 
 
-def _class_names(folder: Path) -> list[str]:
+def _check_classes(
+    root: Path, classes: Sequence[str], splits: Mapping[str, Sequence[_File]]
+) -> None:
+    beside = {name.lower() for name in classes}
+    if "images" in beside and beside & _MASKS:
+        raise RequestError(
+            f"{printable(root)}: {_listed(classes)} are no classes but images and their masks; to "
+            "train on masks, give an .npz with masks as y_train, y_val and y_test"
+        )
+    if len(classes) < 2:
+        found = f"only one class, {printable(classes[0])!r}" if classes else "no class"
+        hint = ""
+        if any(_is_image(path) for path in root.iterdir()):
+            hint = "; images that lie in the folder itself have no class"
+        raise RequestError(
+            f"{printable(root)}: found {found}; at least two are needed, as {_layout(root)}{hint}"
+        )
+    for split, files in splits.items():
+        if not files:
+            where = "" if split == "all" else f" for the {split} split"
+            raise RequestError(
+                f"{printable(root)}: no images{where}; the layout is {_layout(root)}"
+            )
+
+
+def _layout(root: Path) -> str:
+    return f"{printable(root)}/CLASS/*.png or {printable(root)}/{{train,val,test}}/CLASS/*.png"
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name, without hidden ones and what a Mac's zip leaves."""
     return sorted(
-        child.name
+        child
         for child in folder.iterdir()
-        if child.is_dir() and not child.name.startswith(".")
+        if child.is_dir() and not child.name.startswith((".", "__MACOSX"))
     )
 
 
-def _labeled(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    strangers = set(_class_names(folder)) - set(classes)
-    if strangers:
+def _classes(folder: Path) -> list[str]:
+    return [child.name for child in _folders(folder) if child.suffix.lower() not in SUFFIXES]
+
+
+def _labeled(folder: Path, classes: Sequence[str]) -> list[_File]:
+    if strangers := set(_classes(folder)) - set(classes):
         raise RequestError(
-            f"{folder}: classes that train/ does not have: {', '.join(sorted(strangers))}"
+            f"{printable(folder)}: classes that train/ does not have: {_listed(sorted(strangers))}"
         )
     return [
-        (file, label)
+        _File(path, label, str(path.relative_to(folder / name).parts[0]))
         for label, name in enumerate(classes)
-        if (folder / name).is_dir()
-        for file in sorted((folder / name).iterdir())
-        if file.suffix.lower() in SUFFIXES
+        for path in images_below(folder / name)
     ]
 
 
-def _deal(files: list[tuple[Path, int]]) -> dict[str, list[tuple[Path, int]]]:
-    # By a hash of the name within each class: the split repeats from run to run, and hardly changes
-    # when files are added.
-    splits: dict[str, list[tuple[Path, int]]] = {"train": [], "val": [], "test": []}
-    for label in sorted({label for _, label in files}):
-        mine = sorted(
-            (f for f in files if f[1] == label),
-            key=lambda f: hashlib.sha256(f[0].name.encode()).digest(),
-        )
-        held = max(1, round(0.15 * len(mine)))
-        splits["val"] += mine[:held]
-        splits["test"] += mine[held : 2 * held]
-        splits["train"] += mine[2 * held :]
+def images_below(folder: Path) -> list[Path]:
+    """The files that are called like images in a folder and below it, by name.
+
+    Hidden files are left out: `._1.png` is what a Mac leaves of `1.png`.
+    """
+    return sorted(
+        Path(place) / name
+        for place, folders, files in os.walk(folder)
+        if _is_open(folders)
+        for name in files
+        if _is_image(Path(place) / name)
+    )
+
+
+def _is_open(folders: list[str]) -> bool:
+    """Keeps `os.walk` out of hidden folders."""
+    folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+    return True
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.name[0] != "." and not path.is_dir()
+
+
+def _look(root: Path, splits: Mapping[str, Sequence[_File]], notes: list[str]) -> dict[Path, Facts]:
+    """Looks at every file; notes the unreadable ones, or refuses the folder if they are many."""
+    paths = [file.path for files in splits.values() for file in files]
+    sizes = [path.stat().st_size for path in paths if path.exists()]
+    thorough = sum(sizes) <= _THOROUGH_BYTES
+
+    def one(path: Path) -> Facts | str:
+        try:
+            return look(path, thorough=thorough)
+        except BadImageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip(paths, pool.map(one, paths), strict=True))
+    bad = [
+        f"{printable(path.relative_to(root))}: {reason}"
+        for path, reason in found.items()
+        if isinstance(reason, str)
+    ]
+    if bad:
+        told = "".join(f"\n  {line}" for line in bad[:_LISTED])
+        if len(bad) > _LISTED:
+            told += f"\n  and {len(bad) - _LISTED:,} more"
+        share = f"{len(bad):,} of {len(paths):,} files cannot be read"
+        if len(bad) > _MOST_BAD * len(paths):
+            raise RequestError(f"{printable(root)}: {share}; fix or delete them:{told}")
+        notes.append(f"{share}, and are left out:{told}")
+    return {path: facts for path, facts in found.items() if not isinstance(facts, str)}
+
+
+def _dealt(files: Sequence[_File]) -> dict[str, list[_File]]:
+    """Splits files within each class.
+
+    By a hash of names: the split repeats from run to run, and hardly changes when files are added.
+    A folder below a class goes to one split as a whole.
+    """
+    splits: dict[str, list[_File]] = {"train": [], "val": [], "test": []}
+    for label in sorted({file.label for file in files}):
+        groups: dict[str, list[_File]] = {}
+        for file in files:
+            if file.label == label:
+                groups.setdefault(file.group, []).append(file)
+        order = sorted(groups, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
+        # Whatever there is too little of, training has the first of it.
+        splits["train"] += groups[order.pop()]
+        held = _HELD * sum(map(len, groups.values()))
+        for split in ("val", "test"):
+            taken = 0
+            while order and (not taken or taken + len(groups[order[0]]) / 2 <= held):
+                taken += len(groups[order[0]])
+                splits[split] += groups[order.pop(0)]
+        splits["train"] += [file for name in order for file in groups[name]]
     return splits
 
 
-def _open(splits: dict[str, list[tuple[Path, int]]], image_shape: ImageShape, split: str) -> Any:
-    import tensorflow as tf
-
-    def read(path: Any, label: Any) -> Any:
-        return read_image(path, image_shape), label
-
-    paths = [str(file) for file, _ in splits[split]]
-    labels = [label for _, label in splits[split]]
-    return tf.data.Dataset.from_tensor_slices((paths, labels)).map(
-        read, num_parallel_calls=tf.data.AUTOTUNE
-    )
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(printable, names))

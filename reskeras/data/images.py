@@ -1,14 +1,71 @@
 """The value that every source returns: splits of (image, label) pairs, and facts about them."""
 
+import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from reskeras.data.decode import naming_bad_images
+from reskeras.data.pixels import scaled
 from reskeras.spec import ImageShape
 from reskeras.tasks import Task
 
 CACHE_BYTES = 1 << 30
 """Splits up to this size in float32 stay in memory."""
+_SAMPLE_SEED = 20_170_806
+"""Fixes which images `ImageData.sample` takes, so all trainings on the same data take the same."""
+
+Places = np.ndarray[Any, np.dtype[np.int64]]
+"""Numbers of images in a split, in its stored order."""
+
+
+class Reader(abc.ABC):
+    """Opens the splits of a source as unbatched `tf.data.Dataset`s.
+
+    Elements are an image [H,W,C], bytes or float32, and its label (int) or mask [H,W] (int). A
+    reader can be pickled, so other processes can open the splits too.
+    """
+
+    @abc.abstractmethod
+    def stored(self, split: str) -> Any:
+        """A split in its stored order, which never changes."""
+
+    @abc.abstractmethod
+    def shuffled(self, split: str, seed: int) -> Any:
+        """A split in a random order that follows from the seed."""
+
+    @abc.abstractmethod
+    def chosen(self, split: str, places: Places) -> Any:
+        """The images at these places, in any order."""
+
+    def classes_of(self, split: str) -> Any:
+        """The class of each image of a split [N], if it is known without reading images."""
+        del split
+        return None
+
+
+class IndexedReader(Reader):
+    """A reader of a source whose images can be read in any order, at no greater cost."""
+
+    @abc.abstractmethod
+    def size(self, split: str) -> int:
+        """The number of images of a split."""
+
+    @abc.abstractmethod
+    def at(self, split: str, places: Places) -> Any:
+        """The images at these places, in this order."""
+
+    def stored(self, split: str) -> Any:
+        return self.at(split, np.arange(self.size(split)))
+
+    def shuffled(self, split: str, seed: int) -> Any:
+        # Places are shuffled, never images: all of them, whatever their number.
+        return self.at(split, np.random.default_rng(seed).permutation(self.size(split)))
+
+    def chosen(self, split: str, places: Places) -> Any:
+        return self.at(split, places)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,22 +81,34 @@ class ImageData:
     """Number of images of each split."""
     digest: str
     """Changes when the data do: a search cannot resume on other data."""
-    open_split: Callable[[str], Any]
-    """Maps a split's name to an unbatched `tf.data.Dataset` of image [H,W,C] (float32, bytes scaled
-    to 0..1) and label (int) or mask [H,W] (int), in a fixed order. Can be pickled, so other
-    processes can open the splits too."""
+    reader: Reader
     source: str = ""
     """The value of `--data` that opens them again, from any folder; empty for arrays in memory."""
     class_names: tuple[str, ...] = ()
     """Empty unless the source names its classes."""
+    peak: float | None = None
+    """The value that becomes 1 in images that are not bytes; None: they are in 0..1 already, or
+    used as they are."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of these data, a sentence each."""
     _tensors: dict[str, Any] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _sampled: dict[int, Any] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def split(self, name: str) -> Any:
-        """A split as an unbatched `tf.data.Dataset`, cached in memory if it is small enough."""
-        dataset = self.open_split(name)
+        """A split in its stored order, as an unbatched `tf.data.Dataset` of float images in 0..1.
+
+        It is cached in memory if it is small enough.
+        """
+        dataset = as_floats(self.reader.stored(name))
         return dataset.cache() if self.in_memory else dataset
+
+    def shuffled(self, name: str, seed: int) -> Any:
+        """Like `split`, in a random order that follows from the seed."""
+        return as_floats(self.reader.shuffled(name, seed))
 
     @property
     def in_memory(self) -> bool:
@@ -50,12 +119,46 @@ class ImageData:
     def tensors(self, name: str) -> tuple[Any, Any]:
         """A split of data `in_memory`, decoded once: images [N,H,W,C], and labels or masks."""
         if name not in self._tensors:
-            self._tensors[name] = next(iter(self.open_split(name).batch(self.sizes[name])))
+            whole = as_floats(self.reader.stored(name)).batch(self.sizes[name])
+            with naming_bad_images():
+                self._tensors[name] = next(iter(whole))
         images, labels = self._tensors[name]
         return images, labels
 
+    def sample(self, count: int) -> Places:
+        """Places of a random sample of the training images, in random order.
+
+        Each class has its share, if classes are known without reading images. The sample is always
+        the same for the same data.
+        """
+        size = self.sizes["train"]
+        random = np.random.default_rng(_SAMPLE_SEED)
+        places = random.permutation(size)
+        if count >= size:
+            return places
+        classes = self.reader.classes_of("train")
+        if classes is not None:
+            # Sorted by class, and in random order within each: every n-th is a stratified sample.
+            places = places[np.argsort(classes[places], kind="stable")]
+            every = size / count
+            steps = (np.arange(count) + random.random()) * every
+            return random.permutation(places[steps.astype(np.int64)])
+        return places[:count]
+
+    def sampled(self, count: int) -> Any:
+        """The images of `sample` [<=count,H,W,C], bytes or float32, read once."""
+        if count not in self._sampled:
+            places = self.sample(count)
+            images = self.reader.chosen("train", places).map(lambda image, _: image)
+            with naming_bad_images():
+                found = next(iter(images.batch(len(places)))).numpy()
+            # A source may have returned them in its own order.
+            order = np.random.default_rng(_SAMPLE_SEED).permutation(len(found))
+            self._sampled[count] = found[order]
+        return self._sampled[count]
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_tensors": {}}  # another process decodes its own
+        return self.__dict__ | {"_tensors": {}, "_sampled": {}}  # another process decodes its own
 
     def describe(self) -> str:
         """One line for people: `digits: 1,077 train, 360 val images of 8x8x1 in 10 classes`."""
@@ -64,3 +167,8 @@ class ImageData:
             f"{self.name}: {sizes} images of {'x'.join(map(str, self.image_shape))} in "
             f"{self.classes} classes"
         )
+
+
+def as_floats(dataset: Any) -> Any:
+    """Images of an unbatched data set as float32: bytes in 0..1, and floats as they are."""
+    return dataset.map(lambda image, label: (scaled(image), label))

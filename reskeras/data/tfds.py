@@ -1,22 +1,32 @@
 """Data sets by their TensorFlow Datasets name, including the embedded `digits`."""
 
 import contextlib
-import functools
+import dataclasses
 import io
 import logging
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from reskeras.data.embedded import EMBEDDED, embedded
-from reskeras.data.images import ImageData
+from reskeras.data.images import ImageData, Places, Reader
 from reskeras.data.pixels import resized, scaled
 from reskeras.errors import RequestError, did_you_mean, in_a_line
 from reskeras.spec import ImageShape
 from reskeras.tasks import CLASSIFICATION
 
 _NETWORK_SECONDS = 5.0
+_NAMES = {"val": ("validation", "val", "valid"), "test": ("test",)}
+"""What TFDS calls our splits, besides `train`."""
+_USED = {"train", *_NAMES["val"], *_NAMES["test"]}
+_SPLIT_SEED = 20_151_210
+"""Fixes which images of train are cut off for the other splits."""
+_SHUFFLED_BYTES = 256 << 20
+"""Size of the shuffle buffer, in bytes of stored records."""
 _PROBE_URL = "https://storage.googleapis.com"
 """Where TFDS itself looks first for any data set."""
 
@@ -24,8 +34,9 @@ _PROBE_URL = "https://storage.googleapis.com"
 def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
     """Opens a TFDS data set of images with class labels; downloads and prepares it if needed.
 
-    Uses the splits `train`, `validation` and `test`. Missing ones are cut from the end of train, a
-    tenth each. A data set with only a train and a validation split uses the latter for the test.
+    Uses the splits `train`, `validation` and `test`. Missing ones are random images of train, a
+    tenth each. A data set with only a train and a validation split uses the latter for the test. A
+    split whose labels are hidden (-1) counts as missing.
 
     Raises:
         RequestError: no such data set, not images with labels, or a download without a network.
@@ -38,21 +49,43 @@ def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
     info = builder.info
     keys = _keys(info, name)
     image, label = (info.features[key] for key in keys)
-    shape = image.shape if None not in image.shape else image_shape
-    splits = _splits(info, name)
+    height, width, channels = (
+        given if size is None else int(size)
+        for size, given in zip(image.shape, image_shape, strict=True)
+    )
+    shape = height, width, channels
+    hidden = {split for split in _USED & set(info.splits) if _is_hidden(builder, split, keys[1])}
+    notes = [f"the labels of the split {split!r} are hidden; it is not used" for split in hidden]
+    parts = _parts(
+        {split: info.splits[split].num_examples for split in info.splits if split not in hidden},
+        name,
+    )
     return ImageData(
         name=name,
         task=CLASSIFICATION,
         image_shape=shape,
         classes=int(label.num_classes),
-        sizes={
-            split: info.splits[instruction].num_examples for split, instruction in splits.items()
-        },
-        digest=f"{info.full_name} {' '.join(splits.values())}",
-        open_split=functools.partial(_open, name, splits, keys, shape),
+        sizes={split: part.size for split, part in parts.items()},
+        digest=" ".join([info.full_name, *(part.digest for part in parts.values())]),
+        reader=_Records(name, parts, keys, shape),
         source=name,
         class_names=tuple(label.names or ()),
+        notes=tuple(notes),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """All records of a TFDS split, or some."""
+
+    split: str
+    places: Places | None
+    """None: all."""
+    size: int
+
+    @property
+    def digest(self) -> str:
+        return self.split if self.places is None else f"{self.split}~{self.size}"
 
 
 def _builder(name: str) -> Any:
@@ -128,43 +161,136 @@ def _network_answers() -> bool:
 
 
 def _keys(info: Any, name: str) -> tuple[str, str]:
+    """The features that are the image and its class."""
     import tensorflow_datasets as tfds
 
+    features = info.features if hasattr(info.features, "keys") else {}
     keys = info.supervised_keys
     if keys and len(keys) == 2 and all(isinstance(key, str) for key in keys):
-        image, label = (info.features[key] for key in keys)
-        if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
-            return keys[0], keys[1]
-    found = ", ".join(info.features) if hasattr(info.features, "keys") else str(info.features)
+        candidates = [[keys[0]], [keys[1]]]
+    else:
+        candidates = [list(features), list(features)]
+    wanted = (tfds.features.Image, tfds.features.ClassLabel)
+    found = [
+        [key for key in some if type(features[key]) is kind]
+        for some, kind in zip(candidates, wanted, strict=True)
+    ]
+    if [len(some) for some in found] == [1, 1]:
+        return found[0][0], found[1][0]
     raise RequestError(
-        f"data set {name!r} does not hold images with one class label each (its features: {found})"
+        f"data set {name!r} does not hold one image and one class label each (its features: "
+        f"{', '.join(f'{key}: {type(feature).__name__}' for key, feature in features.items())})"
     )
 
 
-def _splits(info: Any, name: str) -> dict[str, str]:
-    have = set(info.splits)
-    if "train" not in have:
+def _is_hidden(builder: Any, split: str, label: str) -> bool:
+    """Whether a split has no labels: TFDS then has -1 for all."""
+    (first,) = builder.as_dataset(split=f"{split}[:1]", decoders=_undecoded(builder)).take(1)
+    return int(first[label]) < 0
+
+
+def _undecoded(builder: Any) -> dict[str, Any]:
+    import tensorflow_datasets as tfds
+
+    return {
+        key: tfds.decode.SkipDecoding()
+        for key, feature in builder.info.features.items()
+        if isinstance(feature, tfds.features.Image)
+    }
+
+
+def _parts(sizes: Mapping[str, int], name: str) -> dict[str, _Part]:
+    """The records of each of our splits."""
+    if "train" not in sizes:
         raise RequestError(
-            f"data set {name!r} has no split 'train' (it has: {', '.join(sorted(have))})"
+            f"data set {name!r} has no split 'train' with labels (it has: "
+            f"{', '.join(sorted(sizes))})"
         )
-    if {"validation", "test"} <= have:
-        return {"train": "train", "val": "validation", "test": "test"}
-    if held := have & {"validation", "test"}:
-        return {"train": "train[:90%]", "val": "train[90%:]", "test": held.pop()}
-    return {"train": "train[:80%]", "val": "train[80%:90%]", "test": "train[90%:]"}
+    held = {ours: theirs for ours, names in _NAMES.items() for theirs in names if theirs in sizes}
+    whole = {ours: _Part(theirs, None, sizes[theirs]) for ours, theirs in held.items()}
+    if len(whole) == 2:
+        return {"train": _Part("train", None, sizes["train"]), **whole}
+    size = sizes["train"]
+    places, tenth = np.random.default_rng(_SPLIT_SEED).permutation(size), max(1, size // 10)
+    if whole:
+        (tested,) = whole.values()
+        cut = {"train": places[tenth:], "val": places[:tenth]}
+        return {ours: _Part("train", some, len(some)) for ours, some in cut.items()} | {
+            "test": tested
+        }
+    cut = {
+        "train": places[2 * tenth :],
+        "val": places[:tenth],
+        "test": places[tenth : 2 * tenth],
+    }
+    return {ours: _Part("train", some, len(some)) for ours, some in cut.items()}
 
 
-def _open(
-    name: str, splits: dict[str, str], keys: tuple[str, str], shape: ImageShape, split: str
-) -> Any:
+class _Records(Reader):
+    """Reads the records of a TFDS data set, one after another; TFDS has no random access.
+
+    Images are decoded after shuffling and choosing, so a buffer holds records as they are stored.
+    """
+
+    def __init__(
+        self, name: str, parts: Mapping[str, _Part], keys: tuple[str, str], shape: ImageShape
+    ) -> None:
+        self._name, self._parts, self._keys, self._shape = name, parts, keys, shape
+
+    def stored(self, split: str) -> Any:
+        return self._decoded(self._records(split))
+
+    def shuffled(self, split: str, seed: int) -> Any:
+        part = self._parts[split]
+        whole = _builder(self._name).info.splits[part.split]
+        mean = max(1, whole.num_bytes // max(1, whole.num_examples))
+        records = self._records(split, seed)
+        return self._decoded(
+            records.shuffle(
+                min(part.size, max(1_000, _SHUFFLED_BYTES // mean)),
+                seed=seed,
+                reshuffle_each_iteration=False,
+            )
+        )
+
+    def chosen(self, split: str, places: Places) -> Any:
+        return self._decoded(_at(self._records(split), places))
+
+    def _records(self, split: str, seed: int | None = None) -> Any:
+        """A split undecoded: in its stored order or, with a seed, its files in a random one."""
+        import tensorflow_datasets as tfds
+
+        part, builder = self._parts[split], _builder(self._name)
+        records = builder.as_dataset(
+            split=part.split,
+            # The places of records are those of the stored order.
+            shuffle_files=seed is not None and part.places is None,
+            # Shuffled files are meant, even if the records are in an order.
+            read_config=tfds.ReadConfig(shuffle_seed=seed, enable_ordering_guard=False),
+            decoders=_undecoded(builder),
+        )
+        return records if part.places is None else _at(records, part.places)
+
+    def _decoded(self, records: Any) -> Any:
+        import tensorflow as tf
+
+        feature = _builder(self._name).info.features[self._keys[0]]
+
+        def decoded(record: Any) -> Any:
+            image = feature.decode_example(record[self._keys[0]])
+            if image.dtype == tf.uint16:
+                image = scaled(image, 65535)
+            if tuple(image.shape[:2]) != self._shape[:2]:
+                image = resized(scaled(image), self._shape[:2])
+            return tf.ensure_shape(image, self._shape), record[self._keys[1]]
+
+        return records.map(decoded, num_parallel_calls=os.cpu_count())
+
+
+def _at(records: Any, places: Places) -> Any:
+    """The records at these places, in the order of `records`."""
     import tensorflow as tf
 
-    builder = _builder(name)
-
-    def convert(example: Any) -> Any:
-        image = resized(scaled(example[keys[0]]), shape[:2])
-        return tf.ensure_shape(image, shape), example[keys[1]]
-
-    return builder.as_dataset(split=splits[split], shuffle_files=False).map(
-        convert, num_parallel_calls=os.cpu_count()
-    )
+    wanted = tf.constant(np.isin(np.arange(int(places.max()) + 1), places))
+    numbered = records.take(len(wanted)).enumerate()
+    return numbered.filter(lambda number, _: wanted[number]).map(lambda _, record: record)

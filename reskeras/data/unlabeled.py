@@ -1,17 +1,21 @@
 """Images without labels, for prediction: files, folders of them, and arrays."""
 
 import dataclasses
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reskeras.data.folder import SUFFIXES, check_image, read_image
+from reskeras.data.decode import SUFFIXES, BadImageError, read_image
+from reskeras.data.folder import check_image, images_below
 from reskeras.data.pixels import is_bytes_or_floats, resized, scaled
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
+from reskeras.words import printable
 
 _ARRAYS = (".npy", ".npz")
 
@@ -24,49 +28,48 @@ class ImageSet:
     """For each image: its path, or the array's path with the image's index."""
     places: tuple[str, ...]
     """For each image: its place in the request, without a suffix; masks are named after it."""
+    files: tuple[Path, ...] = ()
     array: Any = None
     """Images [N,H,W,C]; None for files."""
 
-    def batches(self, image_shape: ImageShape, size: int) -> Iterator[Any]:
+    def batches(
+        self, image_shape: ImageShape, size: int, peak: float | None = None
+    ) -> Iterator[Any]:
         """Yields arrays of images [<=size,H,W,C] in order, preprocessed as in training.
+
+        Args:
+            image_shape: height, width and channels of the network's images.
+            size: images per array.
+            peak: `ImageData.peak` of the network's data.
 
         Raises:
             RequestError: a file cannot be decoded, or an array has another number of channels.
         """
         return (
-            self._files(image_shape, size)
+            self._files(image_shape, size, peak)
             if self.array is None
-            else self._arrays(image_shape, size)
+            else self._arrays(image_shape, size, peak)
         )
 
-    def _files(self, image_shape: ImageShape, size: int) -> Iterator[Any]:
-        import tensorflow as tf
+    def _files(self, image_shape: ImageShape, size: int, peak: float | None) -> Iterator[Any]:
+        def read(path: Path) -> Any:
+            try:
+                return scaled(read_image(path, image_shape, peak))
+            except BadImageError as error:
+                raise RequestError(f"{printable(path)}: {error}; fix or delete it") from error
 
-        done = 0
-        files = tf.data.Dataset.from_tensor_slices(list(self.names))
-        images = files.map(
-            lambda path: read_image(path, image_shape), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        try:
-            for batch in images.batch(size).prefetch(1):
-                done += len(batch)
-                yield batch.numpy()
-        except tf.errors.InvalidArgumentError:
-            for name in self.names[done:]:  # the pipeline does not say which file it was
-                try:
-                    read_image(name, image_shape)
-                except tf.errors.InvalidArgumentError as error:
-                    raise RequestError(f"{name}: cannot be decoded; fix or delete it") from error
-            raise
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(self.files), size):
+                yield np.stack(list(pool.map(read, self.files[start : start + size])))
 
-    def _arrays(self, image_shape: ImageShape, size: int) -> Iterator[Any]:
+    def _arrays(self, image_shape: ImageShape, size: int, peak: float | None) -> Iterator[Any]:
         if self.array.shape[3] != image_shape[2]:
             raise RequestError(
                 f"{self.names[0]}: images with {self.array.shape[3]} channels; the network "
                 f"takes {image_shape[2]}"
             )
         for start in range(0, len(self.array), size):
-            yield resized(scaled(self.array[start : start + size]), image_shape[:2])
+            yield resized(scaled(self.array[start : start + size], peak), image_shape[:2])
 
 
 def open_images(paths: Sequence[Path]) -> list[ImageSet]:
@@ -91,9 +94,7 @@ def _open(path: Path) -> ImageSet:
             array=array,
         )
     if path.is_dir():
-        files = sorted(
-            file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
-        )
+        files = images_below(path)
         if not files:
             raise RequestError(f"{path}: a folder without images ({', '.join(sorted(SUFFIXES))})")
     elif not path.is_file():
@@ -104,8 +105,9 @@ def _open(path: Path) -> ImageSet:
         check_image(file)
     root = path if path.is_dir() else path.parent
     return ImageSet(
-        names=tuple(str(file) for file in files),
-        places=tuple(str(file.relative_to(root).with_suffix("")) for file in files),
+        names=tuple(map(printable, files)),
+        places=tuple(printable(file.relative_to(root).with_suffix("")) for file in files),
+        files=tuple(files),
     )
 
 

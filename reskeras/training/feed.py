@@ -1,25 +1,22 @@
 """The input pipeline: shuffles, augments, batches and prefetches images.
 
 A data set that fits in memory (`ImageData.in_memory`) is decoded once and gathered batch by batch;
-a larger one is read, shuffled and prefetched by `tf.data`. The order of an epoch depends only on
-the seed and the number of the epoch, so an interrupted training resumes with the images it would
-have seen. (`tf.data` also mixes in the seed passed to `tf.random.set_seed`; the command line sets
-none.)
+a larger one is read in a random order and prefetched by `tf.data`. The order of an epoch depends
+only on the seed and the number of the epoch, so an interrupted training resumes with the images it
+would have seen. (`tf.data` also mixes in the seed passed to `tf.random.set_seed`; the command line
+sets none.)
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from reskeras.data.augment import augmented, changed
-from reskeras.models.recalibration import MOST_RECALIBRATED
+from reskeras.data.pixels import scaled
 from reskeras.spec import TrainSpec
 from reskeras.training.targets import Targets
-
-_SHUFFLED = 50_000
-"""Size of the shuffle buffer, in images, for data that do not fit in memory."""
 
 
 class Feed:
@@ -46,11 +43,7 @@ class Feed:
         """
         random = np.random.default_rng([spec.seed, epoch])
         if not self._data.in_memory:
-            shuffled = self._data.split("train").shuffle(
-                min(self._size, _SHUFFLED),
-                seed=int(random.integers(2**31)),
-                reshuffle_each_iteration=False,
-            )
+            shuffled = self._data.shuffled("train", int(random.integers(2**31)))
             images = augmented(shuffled, spec.augment, int(random.integers(2**31)), self._data.task)
             return self._batched(self._counted(images, self._size), spec.batch_size)
         order, numbers = random.permutation(self._size), random.integers(2**31, size=self._size)
@@ -64,13 +57,23 @@ class Feed:
             ("training", spec.batch_size, spec.augment), lambda: self._gathered(spec, read)
         )
 
-    def images(self, size: int) -> Any:
-        """The training images without targets, in the order of the data, in batches of `size`."""
+    def images(self, count: int, size: int) -> Iterator[Any]:
+        """A random sample of training images without targets (`ImageData.sample`).
+
+        Args:
+            count: the number of images; all if there are fewer.
+            size: images per batch.
+        """
+        import tensorflow as tf
+
         if self._data.in_memory:
-            whole = self._whole("train")[0][:MOST_RECALIBRATED]
-            return [whole[start : start + size] for start in range(0, len(whole), size)]
-        images = self._data.split("train").take(MOST_RECALIBRATED)
-        return images.map(lambda image, _: self._targets.image(image)).batch(size).prefetch(1)
+            whole, places = self._whole("train")[0], self._data.sample(count)
+            for start in range(0, len(places), size):
+                yield tf.gather(whole, places[start : start + size])
+        else:
+            images = self._data.sampled(count)
+            for start in range(0, len(images), size):
+                yield self._targets.image(scaled(images[start : start + size]))
 
     def split(self, name: str, size: int) -> Any:
         """Batches (images, targets) of a split in the order of the data, as a `tf.data.Dataset`."""

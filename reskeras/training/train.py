@@ -17,10 +17,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from reskeras.data.decode import naming_bad_images
 from reskeras.data.images import ImageData
 from reskeras.errors import RequestError
 from reskeras.models.build import build
-from reskeras.models.recalibration import images_per_pass
+from reskeras.models.recalibration import MOST_RECALIBRATED, images_per_pass
 from reskeras.spec import Recipe, TrainSpec
 from reskeras.training.feed import Feed
 from reskeras.training.fitted import FittedTrainer, scores_of
@@ -28,6 +29,8 @@ from reskeras.training.optimizers import make_optimizer, make_schedule
 from reskeras.training.state import Epoch, State, assign, read_state, values_of, write_state
 from reskeras.training.targets import Targets
 
+_FEWEST_SAMPLED = 256
+"""Fewest images to recalibrate from between epochs; of many images, a tenth."""
 _SCORED = 1024
 """Largest batch for scoring, in images."""
 
@@ -77,7 +80,8 @@ def train(
 def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float]:
     """Scores a trained (compiled) model on a split: `loss` and the task's metrics."""
     batches = Targets(model, data).prepared(data.split(split)).batch(256).prefetch(2)
-    return scores_of(model.evaluate(batches, verbose=0, return_dict=True))
+    with naming_bad_images():
+        return scores_of(model.evaluate(batches, verbose=0, return_dict=True))
 
 
 def build_seeded(recipe: Recipe) -> Any:
@@ -150,6 +154,7 @@ class Training:
             strategy = tf.distribute.has_strategy()
         self._feed = Feed(targets, shared=strategy)
         self._steps = math.ceil(data.sizes["train"] / spec.batch_size)
+        self._sampled = max(_FEWEST_SAMPLED, data.sizes["train"] // 10)
         self._schedule = make_schedule(spec, first_epoch * self._steps, spec.epochs * self._steps)
         self._optimizer = make_optimizer(spec, self._schedule)
         compiled = (
@@ -175,7 +180,12 @@ class Training:
 
         Raises:
             FloatingPointError: the training or validation loss is no longer finite.
+            RequestError: an image file cannot be read.
         """
+        with naming_bad_images():
+            return self._run_epoch()
+
+    def _run_epoch(self) -> Epoch:
         start, number = time.perf_counter(), self.epoch + 1
         metrics = self._trainer.epoch(self._feed.training(self.spec, number), self._rates(number))
         for metric in self._targets.data.task.metrics:
@@ -184,7 +194,8 @@ class Training:
         if not math.isfinite(metrics["loss"]):
             raise FloatingPointError(f"the loss is {metrics['loss']} in epoch {number}")
         most = images_per_pass(self.model)
-        self._trainer.recalibrate(self._feed.images(most))
+        count = MOST_RECALIBRATED if number == self.spec.epochs else self._sampled
+        self._trainer.recalibrate(self._feed.images(count, most))
         # A power of two, so networks of similar size share the traces for scoring.
         validation = self._feed.split("val", min(_SCORED, 1 << (most.bit_length() - 1)))
         metrics |= {

@@ -96,7 +96,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         (["train", "0123abc", "--tracking-uri", "mlruns"], "error: tracking store 'mlruns'"),
         (
             ["predict", "none.keras", "bad.yaml"],
-            "error: bad.yaml: not a PNG, JPEG, GIF or BMP image; fix or delete it",
+            "error: bad.yaml: not a PNG, JPEG, GIF, BMP, WebP or TIFF image; fix or delete it",
         ),
         (
             ["predict", "none.keras", "none.png"],
@@ -104,7 +104,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ),
         (
             ["predict", "none.keras", "."],
-            "error: .: a folder without images (.bmp, .gif, .jpeg, .jpg, .png)",
+            "error: .: a folder without images (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp)",
         ),
         (
             ["predict", "none.keras", "data.npz"],

@@ -845,7 +845,7 @@ def test_masks_are_written_as_classes_of_pixels(tmp_path: Path) -> None:
     Path("torn.png").write_bytes(files[0].read_bytes()[:40])
     assert (
         refused("predict", "unet.keras", files[0], "torn.png", "--out", "new")
-        == "error: torn.png: cannot be decoded; fix or delete it"
+        == "error: torn.png: not a PNG, JPEG, GIF, BMP, WebP or TIFF image; fix or delete it"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "masks",

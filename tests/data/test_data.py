@@ -1,6 +1,7 @@
 """Images from every source, and what is said of those that do not fit."""
 
-import dataclasses
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from sklearn.datasets import load_digits
 
 import reskeras
 from reskeras.data import from_arrays, load, tfds
+from reskeras.data.unlabeled import open_images
+from reskeras.tasks import SEGMENTATION
 
 
 def as_arrays(data: object, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -66,21 +69,34 @@ def test_arrays_are_scaled_when_bytes_and_taken_as_they_are_when_floats(
         ({"x_train": np.zeros((96, 64))}, "x_train has shape (96, 64); images are"),
         ({"x_val": np.zeros((48, 9, 8, 1))}, "x_val has shape (48, 9, 8, 1)"),
         (
-            {"x_train": np.zeros((96, 8, 8, 1), "int64")},
-            "x_train is int64; images are uint8 or floats",
+            {"x_train": np.zeros((96, 8, 8, 1), "complex64")},
+            "x_train is complex64; images are uint8, other integers, or floats",
         ),
         ({"x_train": np.full((96, 8, 8, 1), np.nan)}, "x_train holds values that are not finite"),
-        ({"y_train": np.zeros(96)}, "y_train is float64; labels are integers"),
-        ({"y_train": np.full(96, -1)}, "y_train holds -1"),
         (
             {"y_train": np.zeros(95, int)},
             "y_train has shape (95,); for 96 images it is (96,) (labels) or (96, 8, 8) (masks)",
         ),
-        ({"y_train": np.arange(96) % 3 * 127}, "y_train holds 3 labels, but they go up to 254"),
         (
             {"y_train": np.arange(96) * 10**9},
-            "y_train holds 95000000000; labels are counted from 0, up to 65,536 classes",
+            "y_train holds 98 different labels for 96 images; labels are classes",
         ),
+        ({"y_train": np.arange(96) / 7}, "y_train is float64, and not whole numbers"),
+        (
+            {
+                f"x_{split}": np.zeros((n, 3, 16, 16), np.uint8)
+                for split, n in (("train", 96), ("val", 48), ("test", 48))
+            },
+            "x_train has shape (96, 3, 16, 16), which looks like channels first",
+        ),
+        (
+            {
+                f"y_{split}": np.tile(np.array([0, 1, 255, 0], np.uint8), (n, 8, 2))
+                for split, n in (("train", 96), ("val", 48), ("test", 48))
+            },
+            "masks hold 255 beside 0 to 1",
+        ),
+        ({"class_names": np.array(["a"])}, "class_names has 1 names; labels are 0, 1, 2"),
         ({"x_train": np.float64(3)}, "single numbers"),
         (
             {
@@ -167,9 +183,8 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     Image.new("L", (5, 5), 77).save(tmp_path / "set" / "a" / "gray.bmp")
     assert as_arrays(load("./set", (8, 8, 1)), "train")[0].shape[1:] == (8, 8, 1)
     (tmp_path / "set" / "b" / "3.png").write_text("oops")
-    with pytest.raises(
-        reskeras.RequestError, match=r"set/b/3\.png: not a PNG, JPEG, GIF or BMP image"
-    ):
+    (tmp_path / "set" / "b" / "4.png").write_text("oops")
+    with pytest.raises(reskeras.RequestError, match=r"\n  b/3\.png: not a PNG, JPEG, GIF, BMP"):
         load("./set", (8, 8, 3))
 
 
@@ -185,6 +200,209 @@ def test_folders_without_classes_are_refused(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save("one/cats/1.png")
     with pytest.raises(reskeras.RequestError, match="found only one class, 'cats'"):
         load("./one", (8, 8, 3))
+
+
+def test_folders_that_are_no_classes_are_left_alone(tmp_path: Path) -> None:
+    for name in ("cat", "dog", ".ipynb_checkpoints", "__MACOSX"):
+        write_images(tmp_path / "pets" / name, 10, 9)
+    (tmp_path / "pets" / "cat" / "._0.png").write_bytes(b"\0\5\x16\7Mac OS X")
+    (tmp_path / "pets" / "cat" / "x.png").mkdir()
+    (tmp_path / "pets" / "bird").mkdir()
+    data = load("./pets", (8, 8, 3))
+    assert data.class_names == ("cat", "dog")
+    assert sum(data.sizes.values()) == 20
+    assert data.notes == ("left out classes without images: bird",)
+
+
+def test_a_class_may_be_called_train_and_splits_may_be_capital(tmp_path: Path) -> None:
+    for name in ("bus", "train"):
+        write_images(tmp_path / "vehicles" / name, 10, 9)
+    assert load("./vehicles", (8, 8, 3)).class_names == ("bus", "train")
+    for split in ("TRAIN", "Val", "Testing"):
+        for name in "ab":
+            write_images(tmp_path / "set" / split / name, 2, 9)
+    assert load("./set", (8, 8, 3)).sizes == {"train": 4, "val": 4, "test": 4}
+
+
+def test_a_rare_class_is_learned_first_and_said(tmp_path: Path) -> None:
+    for name, count in (("one", 1), ("two", 2), ("many", 20), ("more", 20)):
+        write_images(tmp_path / "set" / name, count, 9)
+    data = load("./set", (8, 8, 3))
+    assert set(as_arrays(data, "train")[1]) == {0, 1, 2, 3}
+    assert data.notes == (
+        "the val split has no images of one",
+        "the test split has no images of one, two",
+    )
+
+
+def test_a_split_tears_no_folder_below_a_class_apart(tmp_path: Path) -> None:
+    for label in range(2):
+        for patient in range(20):
+            write_images(tmp_path / "set" / f"{label}" / f"p{patient}", 3, 60 * label + patient)
+    data = load("./set", (10, 12, 3))
+    assert data.sizes == {"train": 84, "val": 18, "test": 18}
+    seen = [
+        {int(value) for value in np.rint(as_arrays(data, split)[0][:, 0, 0, 0] * 255)}
+        for split in data.sizes
+    ]
+    assert sum(map(len, seen)) == len(set.union(*seen))
+
+
+def test_names_may_be_of_any_bytes_and_links_are_followed(tmp_path: Path) -> None:
+    write_images(tmp_path / "set" / "R\u00f6ntgen (neu) 50% #1", 10, 9)
+    write_images(tmp_path / "elsewhere", 10, 90)
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
+    latin = os.fsencode(tmp_path / "elsewhere") + b"/caf\xe9.png"
+    os.rename(tmp_path / "elsewhere" / "0.png", latin)
+    data = load("./set", (8, 8, 3))
+    assert data.class_names == ("R\u00f6ntgen (neu) 50% #1", "linked")
+    assert len(as_arrays(data, "train")[0]) == data.sizes["train"] == 12
+
+
+def test_masks_in_a_folder_and_images_without_a_class_are_refused(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        write_images(tmp_path / "cells" / name, 10, 9)
+    with pytest.raises(reskeras.RequestError, match="images, masks are no classes but images and"):
+        load("./cells", (8, 8, 3))
+    write_images(tmp_path / "flat", 10, 9)
+    with pytest.raises(reskeras.RequestError, match="images that lie in the folder itself have no"):
+        load("./flat", (8, 8, 3))
+
+
+def test_a_few_unreadable_files_are_left_out_and_many_refuse_the_folder(tmp_path: Path) -> None:
+    for name in "ab":
+        write_images(tmp_path / "set" / name, 20, 9)
+    whole = (tmp_path / "set" / "a" / "0.png").read_bytes()
+    (tmp_path / "set" / "a" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "set" / "b" / "gone.png").symlink_to("nothing.png")
+    data = load("./set", (8, 8, 3))
+    assert sum(data.sizes.values()) == 40
+    (note,) = data.notes
+    assert note.startswith("2 of 42 files cannot be read, and are left out:\n  a/cut.png: ")
+    assert "b/gone.png: a link to nothing" in note
+    for number in range(12):
+        (tmp_path / "set" / "a" / f"empty{number:02}.png").touch()
+    with pytest.raises(reskeras.RequestError) as error:
+        load("./set", (8, 8, 3))
+    lines = str(error.value).splitlines()
+    assert lines[0] == "set: 14 of 54 files cannot be read; fix or delete them:"
+    assert (len(lines), lines[-1]) == (12, "  and 4 more")
+
+
+def test_a_file_that_breaks_later_names_itself(tmp_path: Path) -> None:
+    for name in "ab":
+        write_images(tmp_path / "set" / name, 10, 9)
+    data = load("./set", (8, 8, 3))
+    for path in (tmp_path / "set").rglob("*.png"):
+        path.write_text("oops")
+    with pytest.raises(
+        reskeras.RequestError, match=r"^set/a/\d\.png: not a PNG.*; fix or delete it$"
+    ):
+        data.tensors("train")
+
+
+def test_other_pixels_under_the_same_names_are_other_data(tmp_path: Path) -> None:
+    for name in "ab":
+        write_images(tmp_path / "set" / name, 10, 9)
+    Image.new("L", (5, 5), 7).save(tmp_path / "set" / "a" / "0.bmp")
+    before = load("./set", (8, 8, 3)).digest
+    assert load("./set", (8, 8, 3)).digest == before
+    Image.new("L", (5, 5), 8).save(tmp_path / "set" / "a" / "0.bmp")  # as large as before
+    assert load("./set", (8, 8, 3)).digest != before
+
+
+def test_scans_of_more_than_8_bits_keep_their_range(tmp_path: Path) -> None:
+    for label, name in enumerate("ab"):
+        (tmp_path / "scan" / name).mkdir(parents=True)
+        for number in range(10):
+            value = np.full((8, 8), 1000 + 2000 * label, np.uint16)
+            Image.fromarray(value).save(tmp_path / "scan" / name / f"{number}.png")
+    data = load("./scan", (8, 8, 1))
+    assert data.peak == 4095
+    assert (
+        "20 images have more than 8 bits, with values up to 3,000; 4,095 becomes" in data.notes[0]
+    )
+    images, labels = as_arrays(data, "train")
+    np.testing.assert_allclose(images[:, 0, 0, 0], (1000 + 2000 * labels) / 4095, rtol=1e-6)
+    (files,) = open_images([tmp_path / "scan" / "b"])
+    predicted = next(files.batches((8, 8, 1), 99, data.peak))
+    np.testing.assert_allclose(predicted, 3000 / 4095, rtol=1e-6)
+
+
+FORMS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], tuple[str, ...]]] = {
+    "column": (lambda y: y[:, None], ()),
+    "one-hot": (lambda y: np.eye(3, dtype="float32")[y], ()),
+    "floats": (lambda y: y.astype("float32"), ()),
+    "words": (lambda y: np.array(["cat", "dog", "eel"])[y], ("cat", "dog", "eel")),
+    "from 1": (lambda y: y + 1, ("1", "2", "3")),
+    "with gaps": (lambda y: y * 100 - 1, ("-1", "99", "199")),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_are_taken_in_every_usual_form(blobs: dict[str, np.ndarray], form: str) -> None:
+    change, names = FORMS[form]
+    data = from_arrays({k: change(v) if k[0] == "y" else v for k, v in blobs.items()})
+    assert (data.classes, data.class_names) == (3, names)
+    np.testing.assert_array_equal(as_arrays(data, "val")[1], blobs["y_val"])
+    assert bool(data.notes) == (form in ("from 1", "with gaps"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda mask: mask.astype(np.uint8) * 255,
+        lambda mask: mask,
+        lambda mask: mask.astype("float32"),
+        lambda mask: mask[..., None].astype(np.uint16),
+        lambda mask: np.eye(2, dtype=np.uint8)[mask.astype(int)],
+    ],
+    ids=["0 and 255", "bool", "float", "channel", "one-hot"],
+)
+def test_masks_are_taken_in_every_usual_form(
+    blobs: dict[str, np.ndarray], change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    masks = {f"y_{split}": blobs[f"x_{split}"][..., 0] > 0.5 for split in ("train", "val")}
+    arrays = {key: blobs[key] for key in ("x_train", "x_val")}
+    data = from_arrays(arrays | {key: change(mask) for key, mask in masks.items()})
+    assert (data.task, data.classes) == (SEGMENTATION, 2)
+    np.testing.assert_array_equal(as_arrays(data, "val")[1], masks["y_val"])
+
+
+@pytest.mark.parametrize(
+    ("change", "peak"),
+    [
+        (lambda x: x.astype("float32"), 255),
+        (lambda x: x.astype("float64") / 255, None),
+        (lambda x: x.astype("float32") / 127.5 - 1, None),
+        (lambda x: x.astype("uint16") * 257, 65535),
+        (lambda x: x.astype("uint16") * 16, 4095),
+        (lambda x: x.astype("int64"), 255),
+    ],
+    ids=["floats to 255", "floats to 1", "floats from -1", "16 bits", "12 bits", "int64"],
+)
+def test_the_range_of_numbers_is_found_and_said(
+    change: Callable[[np.ndarray], np.ndarray], peak: float | None
+) -> None:
+    x = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
+    y = np.arange(4) % 2
+    data = from_arrays({"x_train": change(x), "y_train": y, "x_val": change(x), "y_val": y})
+    assert (data.peak, len(data.notes)) == (peak, int(peak is not None))
+    found = as_arrays(data, "train")[0][..., 0]
+    wanted = change(x) / peak if peak else change(x)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert found.max() <= 1
+
+
+def test_other_words_for_splits_and_names_of_classes_are_known(
+    blobs: dict[str, np.ndarray],
+) -> None:
+    renamed = {key.replace("val", "valid").replace("x_", "X_"): v for key, v in blobs.items()}
+    data = from_arrays(renamed | {"class_names": np.array(["a", "b", "c"])})
+    assert (dict(data.sizes), data.class_names) == (
+        {"train": 96, "val": 48, "test": 48},
+        ("a", "b", "c"),
+    )
 
 
 def test_an_unknown_data_set_is_told_its_nearest() -> None:
@@ -204,23 +422,23 @@ def test_a_data_set_to_download_without_a_network_says_what_to_do(
         load("mnist", (8, 8, 3))
 
 
-@dataclasses.dataclass
-class _Info:
-    splits: dict[str, int]
-
-
 @pytest.mark.parametrize(
     ("have", "expected"),
     [
-        (["train", "validation", "test"], ("train", "validation", "test")),
-        (["train", "test"], ("train[:90%]", "train[90%:]", "test")),
-        (["train", "validation"], ("train[:90%]", "train[90%:]", "validation")),
-        (["train"], ("train[:80%]", "train[80%:90%]", "train[90%:]")),
+        ({"train": 50, "validation": 9, "test": 7}, {"train": 50, "val": 9, "test": 7}),
+        ({"train": 50, "val": 9}, {"train": 45, "val": 5, "test": 9}),
+        ({"train": 50, "test": 7}, {"train": 45, "val": 5, "test": 7}),
+        ({"train": 50}, {"train": 40, "val": 5, "test": 5}),
     ],
 )
-def test_missing_splits_are_cut_from_the_end_of_train(
-    have: list[str], expected: tuple[str, ...]
+def test_missing_splits_are_random_images_of_train(
+    have: dict[str, int], expected: dict[str, int]
 ) -> None:
-    assert tuple(tfds._splits(_Info(dict.fromkeys(have, 1)), "x").values()) == expected
-    with pytest.raises(reskeras.RequestError, match="has no split 'train'"):
-        tfds._splits(_Info({"all": 1}), "x")
+    parts = tfds._parts(have, "x")
+    assert {split: part.size for split, part in parts.items()} == expected
+    cut = [part.places for part in parts.values() if part.places is not None]
+    if cut:
+        assert sorted(np.concatenate(cut)) == list(range(50))
+        assert all(np.ptp(places) > 20 for places in cut)  # not the end of train
+    with pytest.raises(reskeras.RequestError, match="has no split 'train' with labels"):
+        tfds._parts({"all": 1}, "x")

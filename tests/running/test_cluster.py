@@ -171,7 +171,7 @@ def test_the_extra_is_named_where_it_is_missing(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
         RequestError,
-        match=r"--ray needs the extra `ray` of reskeras; in a clone: pip install '\.\[ray\]'",
+        match=r"--ray needs the extra `ray`: pip install '\.\[ray\]' in a clone",
     ):
         Ray(data, "local", directory="s")
 

@@ -505,14 +505,15 @@ def test_a_state_that_cannot_be_read_or_does_not_fit_changes_nothing(tmp_path: P
 def order(feed: Feed, epoch: int, **spec: Any) -> list[int]:
     """Images by their only pixel."""
     batches = feed.training(TrainSpec(batch_size=BATCH, **spec), epoch)
-    return [int(value) for images, _ in batches for value in np.ravel(images)]
+    return [int(value) + SIZE for images, _ in batches for value in np.ravel(images)]
 
 
 @pytest.mark.parametrize("augment", ["none", "shift_flip"])
 def test_an_epochs_order_follows_from_seed_and_number(
     augment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, y = np.arange(SIZE, dtype="float32").reshape(SIZE, 1, 1), np.arange(SIZE) % 2
+    # Below zero, so that nothing is scaled.
+    x, y = np.arange(SIZE, dtype="float32").reshape(SIZE, 1, 1) - SIZE, np.arange(SIZE) % 2
     data = from_arrays({"x_train": x, "y_train": y, "x_val": x, "y_val": y})
     image = keras.Input((1, 1, 1))
     targets = Targets(
@@ -533,7 +534,7 @@ def test_an_epochs_order_follows_from_seed_and_number(
         assert order(Feed(targets), 2, augment=augment) == orders[streamed][1]
         assert order(feed, 1, augment=augment) == orders[streamed][0]
         pairs = [
-            (int(i), int(label))
+            (int(i) + SIZE, int(label))
             for images, labels in feed.training(TrainSpec(augment=augment), 1)
             for i, label in zip(np.ravel(images), labels, strict=True)
         ]
@@ -542,7 +543,7 @@ def test_an_epochs_order_follows_from_seed_and_number(
         taken = [np.ravel(next(begun)[0])]
         assert order(feed, 2, augment=augment) == orders[streamed][1]
         assert (
-            list(np.concatenate([*taken, *(np.ravel(images) for images, _ in begun)]))
+            list(np.concatenate([*taken, *(np.ravel(images) for images, _ in begun)]) + SIZE)
             == orders[streamed][0]
         )
     assert order(Feed(targets, shared=True), 1, augment=augment) == orders[True][0]

@@ -40,6 +40,7 @@ class _Data(BaseModel):
     name: str
     source: str
     class_names: list[str]
+    peak: float | None = None
     image_shape: list[int]
     classes: int
     sizes: dict[str, int]

@@ -149,6 +149,7 @@ def tune(
                         "name": data.name,
                         "source": data.source,
                         "class_names": list(data.class_names),
+                        "peak": data.peak,
                         "image_shape": list(data.image_shape),
                         "classes": data.classes,
                         "sizes": dict(data.sizes),

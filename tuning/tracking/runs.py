@@ -263,19 +263,15 @@ class Runs:
             )
         )
 
-    def class_names(self, run: Run, folder: Path) -> tuple[str, ...]:
-        """The class names of a search's data; empty if unknown.
+    def data(self, run: Run, folder: Path) -> dict[str, Any]:
+        """The facts of a search's data, like `about.data` of a journal; empty if unknown.
 
         Args:
             run: any.
             folder: an empty folder to download to.
         """
         path = self._artifact(self.search_of(run), "data.json", folder)
-        return (
-            tuple(json.loads(path.read_text(encoding="utf-8"))["class_names"])
-            if path is not None
-            else ()
-        )
+        return {} if path is None else dict(json.loads(path.read_text(encoding="utf-8")))
 
     def _logged_model(self, run: Run) -> str | None:
         """MLflow's location of the model that a run logged or, for a search, registered."""

@@ -1,0 +1,199 @@
+"""Image files to arrays, as a viewer shows them: upright, on white, in gray or in colors.
+
+Pillow decodes. One function looks at a file before anything is spent, another one reads it for
+training and for prediction, so both see the same pixels.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import os
+import re
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from reskeras.errors import RequestError
+from reskeras.spec import ImageShape
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+NAMES = "PNG, JPEG, GIF, BMP, WebP or TIFF"
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+_MOST_PIXELS = 200_000_000
+"""A header that claims more is taken for damage: its image would fill gigabytes."""
+_DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+"""Pillow's modes of gray images with more than 8 bits."""
+
+
+Image.init()  # makes all formats known
+# `_MOST_PIXELS` is our limit.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class BadImageError(Exception):
+    """A file that cannot be read as an image; the message says why, without the file's name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a look at an image file says about it."""
+
+    digest: str
+    """Of the file's content."""
+    size: tuple[int, int]
+    """Height and width as a viewer shows them."""
+    gray: bool
+    deep: int | None
+    """The largest value if a pixel has more than 8 bits, otherwise None."""
+    frames: int
+
+
+def look(path: Path, *, thorough: bool) -> Facts:
+    """Looks at an image file without keeping its pixels.
+
+    Args:
+        path: the file.
+        thorough: whether to decode a PNG or JPEG to find damage. Otherwise, the checksums of PNG
+            and the end of both tell. Other formats are always decoded.
+
+    Raises:
+        BadImageError: it is not an image, or damaged.
+    """
+    if not path.is_file():
+        raise BadImageError("a link to nothing" if path.is_symlink() else "not a regular file")
+    try:
+        with path.open("rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise BadImageError(error.strerror or str(error)) from error
+    image = _opened(io.BytesIO(content), len(content))
+    deep = None
+    if image.mode in _DEEP or image.mode == "F":
+        deep = int(np.asarray(_loaded(image)).max())
+    elif thorough:
+        _loaded(image)
+    else:
+        _check_end(content, image.format or "")
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    width, height = image.size
+    return Facts(
+        digest=hashlib.blake2b(content, digest_size=8).hexdigest(),
+        size=(width, height) if turned else (height, width),
+        gray=image.mode in {"1", "L", "LA", "F"} | _DEEP,
+        deep=deep,
+        frames=getattr(image, "n_frames", 1),
+    )
+
+
+def read_image(path: str | Path, image_shape: ImageShape, peak: float | None = None) -> Any:
+    """An image file as an array [H,W,C], resized to a shape.
+
+    Transparent images lie on white, turned ones are upright, and of several frames the first is
+    read.
+
+    Args:
+        path: the file.
+        image_shape: height, width, and 1 (gray) or 3 (colors) channels.
+        peak: the value of white in images with more than 8 bits; None: the largest of their type.
+
+    Returns:
+        Bytes; or, for an image with more than 8 bits, float32 in 0..1.
+
+    Raises:
+        BadImageError: it is not an image, or damaged.
+    """
+    height, width, channels = image_shape
+    try:
+        size = os.stat(path).st_size
+        with open(path, "rb") as file:
+            image = _loaded(_opened(file, size))
+    except OSError as error:
+        raise BadImageError(error.strerror or str(error)) from error
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _DEEP or image.mode == "F":
+        values = np.asarray(image).astype(np.float32) / np.float32(peak or 65535)
+        image = Image.fromarray(values)
+    elif image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        shown = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
+        image = image.convert("L" if channels == 1 else "RGB")
+    else:
+        image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        # Pillow averages over all pixels where it shrinks an image.
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    found = np.asarray(image).reshape(height, width, -1)
+    return np.repeat(found, channels, axis=-1) if found.shape[-1] < channels else found
+
+
+@contextlib.contextmanager
+def naming_bad_images() -> Iterator[None]:
+    """Turns a `BadImageError` that TensorFlow has wrapped into a `RequestError` without its graph.
+
+    Raises:
+        RequestError: a file cannot be read.
+    """
+    try:
+        yield
+    except Exception as error:
+        if found := re.search(r"BadImageError: ([^\n]*)", str(error)):
+            raise RequestError(found[1]) from error
+        raise
+
+
+def _opened(file: Any, size: int) -> Any:
+    if size == 0:
+        raise BadImageError("the file is empty")
+    try:
+        image = Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise BadImageError(f"not a {NAMES} image") from error
+    except Image.DecompressionBombError as error:
+        raise BadImageError("its header claims a size that no photograph has") from error
+    except Exception as error:  # Pillow's readers raise whatever a damaged header leads to
+        raise BadImageError(f"damaged: {error}") from error
+    if image.width * image.height > _MOST_PIXELS:
+        raise BadImageError(f"its header claims {image.width} x {image.height} pixels")
+    return image
+
+
+def _loaded(image: Any) -> Any:
+    try:
+        image.load()
+    except Exception as error:  # as above
+        raise BadImageError(f"damaged: {error}") from error
+    return image
+
+
+def _check_end(content: bytes, form: str) -> None:
+    """Raises BadImageError if a file ends before its image does, or a checksum is wrong."""
+    match form:
+        case "JPEG" | "MPO":
+            whole = b"\xff\xd9" in content[-(1 << 16) :]
+        case "PNG":
+            whole = _chunks_are_whole(content)
+        case _:
+            _loaded(Image.open(io.BytesIO(content), formats=_FORMATS))
+            whole = True
+    if not whole:
+        raise BadImageError("damaged: the file ends too early, or a checksum is wrong")
+
+
+def _chunks_are_whole(content: bytes) -> bool:
+    place = 8
+    while place + 12 <= len(content):
+        length = int.from_bytes(content[place : place + 4], "big")
+        chunk = content[place + 4 : place + 8 + length]
+        sum_ = content[place + 8 + length : place + 12 + length]
+        if int.from_bytes(sum_, "big") != zlib.crc32(chunk) or len(sum_) < 4:
+            return False
+        if chunk.startswith(b"IEND"):
+            return True
+        place += 12 + length
+    return False

@@ -1,0 +1,162 @@
+"""Image files are read as a viewer shows them, and damaged ones are named."""
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reskeras.data.decode import BadImageError, look, read_image
+
+PIXELS = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40 + 10
+"""Two rows, three columns, all different."""
+
+# What a viewer does for each orientation tag (EXIF 2.32, table 6): from the stored rows to those
+# that are shown.
+ORIENTATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.T,
+    6: lambda a: a.T[:, ::-1],
+    7: lambda a: a[::-1, ::-1].T,
+    8: lambda a: a.T[::-1],
+}
+
+
+@pytest.mark.parametrize("tag", ORIENTATIONS)
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp"])
+def test_turned_images_are_upright(tag: int, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    options = {".webp": {"lossless": True}}.get(suffix, {})
+    Image.fromarray(PIXELS).convert("RGB").save(f"turned{suffix}", exif=exif, **options)
+    shown = ORIENTATIONS[tag](PIXELS)
+    found = read_image(f"turned{suffix}", (*shown.shape, 1))
+    np.testing.assert_array_equal(found[..., 0], shown)
+    assert look(Path(f"turned{suffix}"), thorough=True).size == shown.shape
+
+
+def test_a_jpeg_of_a_phone_is_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.repeat(np.repeat(PIXELS, 16, 0), 16, 1)
+    Image.fromarray(stored).save("phone.jpg", exif=exif, quality=95)
+    found = read_image("phone.jpg", (48, 32, 1))[..., 0].astype(int)
+    assert np.abs(found - ORIENTATIONS[6](stored)).max() <= 4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("peak", "factor"), [(None, 257), (4095.0, 16), (255.0, 1)])
+def test_more_than_8_bits_keep_all_of_them(suffix: str, peak: float | None, factor: int) -> None:
+    deep = PIXELS.astype(np.uint16) * factor + (factor > 1)
+    Image.fromarray(deep).save(f"deep{suffix}")
+    found = read_image(f"deep{suffix}", (2, 3, 1), peak)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[..., 0], deep / (peak or 65535), rtol=1e-6)
+    assert look(Path(f"deep{suffix}"), thorough=False).deep == deep.max()
+    np.testing.assert_array_equal(
+        read_image(f"deep{suffix}", (2, 3, 3), peak), np.repeat(found, 3, -1)
+    )
+
+
+def test_every_kind_of_pixel_becomes_gray_or_colors() -> None:
+    color = np.array([[[255, 0, 0], [0, 128, 0], [9, 9, 200]]], np.uint8)
+    image = Image.fromarray(color)
+    see_through = image.convert("RGBA")
+    see_through.putalpha(Image.fromarray(np.array([[255, 0, 128]], np.uint8)))
+    palette = image.quantize(3)
+    images = {
+        "color.png": (image, color),
+        "palette.png": (palette, np.asarray(palette.convert("RGB"))),
+        "palette.gif": (palette, np.asarray(palette.convert("RGB"))),
+        "gray.bmp": (
+            image.convert("L"),
+            np.repeat(np.asarray(image.convert("L"))[..., None], 3, -1),
+        ),
+        "bit.png": (
+            Image.fromarray(np.array([[True, False, True]])),
+            np.array([[[255] * 3, [0] * 3, [255] * 3]]),
+        ),
+        # Red is opaque, the second pixel is not seen, the third is half of white.
+        "alpha.png": (see_through, np.array([[[255, 0, 0], [255] * 3, [132, 132, 227]]])),
+        "alpha.webp": (see_through, np.array([[[255, 0, 0], [255] * 3, [132, 132, 227]]])),
+        "cmyk.tif": (image.convert("CMYK"), color),
+    }
+    for name, (saved, shown) in images.items():
+        saved.save(name, **({"lossless": True} if name.endswith("webp") else {}))
+        found = read_image(name, (1, 3, 3)).astype(int)
+        assert np.abs(found - shown).max() <= 1, name
+        gray = read_image(name, (1, 3, 1)).astype(int)
+        weights = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG
+        assert np.abs(gray[..., 0] - shown @ weights).max() <= 1.5, name
+
+
+def test_of_several_frames_the_first_is_read() -> None:
+    frames = [Image.fromarray(np.full((2, 2), value, np.uint8)) for value in (10, 200, 90)]
+    frames[0].save("many.gif", save_all=True, append_images=frames[1:])
+    assert (read_image("many.gif", (2, 2, 1)) == 10).all()
+    assert look(Path("many.gif"), thorough=True).frames == 3
+
+
+def test_images_shrink_by_averages() -> None:
+    board = np.indices((8, 8)).sum(0) % 2 * 255  # by nearest neighbors this is black or white
+    Image.fromarray(board.astype(np.uint8)).save("board.png")
+    assert np.abs(read_image("board.png", (2, 2, 1)).astype(int) - 127).max() <= 12
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def claims(width: int, height: int) -> bytes:
+    """A PNG that is all header."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 9))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "webp", "tif"])
+def test_files_that_end_too_early_are_found_before_they_are_read(
+    suffix: str, thorough: bool
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
+    path = Path(f"whole.{suffix}")
+    Image.fromarray(pixels).save(path)
+    look(path, thorough=thorough)
+    whole = path.read_bytes()
+    for length in (0, 2, 8, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BadImageError, match=r"empty|not a PNG|damaged"):
+            look(path, thorough=thorough)
+
+
+def test_what_is_no_image_says_why() -> None:
+    def refused(content: bytes | None = None, name: str = "x.png") -> str:
+        if content is not None:
+            Path(name).write_bytes(content)
+        with pytest.raises(BadImageError) as error:
+            look(Path(name), thorough=False)
+        return str(error.value)
+
+    assert refused(b"<html>not found</html>") == "not a PNG, JPEG, GIF, BMP, WebP or TIFF image"
+    assert "claims" in refused(claims(2**31 - 1, 1))
+    assert "claims" in refused(claims(60_000, 60_000))
+    assert "damaged" in refused(claims(0, 5)) or "not a PNG" in refused(claims(0, 5))
+    Image.fromarray(PIXELS).save("x.png")
+    content = bytearray(Path("x.png").read_bytes())
+    content[content.index(b"IDAT") + 6] ^= 1
+    assert "a checksum is wrong" in refused(bytes(content))
+    Path("dangling.png").symlink_to("nothing.png")
+    assert refused(name="dangling.png") == "a link to nothing"
+    Path("loop.png").symlink_to("loop.png")
+    assert refused(name="loop.png") == "a link to nothing"
+    Path("folder.png").mkdir()
+    os.mkfifo("pipe.png")
+    assert refused(name="folder.png") == refused(name="pipe.png") == "not a regular file"
