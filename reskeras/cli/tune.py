@@ -45,8 +45,6 @@ from tuning.tracking.tensorboard import TensorBoard
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 _SHOWN = 10
 """Trials in the terminal's leaderboard."""
-_SIZE_BEFORE_SPACE = (32, 32, 3)
-"""Size for images without a common size, if no space sets one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -281,7 +279,7 @@ def _run(request: _Request) -> None:
     with quiet_tensorflow():
         if request.cluster is None:
             warm_up()
-        size = _SIZE_BEFORE_SPACE if searched is None else image_shape(searched.base.spec)
+        size = None if searched is None else image_shape(searched.base.spec)
         images = load(request.data, size)
         load_keras()
         from tuning.search.tune import tune as run_search

@@ -24,27 +24,30 @@ class _Source(NamedTuple):
     """A source of images, and the names that it accepts."""
 
     means: Callable[[str, Path], bool]
-    open: Callable[[str, Path, ImageShape], ImageData]
+    open: Callable[[str, Path, ImageShape | None], ImageData]
 
 
+_SHAPE = (32, 32, 3)
+"""For TFDS images without a common size, if no network says how large they are."""
 _SOURCES = (
     _Source(lambda _, path: path.suffix == ".npz", lambda _, path, shape: from_npz(path)),
     _Source(
         lambda name, path: path.is_dir() or name.startswith((".", "/", "~")),
         lambda _, path, shape: from_folder(path, shape),
     ),
-    _Source(lambda name, _: True, lambda name, _, shape: from_tfds(name, shape)),
+    _Source(lambda name, _: True, lambda name, _, shape: from_tfds(name, shape or _SHAPE)),
 )
 """The first source that accepts a name opens it: order matters, and the last accepts all."""
 
 
-def load(name: str, image_shape: ImageShape) -> ImageData:
+def load(name: str, image_shape: ImageShape | None = None) -> ImageData:
     """Finds the data that `--data` names and checks them. Images are read later, on demand.
 
     Args:
         name: a path that ends in `.npz`, a folder (a name that starts with a slash, a dot or a
             tilde is one), or a TFDS name.
-        image_shape: height, width and channels for images without a common size.
+        image_shape: height, width and channels for images without a common size; None lets the
+            source choose.
 
     Raises:
         RequestError: the data do not exist, or cannot train image networks.

@@ -9,10 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from reskeras.data.images import ImageData, IndexedReader, Places
+from reskeras.data.images import (
+    HELD,
+    ImageData,
+    IndexedReader,
+    Places,
+    balance_notes,
+    sample,
+)
 from reskeras.data.pixels import is_bytes_or_floats, peak_of, scaled
 from reskeras.errors import RequestError
 from reskeras.tasks import TASKS, task_of_labels
+from reskeras.words import percent
 
 _MOST_CLASSES = 1 << 16
 _SPLITS = ("train", "val", "test")
@@ -23,7 +31,7 @@ _IGNORED = (255, -1)
 
 
 def from_npz(path: Path) -> ImageData:
-    """Opens an .npz with x_train, y_train, x_val, y_val and, for a test split, x_test and y_test.
+    """Opens an .npz with x_train, y_train[, x_val, y_val][, x_test, y_test].
 
     Raises:
         RequestError: no such file, not an .npz, or unsuitable arrays (see `from_arrays`).
@@ -51,7 +59,7 @@ def from_npz(path: Path) -> ImageData:
 def from_arrays(
     arrays: Mapping[str, Any], *, name: str = "arrays", where: str = "data"
 ) -> ImageData:
-    """Image data from named arrays: x_train, y_train, x_val, y_val[, x_test, y_test].
+    """Image data from named arrays: x_train, y_train[, x_val, y_val][, x_test, y_test].
 
     Bytes are scaled to 0..1. Floats are used as they are, unless they are not negative and go
     beyond 2: these are divided by the white of their range (255, 1023, 4095, 16383 or 65535), like
@@ -83,6 +91,9 @@ def from_arrays(
     if task is None:
         raise RequestError("\n".join(problems))
     words, notes = _classes({split: y for split, (_, y) in splits.items()}, names, where)
+    if "val" not in splits:
+        splits = _with_val(splits)
+        notes.append(f"no x_val: {percent(HELD)} of the training images are for validation")
     number = {value: label for label, value in enumerate(words)}
     counted = words == list(range(len(words)))
     if not counted:
@@ -100,6 +111,8 @@ def from_arrays(
     if absent:
         missing = ", ".join(str(words[label]) for label in sorted(absent))
         notes.append(f"the train split has no images of {missing}")
+    called = tuple(map(str, names if names is not None else words))
+    notes += balance_notes(splits["train"][1], called)
     digest = _digest(splits)
     peak = peak_of(x for x, _ in splits.values())
     if peak is not None:
@@ -112,7 +125,7 @@ def from_arrays(
         sizes={split: len(x) for split, (x, _) in splits.items()},
         digest=digest,
         reader=_Arrays(splits, peak),
-        class_names=tuple(map(str, names if names is not None else () if counted else words)),
+        class_names=() if counted and names is None else called,
         peak=peak,
         notes=tuple(notes),
     )
@@ -135,12 +148,24 @@ def _known(arrays: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Any]:
             problems.append(f"{where}: {key!r} is there twice, as {usual!r} too")
         else:
             found[usual] = array
-    problems = [f"{where}: {key} is missing" for key in known[:4] if key not in found] + problems
-    if len({"x_test", "y_test"} & set(found)) == 1:
-        problems.append(f"{where}: x_test and y_test go together")
+    problems = [f"{where}: {key} is missing" for key in known[:2] if key not in found] + problems
+    for split in _SPLITS[1:]:
+        if len({f"x_{split}", f"y_{split}"} & set(found)) == 1:
+            problems.append(f"{where}: x_{split} and y_{split} go together")
     if problems:
         raise RequestError("\n".join(problems))
     return found, names
+
+
+def _with_val(
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Cuts a validation split from train: random images, with its share of each class."""
+    x, y = splits["train"]
+    count = max(1, round(HELD * len(x)))
+    held = np.isin(np.arange(len(x)), sample(len(x), count, y if y.ndim == 1 else None))
+    cut = {"train": (x[~held], y[~held]), "val": (x[held], y[held])}
+    return cut | {split: pair for split, pair in splits.items() if split not in cut}
 
 
 def _plain(y: np.ndarray, image_rank: int) -> np.ndarray:

@@ -11,22 +11,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reskeras.data.decode import SUFFIXES, BadImageError, Facts, look, read_image
-from reskeras.data.images import ImageData, IndexedReader, Places
+from reskeras.data.images import HELD, ImageData, IndexedReader, Places, balance_notes
 from reskeras.data.pixels import white_of
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 from reskeras.tasks import CLASSIFICATION
-from reskeras.words import printable
+from reskeras.words import percent, printable
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "validation", "valid", "dev"),
     "test": ("test", "testing"),
 }
-_HELD = 0.15
-"""The share of images for validation, and for the test."""
 _MASKS = {"masks", "mask", "labels", "annotations", "segmentation", "gt"}
 """Folder names that say that masks lie beside `images`."""
+_LONGEST = 64
+"""The longer side of images, in pixels, if no network says how large they are."""
+_STRETCHED = 1.1
+"""Images whose ratios of width to height differ by more than this factor are worth a note."""
 _MOST_BAD = 0.05
 """Up to this share of unreadable files are left out; with more, the folder is refused."""
 _LISTED = 10
@@ -43,7 +45,7 @@ class _File(NamedTuple):
     none."""
 
 
-def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
+def from_folder(root: Path, image_shape: ImageShape | None = None) -> ImageData:
     """Opens `root/CLASS/*.png` or `root/{train,val[,test]}/CLASS/*.png`.
 
     The first layout is split 70 / 15 / 15 within each class. Images may lie in folders below a
@@ -52,7 +54,8 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
 
     Args:
         root: the folder.
-        image_shape: height, width and channels to which images are decoded and resized.
+        image_shape: height, width and channels to which images are decoded and resized; None
+            chooses them: the median size, of at most 64 pixels, and gray if all images are.
 
     Raises:
         RequestError: no such folder, one without images in classes, or one with too many unreadable
@@ -60,7 +63,7 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
     """
     if not root.is_dir():
         raise RequestError(f"{printable(root)}: no such folder")
-    if image_shape[2] not in (1, 3):
+    if image_shape is not None and image_shape[2] not in (1, 3):
         raise RequestError(
             f"{printable(root)}: images have 1 or 3 channels, but the network's input_shape has "
             f"{image_shape[2]}"
@@ -90,7 +93,12 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
             f"{printable(root)}: only the class {known[0]!r} has images; at least two are needed"
         )
     if not named:
-        splits = _dealt(splits["all"])
+        splits = _dealt(splits["all"], ("val", "test"))
+    elif "val" not in splits:
+        notes.append(f"no val/: {percent(HELD)} of the training images are for validation")
+        splits = _dealt(splits["train"], ("val",)) | {
+            split: files for split, files in splits.items() if split != "train"
+        }
     for split, files in splits.items():
         if not files:
             raise RequestError(
@@ -110,6 +118,8 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
         )
     if frames := sum(fact.frames > 1 for fact in facts.values()):
         notes.append(f"of {frames:,} files with several frames, the first frame is used")
+    shape = _shape(list(facts.values()), image_shape, notes)
+    notes += balance_notes([file.label for file in splits["train"]], list(map(printable, known)))
     digest = hashlib.sha256()
     for split, files in splits.items():
         for file in files:
@@ -118,16 +128,37 @@ def from_folder(root: Path, image_shape: ImageShape) -> ImageData:
     return ImageData(
         name=printable(root.resolve().name),
         task=CLASSIFICATION,
-        image_shape=image_shape,
+        image_shape=shape,
         classes=len(known),
         sizes={split: len(files) for split, files in splits.items()},
         digest=digest.hexdigest()[:16],
-        reader=_Files(splits, image_shape, peak),
+        reader=_Files(splits, shape, peak),
         source=str(root.resolve()),
         class_names=tuple(map(printable, known)),
         peak=peak,
         notes=tuple(notes),
     )
+
+
+def _shape(facts: Sequence[Facts], given: ImageShape | None, notes: list[str]) -> ImageShape:
+    """The shape of the network's images, and a note if images are resized to it."""
+    median = [int(side) for side in np.median([fact.size for fact in facts], axis=0)]
+    shape = given
+    if shape is None:
+        scale = min(1.0, _LONGEST / max(median))
+        height, width = (
+            side if scale == 1 else max(8, 8 * round(scale * side / 8)) for side in median
+        )
+        shape = height, width, 1 if all(fact.gray for fact in facts) else 3
+    if others := sum(fact.size != shape[:2] for fact in facts):
+        aspects = [fact.size[1] / fact.size[0] for fact in facts]
+        stretched = max(aspects) > _STRETCHED * min(aspects)
+        notes.append(
+            f"{others:,} of {len(facts):,} images are resized to {shape[0]}x{shape[1]} (their "
+            f"median is {median[0]}x{median[1]}); the network's input_shape decides"
+            + ("; their shapes differ, so some are stretched" if stretched else "")
+        )
+    return shape
 
 
 class _Files(IndexedReader):
@@ -194,11 +225,6 @@ def _split_folders(root: Path) -> dict[str, Path]:
     }
     if "train" not in found or any(_is_image(path) for path in found["train"].iterdir()):
         return {}
-    if "val" not in found:
-        raise RequestError(
-            f"{printable(root)}: has {printable(found['train'].name)}/ but no val/; a search needs "
-            "a validation split for its scores"
-        )
     return {split: found[split] for split in _SPLIT_NAMES if split in found}
 
 
@@ -310,13 +336,13 @@ def _look(root: Path, splits: Mapping[str, Sequence[_File]], notes: list[str]) -
     return {path: facts for path, facts in found.items() if not isinstance(facts, str)}
 
 
-def _dealt(files: Sequence[_File]) -> dict[str, list[_File]]:
+def _dealt(files: Sequence[_File], held_splits: Sequence[str]) -> dict[str, list[_File]]:
     """Splits files within each class.
 
     By a hash of names: the split repeats from run to run, and hardly changes when files are added.
     A folder below a class goes to one split as a whole.
     """
-    splits: dict[str, list[_File]] = {"train": [], "val": [], "test": []}
+    splits: dict[str, list[_File]] = {split: [] for split in ("train", *held_splits)}
     for label in sorted({file.label for file in files}):
         groups: dict[str, list[_File]] = {}
         for file in files:
@@ -325,8 +351,8 @@ def _dealt(files: Sequence[_File]) -> dict[str, list[_File]]:
         order = sorted(groups, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
         # Whatever there is too little of, training has the first of it.
         splits["train"] += groups[order.pop()]
-        held = _HELD * sum(map(len, groups.values()))
-        for split in ("val", "test"):
+        held = HELD * sum(map(len, groups.values()))
+        for split in held_splits:
             taken = 0
             while order and (not taken or taken + len(groups[order[0]]) / 2 <= held):
                 taken += len(groups[order[0]])

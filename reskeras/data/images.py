@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,17 @@ from reskeras.data.decode import naming_bad_images
 from reskeras.data.pixels import scaled
 from reskeras.spec import ImageShape
 from reskeras.tasks import Task
+from reskeras.words import percent
 
 CACHE_BYTES = 1 << 30
 """Splits up to this size in float32 stay in memory."""
 _SAMPLE_SEED = 20_170_806
 """Fixes which images `ImageData.sample` takes, so all trainings on the same data take the same."""
+
+HELD = 0.15
+"""The share of images for validation, and for the test, where a source has no such split."""
+_COMMON = 0.6
+"""A class with this share of the training images is worth a note."""
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
 """Numbers of images in a split, in its stored order."""
@@ -131,19 +137,7 @@ class ImageData:
         Each class has its share, if classes are known without reading images. The sample is always
         the same for the same data.
         """
-        size = self.sizes["train"]
-        random = np.random.default_rng(_SAMPLE_SEED)
-        places = random.permutation(size)
-        if count >= size:
-            return places
-        classes = self.reader.classes_of("train")
-        if classes is not None:
-            # Sorted by class, and in random order within each: every n-th is a stratified sample.
-            places = places[np.argsort(classes[places], kind="stable")]
-            every = size / count
-            steps = (np.arange(count) + random.random()) * every
-            return random.permutation(places[steps.astype(np.int64)])
-        return places[:count]
+        return sample(self.sizes["train"], count, self.reader.classes_of("train"))
 
     def sampled(self, count: int) -> Any:
         """The images of `sample` [<=count,H,W,C], bytes or float32, read once."""
@@ -167,6 +161,37 @@ class ImageData:
             f"{self.name}: {sizes} images of {'x'.join(map(str, self.image_shape))} in "
             f"{self.classes} classes"
         )
+
+
+def sample(size: int, count: int, classes: Any) -> Places:
+    """A random sample of `count` of `size` places, in random order; always the same.
+
+    Args:
+        size: the number of places.
+        count: how many to take; all if there are fewer.
+        classes: the class of each place [size]; each has its share. None if they are not known.
+    """
+    random = np.random.default_rng(_SAMPLE_SEED)
+    places = random.permutation(size)
+    if count >= size or classes is None:
+        return places[:count]
+    # Sorted by class, and in random order within each: every n-th is a stratified sample.
+    places = places[np.argsort(classes[places], kind="stable")]
+    steps = (np.arange(count) + random.random()) * (size / count)
+    return random.permutation(places[steps.astype(np.int64)])
+
+
+def balance_notes(labels: Any, names: Sequence[Any]) -> list[str]:
+    """A note if most training images (or pixels of masks) are of one class."""
+    counts = np.bincount(np.asarray(labels).ravel(), minlength=len(names))
+    share, of = counts.max() / counts.sum(), "pixels" if np.ndim(labels) > 1 else "images"
+    if share < max(_COMMON, 1.5 / len(names)):
+        return []
+    common = names[int(counts.argmax())]
+    return [
+        f"{percent(share)} of the training {of} are of the class {common}: the same answer to all "
+        "has this accuracy"
+    ]
 
 
 def as_floats(dataset: Any) -> Any:

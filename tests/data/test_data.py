@@ -1,6 +1,7 @@
 """Images from every source, and what is said of those that do not fit."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def test_arrays_are_scaled_when_bytes_and_taken_as_they_are_when_floats(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_val": None}, "x_val is missing"),
+        ({"x_train": None}, "x_train is missing"),
+        ({"x_val": None}, "x_val and y_val go together"),
         ({"y_test": None}, "x_test and y_test go together"),
         ({"x_extra": np.zeros(3)}, "unknown array 'x_extra'"),
         ({"x_train": np.zeros((96, 64))}, "x_train has shape (96, 64); images are"),
@@ -208,7 +210,7 @@ def test_folders_that_are_no_classes_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "pets" / "cat" / "._0.png").write_bytes(b"\0\5\x16\7Mac OS X")
     (tmp_path / "pets" / "cat" / "x.png").mkdir()
     (tmp_path / "pets" / "bird").mkdir()
-    data = load("./pets", (8, 8, 3))
+    data = load("./pets", (10, 12, 3))
     assert data.class_names == ("cat", "dog")
     assert sum(data.sizes.values()) == 20
     assert data.notes == ("left out classes without images: bird",)
@@ -224,10 +226,59 @@ def test_a_class_may_be_called_train_and_splits_may_be_capital(tmp_path: Path) -
     assert load("./set", (8, 8, 3)).sizes == {"train": 4, "val": 4, "test": 4}
 
 
+def test_a_validation_split_is_cut_where_there_is_none(
+    tmp_path: Path, blobs: dict[str, np.ndarray]
+) -> None:
+    for split, count in (("train", 20), ("test", 3)):
+        for name in "ab":
+            write_images(tmp_path / "set" / split / name, count, 9)
+    data = load("./set", (10, 12, 3))
+    assert data.sizes == {"train": 34, "val": 6, "test": 6}
+    assert data.notes == ("no val/: 15.0 % of the training images are for validation",)
+    data = from_arrays({key: array for key, array in blobs.items() if "val" not in key})
+    assert data.sizes == {"train": 82, "val": 14, "test": 48}
+    assert np.bincount(as_arrays(data, "val")[1]).tolist() in ([5, 5, 4], [5, 4, 5], [4, 5, 5])
+    assert data.notes == ("no x_val: 15.0 % of the training images are for validation",)
+    parts = [as_arrays(data, split)[0] for split in ("train", "val")]
+    whole = sorted(image.tobytes() for image in blobs["x_train"])
+    assert sorted(image.tobytes() for part in parts for image in part) == whole
+
+
+def test_the_size_of_images_is_chosen_from_the_files_and_said(tmp_path: Path) -> None:
+    for name, size in (("a", (320, 240)), ("b", (640, 480))):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(10):
+            Image.new("L", size, number).save(tmp_path / "set" / name / f"{number}.png")
+    data = load("./set")
+    assert data.image_shape == (48, 64, 1)  # as wide to its height as the images, and gray
+    assert data.notes == (
+        "20 of 20 images are resized to 48x64 (their median is 360x480); the network's input_shape "
+        "decides",
+    )
+    Image.new("RGB", (10, 10)).save(tmp_path / "set" / "a" / "color.png")
+    data = load("./set")
+    assert data.image_shape == (48, 64, 3)
+    assert data.notes[0].endswith("; their shapes differ, so some are stretched")
+    write_images(tmp_path / "small" / "a", 9, 9)
+    write_images(tmp_path / "small" / "b", 9, 9)
+    assert (load("./small").image_shape, load("./small").notes) == ((10, 12, 3), ())
+
+
+def test_a_class_that_is_most_of_the_data_is_said(
+    tmp_path: Path, blobs: dict[str, np.ndarray]
+) -> None:
+    write_images(tmp_path / "set" / "ok", 95, 9)
+    write_images(tmp_path / "set" / "broken", 5, 9)
+    (note,) = load("./set").notes
+    assert re.match(r"9\d\.\d % of the training images are of the class ok: the same answer", note)
+    balanced = from_arrays(blobs)
+    assert balanced.notes == ()
+
+
 def test_a_rare_class_is_learned_first_and_said(tmp_path: Path) -> None:
     for name, count in (("one", 1), ("two", 2), ("many", 20), ("more", 20)):
         write_images(tmp_path / "set" / name, count, 9)
-    data = load("./set", (8, 8, 3))
+    data = load("./set", (10, 12, 3))
     assert set(as_arrays(data, "train")[1]) == {0, 1, 2, 3}
     assert data.notes == (
         "the val split has no images of one",
@@ -275,7 +326,7 @@ def test_a_few_unreadable_files_are_left_out_and_many_refuse_the_folder(tmp_path
     whole = (tmp_path / "set" / "a" / "0.png").read_bytes()
     (tmp_path / "set" / "a" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "set" / "b" / "gone.png").symlink_to("nothing.png")
-    data = load("./set", (8, 8, 3))
+    data = load("./set", (10, 12, 3))
     assert sum(data.sizes.values()) == 40
     (note,) = data.notes
     assert note.startswith("2 of 42 files cannot be read, and are left out:\n  a/cut.png: ")
@@ -283,7 +334,7 @@ def test_a_few_unreadable_files_are_left_out_and_many_refuse_the_folder(tmp_path
     for number in range(12):
         (tmp_path / "set" / "a" / f"empty{number:02}.png").touch()
     with pytest.raises(reskeras.RequestError) as error:
-        load("./set", (8, 8, 3))
+        load("./set", (10, 12, 3))
     lines = str(error.value).splitlines()
     assert lines[0] == "set: 14 of 54 files cannot be read; fix or delete them:"
     assert (len(lines), lines[-1]) == (12, "  and 4 more")

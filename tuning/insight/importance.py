@@ -18,7 +18,8 @@ FEWEST = 8
 
 _TREES, _FOLDS, _REPEATS, _DRAWS = 60, 5, 2, 10
 _MOST = 1000
-"""At most this many trials are used; more change an importance by a tenth at most."""
+"""At most this many trials are used; 2,000 changed an importance by 0.01 at most
+(benchmarks/importances.py)."""
 _STRIP = 8
 """Ranges of at most this many integers are shown as separate values, like words."""
 
@@ -69,9 +70,10 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
     indices. A conditional factor is swapped only between trials that have it. Ranks keep one
     diverged trial from deciding, and give accuracies and their errors the same importances.
 
-    Few trials give a rough answer: the standard deviation of a large importance from search to
-    search is about a third with 10 trials, a quarter with 20 and a tenth with 40. It says nothing
-    beyond the ranges searched: a learning rate that matters little from 1e-3 to 3e-3 may matter
+    Few trials give a rough answer. From search to search, a large importance has a standard
+    deviation of about a third with 10 trials, a sixth with 20 or 40, and a tenth with 80; that of a
+    factor that acts only together with another has twice as much or more
+    (`python benchmarks/importances.py --spread`). It says nothing beyond the ranges searched: a learning rate that matters little from 1e-3 to 3e-3 may matter
     most from 1e-5 to 1. An oracle that learns tries few bad values, so a factor that it settled
     early looks less important than it is; use random search to measure importance.
 
@@ -84,8 +86,8 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
     Returns:
         The importance of each path of the space. Empty if nothing can be said: with fewer than
         `FEWEST` scores, if all scores are equal, and if the forest predicts held-out trials hardly
-        better than their mean (R2 of 2/N or less; of 24 searches in which nothing matters, 6 had
-        more with 10 trials, and 1 with 20).
+        better than their mean (R2 of 2/N or less; of 24 searches in which nothing matters, 4 had
+        more with 10 trials, 3 with 20, none with 40).
     """
     trials = scored(records)
     if len(trials) > _MOST:

@@ -329,7 +329,8 @@ def _importance(found: Findings) -> str:
         f"<td>{100 * importance:.0f} %</td></tr>"
         for path, importance in found.importances.items()
     )
-    doubt = "a third" if count < 20 else "a quarter" if count < 40 else "a tenth"
+    # Measured by benchmarks/importances.py --spread.
+    doubt = "a third" if count < 20 else "a sixth" if count < 80 else "a tenth"
     note = (
         "How much each factor matters for the rank of a trial (permutation importance). "
         f"With {count:,} trials, a large importance varies by about {doubt} from search to search."
