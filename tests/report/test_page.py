@@ -466,7 +466,7 @@ def test_importance_says_how_far_to_trust_it(page: Any) -> None:
     ]
     text = page(story(*records), oracle="tpe").texts["importance"]
     assert (
-        "With 24 trials, a large importance varies by about a quarter from search to search" in text
+        "With 24 trials, a large importance varies by about a sixth from search to search" in text
     )
     assert "This oracle learns" in text
     assert "lr100 %" in text

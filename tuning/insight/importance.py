@@ -73,7 +73,8 @@ def importances(records: Sequence[TrialRecord], space: Space, objective: str) ->
     Few trials give a rough answer. From search to search, a large importance has a standard
     deviation of about a third with 10 trials, a sixth with 20 or 40, and a tenth with 80; that of a
     factor that acts only together with another has twice as much or more
-    (`python benchmarks/importances.py --spread`). It says nothing beyond the ranges searched: a learning rate that matters little from 1e-3 to 3e-3 may matter
+    (`python benchmarks/importances.py --spread`). It says nothing beyond the ranges searched: a
+    learning rate that matters little from 1e-3 to 3e-3 may matter
     most from 1e-5 to 1. An oracle that learns tries few bad values, so a factor that it settled
     early looks less important than it is; use random search to measure importance.
 
