@@ -25,6 +25,7 @@ _COMMANDS = {
     "cost": "Compute what a network costs without building it.",
     "plot": "Draw a network in the style of a paper.",
     "schema": "Print the JSON Schema of a spec file.",
+    "data": "Look at images and their labels before training.",
     "train": "Train one network.",
     "tune": "Search for the best network on a data set.",
     "runs": "List and compare searches and their trials in the terminal.",

@@ -194,6 +194,9 @@ class _Files(IndexedReader):
     def classes_of(self, split: str) -> Any:
         return self._labels[split]
 
+    def called(self, split: str, place: int) -> str:
+        return printable(self._paths[split][place])
+
     def _image(self, path: str) -> Any:
         try:
             image = read_image(path, self._shape, self._peak)

@@ -51,6 +51,10 @@ class Reader(abc.ABC):
         del split
         return None
 
+    def called(self, split: str, place: int) -> str:
+        """What people call an image: its file, or its place in the split."""
+        return f"{split}[{place}]"
+
 
 class IndexedReader(Reader):
     """A reader of a source whose images can be read in any order, at no greater cost."""

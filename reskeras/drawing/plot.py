@@ -57,12 +57,7 @@ def save(path: str | os.PathLike[str], make: Callable[[], Any]) -> Path:
     Raises:
         RequestError: another suffix, a missing folder, or a file that cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        found = f"unknown suffix {path.suffix}" if path.suffix else "no suffix"
-        raise RequestError(f"{path}: {found}; use .svg or .png")
-    if not path.parent.is_dir():
-        raise RequestError(f"{path}: no such folder: {path.parent}")
+    path = check_picture(path)
     with _style():
         page = make()
     try:
@@ -70,6 +65,21 @@ def save(path: str | os.PathLike[str], make: Callable[[], Any]) -> Path:
             _save(page, partial, path.suffix.lower().removeprefix("."))
     except OSError as error:
         raise RequestError(f"{path}: {error.strerror}") from error
+    return path
+
+
+def check_picture(path: str | os.PathLike[str]) -> Path:
+    """Checks the path of a picture before it is drawn.
+
+    Raises:
+        RequestError: another suffix than .svg or .png, or a missing folder.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        found = f"unknown suffix {path.suffix}" if path.suffix else "no suffix"
+        raise RequestError(f"{path}: {found}; use .svg or .png")
+    if not path.parent.is_dir():
+        raise RequestError(f"{path}: no such folder: {path.parent}")
     return path
 
 

@@ -11,29 +11,38 @@ from reskeras.errors import RequestError, did_you_mean
 
 Moment = np.ndarray[Any, Any]
 
-ACTIVATION_BYTES = 512 << 20
-"""Target size of the activations of one forward pass; a pass has at least 32 images."""
+PASS_BYTES = 64 << 20
+"""A pass over images may hold as many activations as a training batch, or this many if these are
+fewer."""
 MOST_RECALIBRATED = 8192
 """Most images to compute statistics from."""
 
 
-def recalibrate(model: keras.Model, images: Any, max_images: int = MOST_RECALIBRATED) -> int:
+def recalibrate(
+    model: keras.Model,
+    images: Any,
+    max_images: int = MOST_RECALIBRATED,
+    *,
+    batch_size: int = 32,
+) -> int:
     """Sets every batch norm's moving statistics to the mean and population variance over images.
 
     A frozen batch norm (`trainable` false) keeps its statistics, because it also uses them in
     training.
 
-    The images pass in batches as large as 512 MiB of activations allow (at least 32 images), each
-    normalized by its own statistics. If one batch holds all images, the result is exact and
-    self-consistent: in inference mode, every batch norm's output over these images has mean beta
-    and variance gamma^2 v / (v + epsilon). With more batches, moments are pooled over all of them
-    (mean of means; mean of variances plus variance of means), which is the "precise batch norm" of
-    arXiv 2105.07576.
+    The images pass in batches as large as 64 MiB of activations allow (at least `batch_size`
+    images), each normalized by its own statistics. If one batch holds all images, the result is
+    exact and self-consistent: in inference mode, every batch norm's output over these images has
+    mean beta and variance gamma^2 v / (v + epsilon). With more batches, moments are pooled over all
+    of them (mean of means; mean of variances plus variance of means), which is the "precise batch
+    norm" of arXiv 2105.07576.
 
     Args:
         model: a built model; its batch norms' statistics change in place.
         images: an unbatched `tf.data.Dataset` of images [H,W,C], or an array [N,H,W,C].
-        max_images: use at most this many, from the start.
+        max_images: use at most this many, from the start: give them in random order.
+        batch_size: images that pass at once, at least: a pass of as many as a training batch needs
+            no more memory than training.
 
     Returns:
         The number of images used; 0 for a model without batch norm.
@@ -41,7 +50,7 @@ def recalibrate(model: keras.Model, images: Any, max_images: int = MOST_RECALIBR
     Raises:
         RequestError: there are no images; nothing changes.
     """
-    return recalibrate_over(model, _batches(images, max_images, images_per_pass(model)))
+    return recalibrate_over(model, _batches(images, max_images, images_per_pass(model, batch_size)))
 
 
 def recalibrate_over(model: keras.Model, batches: Iterable[Any]) -> int:
@@ -144,8 +153,8 @@ def _batches(images: Any, max_images: int, size: int) -> Any:
             yield images[start : min(start + size, max_images)]
 
 
-def images_per_pass(model: keras.Model) -> int:
-    """The number of images whose activations in all layers fill `ACTIVATION_BYTES`; at least 32."""
+def images_per_pass(model: keras.Model, batch_size: int) -> int:
+    """The number of images whose activations in all layers fill `PASS_BYTES`, or a batch."""
     # Called eagerly, a Functional model keeps every layer's output until it returns.
     per_image = sum(4 * int(np.prod(layer.output.shape[1:])) for layer in model.layers)
-    return max(32, ACTIVATION_BYTES // per_image)
+    return max(batch_size, PASS_BYTES // per_image)

@@ -29,7 +29,7 @@ from reskeras.training.optimizers import make_optimizer, make_schedule
 from reskeras.training.state import Epoch, State, assign, read_state, values_of, write_state
 from reskeras.training.targets import Targets
 
-_FEWEST_SAMPLED = 256
+_FEWEST_SAMPLED = 1024
 """Fewest images to recalibrate from between epochs; of many images, a tenth."""
 _SCORED = 1024
 """Largest batch for scoring, in images."""
@@ -79,7 +79,8 @@ def train(
 
 def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float]:
     """Scores a trained (compiled) model on a split: `loss` and the task's metrics."""
-    batches = Targets(model, data).prepared(data.split(split)).batch(256).prefetch(2)
+    size = min(256, images_per_pass(model, 1))
+    batches = Targets(model, data).prepared(data.split(split)).batch(size).prefetch(2)
     with naming_bad_images():
         return scores_of(model.evaluate(batches, verbose=0, return_dict=True))
 
@@ -193,11 +194,12 @@ class Training:
                 metrics.pop(metric.name, None)
         if not math.isfinite(metrics["loss"]):
             raise FloatingPointError(f"the loss is {metrics['loss']} in epoch {number}")
-        most = images_per_pass(self.model)
+        most = images_per_pass(self.model, self.spec.batch_size)
         count = MOST_RECALIBRATED if number == self.spec.epochs else self._sampled
         self._trainer.recalibrate(self._feed.images(count, most))
         # A power of two, so networks of similar size share the traces for scoring.
-        validation = self._feed.split("val", min(_SCORED, 1 << (most.bit_length() - 1)))
+        scored = max(self.spec.batch_size, min(_SCORED, 1 << (most.bit_length() - 1)))
+        validation = self._feed.split("val", scored)
         metrics |= {
             f"val_{name}": value for name, value in self._trainer.evaluate(validation).items()
         }

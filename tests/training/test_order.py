@@ -17,7 +17,7 @@ from reskeras.data import ImageData, from_arrays, load
 from reskeras.spec import BasicBlock, CifarStem, Classifier, ResNet, Stage, TrainSpec
 from reskeras.training.train import train
 
-CLASSES, TRAIN, VAL = 3, 900, 300
+CLASSES, TRAIN, VAL = 3, 2400, 300
 NUMBERS = itertools.count()
 NET = ResNet(
     input_shape=(8, 8, 1),
@@ -117,7 +117,7 @@ def test_sorted_data_score_like_shuffled_ones(
         data = make(given, folder)
         assert data.in_memory is in_memory
         model = reskeras.build(dataclasses.replace(NET, name="net"))
-        how = TrainSpec(epochs=4, batch_size=32, learning_rate=3e-3)
+        how = TrainSpec(epochs=4, batch_size=64, learning_rate=3e-3)
         # The last epoch of all takes more images.
         epochs = train(model, data, how, last_epoch=3)
         scores[shuffled] = epochs[-1].metrics["val_accuracy"]

@@ -62,7 +62,7 @@ def test_recalibration_in_several_batches_pools_their_moments(
 ) -> None:
     # The first norm sees the stem's convolution, which has no statistics before it: pooling must be
     # exact there.
-    monkeypatch.setattr("reskeras.models.recalibration.ACTIVATION_BYTES", 0)  # batches of 32
+    monkeypatch.setattr("reskeras.models.recalibration.PASS_BYTES", 0)  # batches of 32
     model = reskeras.build(small())
     x = np.random.default_rng(0).normal(1.0, 2.0, (75, 8, 8, 1)).astype("float32")
     assert recalibrate(model, x, max_images=70) == 70

@@ -3,7 +3,7 @@
 A new set is a module with a TFDS builder and a line in `EMBEDDED`. `embedded` imports a module when
 it is asked for, because each imports tensorflow-datasets.
 
-Imported by: reskeras.data.
+Imported by: reskeras.cli, reskeras.data.
 """
 
 import importlib
