@@ -3,9 +3,9 @@
 A command is imported when it is called, so that help and the commands on specs never wait for
 TensorFlow or MLflow.
 
-Imports: reskeras.data, reskeras.drawing, reskeras.models, reskeras.spec, reskeras.spec.presets,
-  reskeras.tasks, reskeras.training, tuning.insight, tuning.record, tuning.report, tuning.running,
-  tuning.search, tuning.space, tuning.tracking.
+Imports: reskeras.data, reskeras.data.embedded, reskeras.drawing, reskeras.models, reskeras.spec,
+  reskeras.spec.presets, reskeras.tasks, reskeras.training, tuning.insight, tuning.record,
+  tuning.report, tuning.running, tuning.search, tuning.space, tuning.tracking.
 Imported by: reskeras.
 """
 

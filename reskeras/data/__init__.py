@@ -13,11 +13,19 @@ from typing import NamedTuple
 from reskeras.data.arrays import from_arrays, from_npz
 from reskeras.data.folder import from_folder
 from reskeras.data.images import ImageData
+from reskeras.data.pairs import from_pairs, has_pairs
 from reskeras.data.tfds import from_tfds
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
+from reskeras.words import printable
 
-__all__ = ["ImageData", "from_arrays", "from_folder", "from_npz", "from_tfds", "load"]
+__all__ = ["ImageData", "from_arrays", "from_folder", "from_npz", "from_pairs", "from_tfds", "load"]
+
+
+def _from_files(root: Path, shape: ImageShape | None) -> ImageData:
+    if not root.is_dir():
+        raise RequestError(f"{printable(root)}: no such folder")
+    return from_pairs(root, shape) if has_pairs(root) else from_folder(root, shape)
 
 
 class _Source(NamedTuple):
@@ -33,7 +41,7 @@ _SOURCES = (
     _Source(lambda _, path: path.suffix == ".npz", lambda _, path, shape: from_npz(path)),
     _Source(
         lambda name, path: path.is_dir() or name.startswith((".", "/", "~")),
-        lambda _, path, shape: from_folder(path, shape),
+        lambda _, path, shape: _from_files(path, shape),
     ),
     _Source(lambda name, _: True, lambda name, _, shape: from_tfds(name, shape or _SHAPE)),
 )

@@ -132,6 +132,27 @@ def read_image(path: str | Path, image_shape: ImageShape, peak: float | None = N
     return np.repeat(found, channels, axis=-1) if found.shape[-1] < channels else found
 
 
+def read_mask(path: str | Path) -> Any:
+    """A mask as an array [H,W] of whole numbers: gray values, or the numbers of a palette.
+
+    Raises:
+        BadImageError: it is not an image, damaged, or in colors.
+    """
+    try:
+        size = os.stat(path).st_size
+        with open(path, "rb") as file:
+            image = _loaded(_opened(file, size))
+    except OSError as error:
+        raise BadImageError(error.strerror or str(error)) from error
+    image = ImageOps.exif_transpose(image)
+    if image.mode not in {"1", "L", "P"} | _DEEP:
+        pixels = np.asarray(image.convert("RGB"))
+        if (pixels != pixels[..., :1]).any():
+            raise BadImageError("a mask in colors; give one with a number for each class")
+        return pixels[..., 0].astype(np.int32)
+    return np.asarray(image).astype(np.int32)
+
+
 @contextlib.contextmanager
 def naming_bad_images() -> Iterator[None]:
     """Turns a `BadImageError` that TensorFlow has wrapped into a `RequestError` without its graph.

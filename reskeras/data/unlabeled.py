@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from reskeras.data.decode import SUFFIXES, BadImageError, read_image
-from reskeras.data.folder import check_image, images_below
+from reskeras.data.files import check_image, images_below
 from reskeras.data.pixels import is_bytes_or_floats, resized, scaled
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape

@@ -1,0 +1,281 @@
+"""Folders of image files: what is in them, what is unreadable, and how they are split."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reskeras.data.decode import SUFFIXES, BadImageError, Facts, look, read_image
+from reskeras.data.images import HELD, IndexedReader, Places
+from reskeras.data.pixels import white_of
+from reskeras.errors import RequestError
+from reskeras.spec import ImageShape
+from reskeras.words import printable
+
+_SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "validation", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+"""The names of the splits' folders, in any case."""
+_LONGEST = 64
+"""The longer side of images, in pixels, if no network says how large they are."""
+_STRETCHED = 1.1
+"""Images whose ratios of width to height differ by more than this factor are worth a note."""
+_MOST_BAD = 0.05
+"""Up to this share of unreadable files are left out; with more, the folder is refused."""
+_LISTED = 10
+"""Files that a message names."""
+_THOROUGH_BYTES = 64 << 20
+"""Folders of up to this many bytes are decoded to the end before anything is spent."""
+
+
+class File(NamedTuple):
+    """An image file and where it belongs."""
+
+    path: Path
+    label: int
+    """The number of its class; 0 where images have masks."""
+    group: str
+    """What a split must not tear apart: the folder that holds it, or its own name."""
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The files that are called like images in a folder and below it, by name.
+
+    Hidden files are left out: `._1.png` is what a Mac leaves of `1.png`.
+    """
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        found += [Path(place) / name for name in files if is_image(Path(place) / name)]
+    return sorted(found)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path is called like an image, and is no folder."""
+    return path.suffix.lower() in SUFFIXES and not _is_hidden(path.name) and not path.is_dir()
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name, without hidden ones and what a Mac's zip leaves."""
+    return sorted(
+        child for child in folder.iterdir() if child.is_dir() and not _is_hidden(child.name)
+    )
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders of the splits, if `root` has one for training; empty otherwise.
+
+    A folder called `train` that holds images itself is a class, beside `bus` and `car`.
+    """
+    found = {
+        split: child
+        for split, names in _SPLITS.items()
+        for child in reversed(folders_in(root))
+        if child.name.lower() in names
+    }
+    if "train" not in found or any(is_image(path) for path in found["train"].iterdir()):
+        return {}
+    return {split: found[split] for split in _SPLITS if split in found}
+
+
+def check_image(file: Path) -> None:
+    """Raises RequestError unless a file is a readable image."""
+    try:
+        look(file, thorough=False)
+    except BadImageError as error:
+        raise RequestError(f"{printable(file)}: {error}; fix or delete it") from error
+
+
+def look_at(root: Path, paths: Sequence[Path], notes: list[str]) -> dict[Path, Facts]:
+    """Looks at every file.
+
+    Args:
+        root: the folder that holds them, which messages name.
+        paths: the files.
+        notes: gets a note that names the unreadable ones, if they are few.
+
+    Returns:
+        Facts about the readable ones.
+
+    Raises:
+        RequestError: too many are unreadable.
+    """
+    size = sum(path.stat().st_size for path in paths if path.exists())
+
+    def one(path: Path) -> Facts | str:
+        try:
+            return look(path, thorough=size <= _THOROUGH_BYTES)
+        except BadImageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip(paths, pool.map(one, paths), strict=True))
+    bad = [
+        f"{printable(path.relative_to(root))}: {reason}"
+        for path, reason in found.items()
+        if isinstance(reason, str)
+    ]
+    if bad:
+        told = "".join(f"\n  {line}" for line in bad[:_LISTED])
+        if len(bad) > _LISTED:
+            told += f"\n  and {len(bad) - _LISTED:,} more"
+        share = f"{len(bad):,} of {len(paths):,} files cannot be read"
+        if len(bad) > _MOST_BAD * len(paths):
+            raise RequestError(f"{printable(root)}: {share}; fix or delete them:{told}")
+        notes.append(f"{share}, and are left out:{told}")
+    return {path: facts for path, facts in found.items() if not isinstance(facts, str)}
+
+
+def dealt(files: Sequence[File], held_splits: Sequence[str]) -> dict[str, list[File]]:
+    """Splits files within each class: `held_splits` get `HELD` each, training the rest.
+
+    By a hash of names: the split repeats from run to run, and hardly changes when files are added.
+    A group goes to one split as a whole.
+    """
+    splits: dict[str, list[File]] = {split: [] for split in ("train", *held_splits)}
+    for label in sorted({file.label for file in files}):
+        groups: dict[str, list[File]] = {}
+        for file in files:
+            if file.label == label:
+                groups.setdefault(file.group, []).append(file)
+        order = sorted(groups, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
+        # Whatever there is too little of, training has the first of it.
+        splits["train"] += groups[order.pop()]
+        held = HELD * sum(map(len, groups.values()))
+        for split in held_splits:
+            taken = 0
+            while order and (not taken or taken + len(groups[order[0]]) / 2 <= held):
+                taken += len(groups[order[0]])
+                splits[split] += groups[order.pop(0)]
+        splits["train"] += [file for name in order for file in groups[name]]
+    return splits
+
+
+def peak_of(facts: Iterable[Facts], notes: list[str]) -> float | None:
+    """The white of images with more than 8 bits, and a note; None if there are none."""
+    deep = [fact.deep for fact in facts if fact.deep is not None]
+    if not deep:
+        return None
+    peak = white_of(max(deep))
+    notes.append(
+        f"{len(deep):,} images have more than 8 bits, with values up to {max(deep):,}; "
+        f"{peak:,.0f} becomes white"
+    )
+    return peak
+
+
+def shape_of(
+    facts: Sequence[Facts], given: ImageShape | None, notes: list[str], *, step: int = 1
+) -> ImageShape:
+    """The shape of the network's images, and a note if images are resized to it.
+
+    Args:
+        facts: of the images.
+        given: the shape, if a network says it.
+        notes: gets the note.
+        step: what the sides must be multiples of, if none is given.
+    """
+    median = [int(side) for side in np.median([fact.size for fact in facts], axis=0)]
+    shape = given
+    if shape is None:
+        scale = min(1.0, _LONGEST / max(median))
+        height, width = (
+            side if scale == 1 and side % step == 0 else max(8, 8 * round(scale * side / 8))
+            for side in median
+        )
+        shape = height, width, 1 if all(fact.gray for fact in facts) else 3
+    if others := sum(fact.size != shape[:2] for fact in facts):
+        aspects = [fact.size[1] / fact.size[0] for fact in facts]
+        stretched = max(aspects) > _STRETCHED * min(aspects)
+        notes.append(
+            f"{others:,} of {len(facts):,} images are resized to {shape[0]}x{shape[1]} (their "
+            f"median is {median[0]}x{median[1]}); the network's input_shape decides"
+            + ("; their shapes differ, so some are stretched" if stretched else "")
+        )
+    return shape
+
+
+def digest_of(splits: Mapping[str, Sequence[tuple[Path, str]]], root: Path) -> str:
+    """A digest of the names and contents of files, given by the digest of each content."""
+    digest = hashlib.sha256()
+    for split, files in splits.items():
+        for path, content in files:
+            digest.update(f"{split} {content} ".encode())
+            digest.update(os.fsencode(path.relative_to(root)) + b"\n")
+    return digest.hexdigest()[:16]
+
+
+def check_channels(root: Path, image_shape: ImageShape | None) -> None:
+    """Raises RequestError unless files can give images of this many channels."""
+    if image_shape is not None and image_shape[2] not in (1, 3):
+        raise RequestError(
+            f"{printable(root)}: images have 1 or 3 channels, but the network's input_shape has "
+            f"{image_shape[2]}"
+        )
+
+
+class FileReader(IndexedReader):
+    """Reads image files, each with its label."""
+
+    def __init__(
+        self, splits: Mapping[str, Sequence[File]], image_shape: ImageShape, peak: float | None
+    ) -> None:
+        self._paths = {split: [str(f.path) for f in files] for split, files in splits.items()}
+        self._labels = {
+            split: np.array([f.label for f in files], np.int32) for split, files in splits.items()
+        }
+        self._shape, self._peak = image_shape, peak
+
+    def size(self, split: str) -> int:
+        return len(self._paths[split])
+
+    def at(self, split: str, places: Places) -> Any:
+        import tensorflow as tf
+
+        # Names of files may be no Unicode, so places travel through TensorFlow, and not names.
+        dtype = tf.uint8 if self._peak is None else tf.float32
+
+        def read(place: Any) -> Any:
+            image = tf.numpy_function(lambda place: self._image(split, place), [place], dtype)
+            return tf.ensure_shape(image, self._shape), self._label(split, place)
+
+        return tf.data.Dataset.from_tensor_slices(places).map(
+            read, num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def classes_of(self, split: str) -> Any:
+        return self._labels[split]
+
+    def called(self, split: str, place: int) -> str:
+        return printable(self._paths[split][place])
+
+    def _label(self, split: str, place: Any) -> Any:
+        """The label of an image as a tensor."""
+        import tensorflow as tf
+
+        return tf.gather(self._labels[split], place)
+
+    def _image(self, split: str, place: int) -> Any:
+        path = self._paths[split][place]
+        try:
+            image = read_image(path, self._shape, self._peak)
+        except BadImageError as error:
+            raise BadImageError(f"{printable(path)}: {error}; fix or delete it") from error
+        if self._peak is not None and image.dtype == np.uint8:
+            return image.astype(np.float32) / np.float32(255)  # among images with more bits
+        return image
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of files in a message."""
+    return ", ".join(map(printable, names))

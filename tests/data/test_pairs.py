@@ -1,0 +1,126 @@
+"""Folders of images and masks: each image gets its own mask, and what does not fit is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import reskeras
+from reskeras.data import ImageData, load
+from reskeras.tasks import SEGMENTATION
+
+
+def pairs(folder: Path, count: int = 20, suffix: str = "", start: int = 0) -> None:
+    """An image is as bright as its number; the bottom rows of its mask are as many as its number
+    plus one."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for number in range(start, start + count):
+        image = np.full((24, 16), 10 * (number % 20), np.uint8)
+        mask = np.zeros((24, 16), np.uint8)
+        mask[24 - (number % 20 + 1) :] = 1
+        Image.fromarray(image).save(folder / "images" / f"{number:02}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{number:02}{suffix}.png")
+
+
+def check(data: ImageData, rows: int = 24) -> None:
+    """Every image has its own mask."""
+    assert data.task == SEGMENTATION
+    for split, size in data.sizes.items():
+        images, masks = (part.numpy() for part in data.tensors(split))
+        assert len(images) == size
+        for image, mask in zip(images, masks, strict=True):
+            number = round(float(image[0, 0, 0]) * 25.5)
+            assert abs(int(mask[:, 0].sum()) - (number + 1) * rows / 24) <= 0.5
+
+
+@pytest.mark.parametrize("suffix", ["", "_mask"])
+def test_pairs_are_found_by_name_and_split(tmp_path: Path, suffix: str) -> None:
+    pairs(tmp_path / "cells", suffix=suffix)
+    data = load("./cells")
+    assert (data.image_shape, data.classes, data.notes) == ((24, 16, 1), 2, ())
+    assert data.sizes == {"train": 14, "val": 3, "test": 3}
+    check(data)
+    check(load("./cells", (12, 8, 1)), rows=12)
+    assert load("./cells").digest == data.digest
+    Image.fromarray(np.ones((24, 16), np.uint8)).save(tmp_path / f"cells/masks/03{suffix}.png")
+    assert load("./cells").digest != data.digest
+
+
+def test_given_splits_are_kept(tmp_path: Path) -> None:
+    pairs(tmp_path / "cells" / "Train", 8)
+    pairs(tmp_path / "cells" / "Test", 4, start=8)
+    data = load("./cells")
+    assert data.sizes == {"train": 7, "val": 1, "test": 4}
+    assert data.notes == ("no val/: 15.0 % of the training images are for validation",)
+    check(data)
+
+
+@pytest.mark.parametrize("form", ["0 and 255", "palette", "bits", "colors that are gray", "gaps"])
+def test_values_of_masks_become_classes(tmp_path: Path, form: str) -> None:
+    pairs(tmp_path / "cells")
+    for path in (tmp_path / "cells" / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        match form:
+            case "0 and 255":
+                saved = Image.fromarray(mask * 255)
+            case "palette":
+                saved = Image.fromarray(mask, mode="P")
+                saved.putpalette([9, 9, 9, 200, 0, 0])
+            case "bits":
+                saved = Image.fromarray(mask.astype(bool))
+            case "colors that are gray":
+                saved = Image.fromarray(mask).convert("RGB")
+            case "gaps":
+                saved = Image.fromarray(mask * 70 + 7)
+        saved.save(path)
+    data = load("./cells")
+    names = {"0 and 255": ("0", "255"), "gaps": ("7", "77")}.get(form, ())
+    assert (data.classes, data.class_names, len(data.notes)) == (2, names, bool(names))
+    check(data)
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    def refused() -> str:
+        with pytest.raises(reskeras.RequestError) as error:
+            load("./cells")
+        return str(error.value)
+
+    cells = tmp_path / "cells"
+    pairs(cells)
+    mask = cells / "masks" / "03.png"
+    whole = mask.read_bytes()
+    mask.unlink()
+    assert refused() == "cells/images: images without a mask of their name in masks/: 03.png"
+    Image.new("L", (16, 20)).save(mask)
+    assert (
+        refused()
+        == "cells/masks/03.png: the mask has another size than its image (20x16 and 24x16)"
+    )
+    Image.fromarray(
+        np.arange(24 * 16 * 3, dtype=np.uint16).astype(np.uint8).reshape(24, 16, 3)
+    ).save(mask)
+    assert (
+        refused() == "cells/masks/03.png: a mask in colors; give one with a number for each class"
+    )
+    ignored = np.asarray(Image.open(cells / "masks" / "04.png")).copy()
+    ignored[0] = 255
+    Image.fromarray(ignored).save(mask)
+    assert "masks hold 255 beside 0 to 1" in refused()
+    mask.write_bytes(whole[:40])
+    data = load("./cells")  # one file of twenty may be unreadable
+    assert sum(data.sizes.values()) == 19
+    assert "masks/03.png: damaged" in data.notes[0] or "masks/03.png: not" in data.notes[0]
+    check(data)
+
+
+def test_a_search_takes_such_a_folder(tmp_path: Path) -> None:
+    from reskeras.training.train import train
+    from tuning.space import default_space
+
+    pairs(tmp_path / "cells")
+    data = load("./cells")
+    recipe = default_space(data.image_shape, data.classes, data.task).base
+    (epoch,) = train(reskeras.build(recipe.spec), data, recipe.train, last_epoch=1)
+    assert 0 <= epoch.metrics["val_mean_iou"] <= 1
