@@ -1,4 +1,5 @@
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+# TFDS reads this when it is imported, and prepares data sets there instead of in the home directory.
+_TFDS = tempfile.TemporaryDirectory(prefix="tensorflow_datasets")
+os.environ["TFDS_DATA_DIR"] = _TFDS.name
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -16,12 +20,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
     ):
         session.exitstatus = pytest.ExitCode.OK
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _tfds_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """TFDS prepares its data sets in a folder of the session's, not in the home directory."""
-    os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tensorflow_datasets"))
 
 
 @pytest.fixture(autouse=True)

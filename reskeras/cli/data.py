@@ -79,15 +79,16 @@ def _print(images: Any, found: Any) -> None:
         (names[label], *(f"{found.counts[split][label]:,}" for split in splits))
         for label in order[:_SHOWN]
     ]
-    what = "pixels of" if images.task.label_follows_image else "class"
+    what = "class (pixels)" if images.task.label_follows_image else "class"
     print_columns([(what, *splits), *rows], right=range(1, 1 + len(splits)))
     if len(order) > _SHOWN:
         click.echo(f"and {len(order) - _SHOWN} more classes")
-    channels = "  ".join(
+    channels = ", ".join(
         f"{mean:.3f} ± {deviation:.3f}"
         for mean, deviation in zip(found.mean, found.deviation, strict=True)
     )
-    click.echo(f"\nvalues     {found.low:.3g} to {found.high:.3g}, mean {channels}")
+    each = "mean of each channel" if len(found.mean) > 1 else "mean"
+    click.echo(f"\nvalues     {found.low:.3g} to {found.high:.3g}, {each} {channels}")
     click.echo(f"baseline   {percent(found.baseline)} accuracy for always the commonest class")
     copies = f"sets of equal images: {len(found.copies):,}" if found.copies else "none"
     click.echo(f"copies     {copies}")
@@ -95,8 +96,8 @@ def _print(images: Any, found: Any) -> None:
         click.echo(f"           {' = '.join(group)}")
     if found.leaks:
         click.echo(
-            f"leaks      {found.leaks:,} images of the validation and test splits are in the "
-            "training split too: their scores are too good"
+            f"leaks      images of the validation and test splits that are in training, too: "
+            f"{found.leaks:,}; scores will be too high"
         )
 
 

@@ -23,7 +23,8 @@ def data(default: str | None = None, show_default: bool | str = True) -> _Decora
         "--data",
         default=default,
         show_default=show_default,
-        help="The data: digits, the name of a TFDS data set, a folder of images, or an .npz file.",
+        help="The data: digits, a TFDS name, a folder with a subfolder of images per class or with "
+        "images/ and masks/, or an .npz file.",
     )
 
 

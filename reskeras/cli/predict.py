@@ -12,7 +12,7 @@ import numpy as np
 
 import reskeras
 from reskeras.cli import options
-from reskeras.cli.models import find_model, load_model
+from reskeras.cli.models import Found, find_model, load_model
 from reskeras.data.unlabeled import ImageSet, open_images
 from reskeras.files import check_free, replacing
 from reskeras.tasks import Task, task_of_output
@@ -30,7 +30,7 @@ _BATCH = 128
     show_default=True,
     help="How many classes to name for each image.",
 )
-@options.out("A new folder for masks: PNG files whose values are the pixels' classes.")
+@options.out("A new folder for masks: PNG files with the values that masks have in training.")
 @options.tracking_uri
 @options.as_json
 def predict(
@@ -67,7 +67,7 @@ def predict(
             f"--out {out}: {found.called} does not segment images; it gives {task.answers}"
         )
     else:
-        described = _write_masks(answers, sources, task, describe, out)
+        described = _write_masks(answers, sources, task, describe, out, _values(found))
     width = max(len(name) for source in sources for name in source.names)
     if as_json:
         click.echo(json.dumps(list(described), indent=2))
@@ -101,8 +101,12 @@ def _write_masks(
     task: Task,
     describe: Callable[[Any], list[dict[str, Any]]],
     out: Path,
+    values: Any,
 ) -> list[dict[str, Any]]:
-    """Writes each answer's mask to a folder, and describes it."""
+    """Writes each answer's mask to a folder, and describes it.
+
+    `values` are what the pixels of each class become; None for its number.
+    """
     import tensorflow as tf
 
     described = []
@@ -111,11 +115,21 @@ def _write_masks(
         for place, (name, answer) in zip(places, answers, strict=True):
             file = folder / f"{place}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            small = task.mask(answer).astype("uint8" if answer.shape[-1] <= 256 else "uint16")
+            mask = task.mask(answer)
+            mask = mask if values is None else values[mask]
+            small = mask.astype("uint8" if mask.max() <= 255 else "uint16")
             file.write_bytes(tf.io.encode_png(small[..., np.newaxis]).numpy())
-            mask = str(out / f"{place}.png")
-            described.append({"image": name, "classes": describe(answer), "mask": mask})
+            written = str(out / f"{place}.png")
+            described.append({"image": name, "classes": describe(answer), "mask": written})
     return described
+
+
+def _values(found: Found) -> Any:
+    """The values that masks had in training, if they were not the numbers of the classes."""
+    names = found.class_names
+    if not names or not all(name.isdecimal() for name in names):
+        return None
+    return np.array(list(map(int, names)))
 
 
 def _check_masks(out: Path, sources: Sequence[ImageSet]) -> None:

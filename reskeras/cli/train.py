@@ -223,9 +223,11 @@ def _fitted(model: Any, images: Any, console: Console) -> Any:
         ) from error
     if fitted != model:
         shape, old = ("x".join(map(str, m.input_shape)) for m in (fitted, model))
+        changes = [f"input_shape {shape} (the spec has {old})"] if shape != old else []
+        if fitted.head != model.head:
+            changes.append(f"{images.classes} classes (the spec has {model.head.classes})")
         console.print(
-            f"input_shape and classes follow the data: {shape} and {images.classes} (the spec "
-            f"has {old} and {model.head.classes})",
+            f"follows the data: {', '.join(changes)}",
             highlight=False,
             soft_wrap=True,
         )

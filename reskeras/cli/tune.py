@@ -385,7 +385,8 @@ def _show(result: Result, space: Space, objective: str, data: str, look: str) ->
         style="bold",
     )
     line(f"  train it again  reskeras train {result.directory}/best.yaml --data {data}")
-    line(f"  use it          keras.models.load_model('{result.directory}/best.keras')")
+    line(f"  use it          reskeras predict {result.directory} IMAGES")
+    line(f"  in Python       keras.models.load_model('{result.directory}/best.keras')")
     line(f"  compare trials  {look}")
     line(f"  see the report  {result.directory}/report.html")
 

@@ -15,7 +15,7 @@ from reskeras.data.folder import from_folder
 from reskeras.data.images import ImageData
 from reskeras.data.pairs import from_pairs, has_pairs
 from reskeras.data.tfds import from_tfds
-from reskeras.errors import RequestError
+from reskeras.errors import RequestError, in_a_line
 from reskeras.spec import ImageShape
 from reskeras.words import printable
 
@@ -24,7 +24,10 @@ __all__ = ["ImageData", "from_arrays", "from_folder", "from_npz", "from_pairs", 
 
 def _from_files(root: Path, shape: ImageShape | None) -> ImageData:
     if not root.is_dir():
-        raise RequestError(f"{printable(root)}: no such folder")
+        found = "a file, not a folder" if root.is_file() else "no such folder"
+        raise RequestError(f"{printable(root)}: {found}")
+    if "\N{REPLACEMENT CHARACTER}" in printable(root.resolve()):
+        raise RequestError(f"{printable(root)}: the path is not UTF-8; reports name it: rename it")
     return from_pairs(root, shape) if has_pairs(root) else from_folder(root, shape)
 
 
@@ -38,7 +41,7 @@ class _Source(NamedTuple):
 _SHAPE = (32, 32, 3)
 """For TFDS images without a common size, if no network says how large they are."""
 _SOURCES = (
-    _Source(lambda _, path: path.suffix == ".npz", lambda _, path, shape: from_npz(path)),
+    _Source(lambda _, path: path.suffix.lower() == ".npz", lambda _, path, shape: from_npz(path)),
     _Source(
         lambda name, path: path.is_dir() or name.startswith((".", "/", "~")),
         lambda _, path, shape: _from_files(path, shape),
@@ -64,6 +67,9 @@ def load(name: str, image_shape: ImageShape | None = None) -> ImageData:
         raise RequestError(
             "--data is empty; it takes `digits`, a TFDS name, a folder of images or an .npz"
         )
-    path = Path(name).expanduser()
-    source = next(source for source in _SOURCES if source.means(name, path))
+    try:
+        path = Path(name).expanduser()
+        source = next(source for source in _SOURCES if source.means(name, path))
+    except (RuntimeError, OSError) as error:  # no such user's home, or a name that is too long
+        raise RequestError(f"{printable(name)}: {in_a_line(error)}") from error
     return source.open(name, path, image_shape)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,26 @@ from reskeras.data.images import (
     balance_notes,
     sample,
 )
-from reskeras.data.pixels import is_bytes_or_floats, peak_of, scaled
+from reskeras.data.labels import classes_of, plain
+from reskeras.data.pixels import is_bytes_or_floats, range_of, scaled
 from reskeras.errors import RequestError
 from reskeras.tasks import TASKS, task_of_labels
 from reskeras.words import percent
 
-_MOST_CLASSES = 1 << 16
 _SPLITS = ("train", "val", "test")
 _ALSO = {"valid": "val", "validation": "val"}
 """Other words for a split in the names of arrays."""
-_IGNORED = (255, -1)
-"""Values that often mark pixels without a class."""
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise for a file that is not an .npz, damaged or encrypted."""
 
 
 def from_npz(path: Path) -> ImageData:
@@ -44,7 +55,7 @@ def from_npz(path: Path) -> ImageData:
                 arrays = {key: file[key] for key in file.files}
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise RequestError(
             f"{path}: not an .npz of plain arrays: "
             f"{'the file is empty' if isinstance(error, EOFError) else error}"
@@ -76,56 +87,53 @@ def from_arrays(
         RequestError: one line for every array that is missing or unsuitable.
     """
     arrays, names = _known(arrays, where)
-    problems: list[str] = []
-    splits = {}
+    splits, width = {}, 0
     for split in _SPLITS:
         if f"x_{split}" in arrays:
-            x, y = (np.asarray(arrays[f"{axis}_{split}"]) for axis in "xy")
-            x = x.astype(np.float32) if x.dtype == bool else x
-            splits[split] = (x[..., np.newaxis] if x.ndim == 3 else x, _plain(y, x.ndim))
+            x, y = (_array(arrays[f"{axis}_{split}"], f"{axis}_{split}", where) for axis in "xy")
+            y, room = plain(y, x.ndim)
+            splits[split], width = (_pixels(x), y), max(width, room)
     shape = splits["train"][0].shape[1:]
     label_rank = splits["train"][1].ndim
-    for split, (x, y) in splits.items():
-        problems += [f"{where}: {line}" for line in _misfits(split, x, y, shape, label_rank)]
+    problems = [
+        f"{where}: {line}"
+        for split, (x, y) in splits.items()
+        for line in _misfits(split, x, y, shape, label_rank)
+    ]
     task = None if problems else task_of_labels(*(array.shape for array in splits["train"]))
     if task is None:
         raise RequestError("\n".join(problems))
-    words, notes = _classes({split: y for split, (_, y) in splits.items()}, names, where)
+    found = classes_of({split: y for split, (_, y) in splits.items()}, names, width, where)
+    values, notes = found.values, list(found.notes)
+    if values != list(range(len(values))):
+        splits = {
+            split: (x, np.searchsorted(np.array(values), y).astype(np.int32))
+            for split, (x, y) in splits.items()
+        }
+    called = found.names or tuple(map(str, values))
+    trained = np.unique(splits["train"][1]).tolist()
+    if len(trained) < 2:
+        raise RequestError(
+            f"{where}: y_train holds only the class {called[trained[0]]}; at least two are needed"
+        )
     if "val" not in splits:
         splits = _with_val(splits)
         notes.append(f"no x_val: {percent(HELD)} of the training images are for validation")
-    number = {value: label for label, value in enumerate(words)}
-    counted = words == list(range(len(words)))
-    if not counted:
-        lookup = np.array(words)
-        splits = {
-            split: (x, np.searchsorted(lookup, y).astype(np.int32))
-            for split, (x, y) in splits.items()
-        }
-    absent = set(number.values()) - set(np.unique(splits["train"][1]).tolist())
-    if len(number) - len(absent) < 2:
-        (only,) = set(number.values()) - absent
-        raise RequestError(
-            f"{where}: y_train holds only the class {words[only]}; at least two are needed"
-        )
-    if absent:
-        missing = ", ".join(str(words[label]) for label in sorted(absent))
+    if len(trained) < len(called):
+        missing = ", ".join(name for label, name in enumerate(called) if label not in trained)
         notes.append(f"the train split has no images of {missing}")
-    called = tuple(map(str, names if names is not None else words))
     notes += balance_notes(splits["train"][1], called)
-    digest = _digest(splits)
-    peak = peak_of(x for x, _ in splits.values())
-    if peak is not None:
-        notes.append(f"images are not bytes and go beyond 1: {peak:,.0f} becomes white")
+    digest = _digest(splits, found.names)
+    peak = range_of({split: x for split, (x, _) in splits.items()}, where, notes)
     return ImageData(
         name=name,
         task=task,
         image_shape=shape,
-        classes=len(words),
+        classes=len(values),
         sizes={split: len(x) for split, (x, _) in splits.items()},
         digest=digest,
         reader=_Arrays(splits, peak),
-        class_names=() if counted and names is None else called,
+        class_names=found.names,
         peak=peak,
         notes=tuple(notes),
     )
@@ -138,10 +146,10 @@ def _known(arrays: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Any]:
         raise RequestError(f"{where}: holds no arrays; {', '.join(known[:4])} are needed")
     found, problems, names = {}, [], None
     for key, array in arrays.items():
-        axis, _, split = key.lower().partition("_")
+        axis, _, split = str(key).lower().partition("_")
         usual = f"{axis}_{_ALSO.get(split, split)}"
         if key == "class_names":
-            names = np.asarray(array)
+            names = None if array is None else [str(name) for name in np.ravel(array)]
         elif usual not in known:
             problems.append(f"{where}: unknown array {key!r}; known: {', '.join(known)}")
         elif usual in found:
@@ -157,73 +165,37 @@ def _known(arrays: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Any]:
     return found, names
 
 
+def _array(given: Any, key: str, where: str) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # lists of different lengths
+        raise RequestError(f"{where}: {key} is no array: {error}") from error
+
+
+def _pixels(x: np.ndarray) -> np.ndarray:
+    """Images [N,H,W,C] in a type that TensorFlow has, and in this machine's byte order."""
+    if x.dtype == bool or (x.dtype.kind == "f" and x.dtype.itemsize > 8):
+        x = x.astype(np.float32)
+    x = x.astype(x.dtype.newbyteorder("="), copy=False)
+    return x[..., np.newaxis] if x.ndim == 3 else x
+
+
 def _with_val(
     splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Cuts a validation split from train: random images, with its share of each class."""
+    """Cuts a validation split from train: random images, with its share of each class.
+
+    The only image of a class stays in training.
+    """
     x, y = splits["train"]
-    count = max(1, round(HELD * len(x)))
-    held = np.isin(np.arange(len(x)), sample(len(x), count, y if y.ndim == 1 else None))
+    places = np.arange(len(x))
+    if y.ndim == 1:
+        places = places[np.bincount(y)[y] > 1]
+    count = max(1, round(HELD * len(places)))
+    chosen = places[sample(len(places), count, y[places] if y.ndim == 1 else None)]
+    held = np.isin(np.arange(len(x)), chosen)
     cut = {"train": (x[~held], y[~held]), "val": (x[held], y[held])}
     return cut | {split: pair for split, pair in splits.items() if split not in cut}
-
-
-def _plain(y: np.ndarray, image_rank: int) -> np.ndarray:
-    """Labels [N] or masks [N,H,W] of integers or words, where a common form means them."""
-    if y.dtype == bool:
-        y = y.astype(np.int32)
-    if np.issubdtype(y.dtype, np.floating) and y.size and np.isfinite(y).all():
-        whole = np.rint(y)
-        y = whole.astype(np.int64) if (whole == y).all() else y
-    if y.ndim in (2, image_rank if image_rank == 4 else 4) and y.shape[-1] == 1:
-        return y[..., 0]
-    if (
-        y.ndim in (2, 4)
-        and y.shape[-1] > 1
-        and np.issubdtype(y.dtype, np.integer)
-        and ((y == 0) | (y == 1)).all()
-        and (y.sum(axis=-1) == 1).all()
-    ):
-        return np.asarray(y.argmax(axis=-1))
-    return y
-
-
-def _classes(
-    labels: Mapping[str, np.ndarray], names: Any, where: str
-) -> tuple[list[Any], list[str]]:
-    """The values of labels in order, a class each, and notes."""
-    values = np.unique(np.concatenate([np.unique(y) for y in labels.values()]))
-    words = values.tolist()
-    masks = labels["train"].ndim > 1
-    count = len(labels["train"])
-    if len(words) > _MOST_CLASSES or (not masks and count > 20 and len(words) > count / 2):
-        raise RequestError(
-            f"{where}: y_train holds {len(words):,} different labels for {count:,} images; labels "
-            "are classes"
-        )
-    if masks and len(words) > 2:
-        for ignored in _IGNORED:
-            rest = [value for value in words if value != ignored]
-            if ignored in words and rest == list(range(len(rest))) and ignored != len(rest):
-                raise RequestError(
-                    f"{where}: masks hold {ignored} beside 0 to {rest[-1]}; if it marks pixels "
-                    f"without a class, give these a class of their own, {len(rest)}"
-                )
-    if names is not None and len(names) >= len(words) and words == list(range(len(words))):
-        return list(range(len(names))), []
-    if names is not None:
-        raise RequestError(f"{where}: class_names has {len(names)} names; labels are {_few(words)}")
-    whole = isinstance(words[0], int)
-    # A label that no image has is a class all the same, if labels count from 0.
-    if whole and words[0] >= 0 and len(words) > (words[-1] + 1) / 2 and 0 in words:
-        return list(range(words[-1] + 1)), []
-    notes = [f"labels are {_few(words)}; they become classes in this order"] if whole else []
-    return words, notes
-
-
-def _few(words: list[Any]) -> str:
-    shown = [*words[:4], "...", words[-1]] if len(words) > 6 else words
-    return ", ".join(map(str, shown))
 
 
 def _misfits(
@@ -235,8 +207,8 @@ def _misfits(
             f"x_{split} and y_{split} are single numbers; images are [N,H,W] or [N,H,W,C], "
             "labels [N]"
         ]
-    if len(x) == 0:
-        return [f"x_{split} holds no images"]
+    if len(x) < (2 if split == "train" else 1):
+        return [f"x_{split} holds {'one image' if len(x) else 'no images'}"]
     if x.ndim == 4 and 0 in x.shape[1:]:
         lines.append(f"x_{split} has shape {x.shape}: images without pixels")
     if x.ndim == 4 and x.shape[1] in (1, 3, 4) and x.shape[3] not in (1, 2, 3, 4):
@@ -255,17 +227,17 @@ def _misfits(
         lines.append(f"x_{split} holds values that are not finite")
     if not np.issubdtype(y.dtype, np.integer) and y.dtype.kind not in "US":
         lines.append(f"y_{split} is {y.dtype}, and not whole numbers; labels are integers or words")
-    fitting = {
-        (len(x), *task.label_shape(x.shape[1:])): task.labels for task in TASKS if x.ndim == 4
-    }
+    if x.ndim != 4:
+        return lines
+    fitting = {(len(x), *task.label_shape(x.shape[1:])): task.labels for task in TASKS}
     if y.ndim != label_rank or y.shape not in fitting:
         listed = " or ".join(f"{shape} ({labels})" for shape, labels in fitting.items())
         lines.append(f"y_{split} has shape {y.shape}; for {len(x)} images it is {listed}")
     return lines
 
 
-def _digest(splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
-    digest = hashlib.sha256()
+def _digest(splits: Mapping[str, tuple[np.ndarray, np.ndarray]], names: tuple[str, ...]) -> str:
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape"))
     for split, arrays in splits.items():
         digest.update(split.encode())
         for array in arrays:

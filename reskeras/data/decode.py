@@ -49,8 +49,8 @@ class Facts:
     size: tuple[int, int]
     """Height and width as a viewer shows them."""
     gray: bool
-    deep: int | None
-    """The largest value if a pixel has more than 8 bits, otherwise None."""
+    deep: tuple[float, float] | None
+    """The smallest and the largest value if pixels have more than 8 bits, otherwise None."""
     frames: int
 
 
@@ -75,19 +75,21 @@ def look(path: Path, *, thorough: bool) -> Facts:
     image = _opened(io.BytesIO(content), len(content))
     deep = None
     if image.mode in _DEEP or image.mode == "F":
-        deep = int(np.asarray(_loaded(image)).max())
+        values = np.asarray(_loaded(image))
+        if not np.isfinite(values).all():
+            raise BadImageError("it holds values that are not finite")
+        deep = float(values.min()), float(values.max())
     elif thorough:
         _loaded(image)
     else:
         _check_end(content, image.format or "")
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    width, height = image.size
+    width, height = image.size[::-1] if _lies(image, content) else image.size
     return Facts(
         digest=hashlib.blake2b(content, digest_size=8).hexdigest(),
-        size=(width, height) if turned else (height, width),
+        size=(height, width),
         gray=image.mode in {"1", "L", "LA", "F"} | _DEEP,
         deep=deep,
-        frames=getattr(image, "n_frames", 1),
+        frames=_frames(image),
     )
 
 
@@ -145,6 +147,8 @@ def read_mask(path: str | Path) -> Any:
     except OSError as error:
         raise BadImageError(error.strerror or str(error)) from error
     image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise BadImageError("a mask of fractions; give one with a whole number for each class")
     if image.mode not in {"1", "L", "P"} | _DEEP:
         pixels = np.asarray(image.convert("RGB"))
         if (pixels != pixels[..., :1]).any():
@@ -182,6 +186,24 @@ def _opened(file: Any, size: int) -> Any:
     if image.width * image.height > _MOST_PIXELS:
         raise BadImageError(f"its header claims {image.width} x {image.height} pixels")
     return image
+
+
+def _lies(image: Any, content: bytes) -> bool:
+    """Whether a viewer turns an image by a quarter; Pillow does so itself for TIFF."""
+    # Asked for the tags of a PNG, Pillow decodes all of it.
+    if image.format == "TIFF" or (image.format == "PNG" and b"eXIf" not in content):
+        return False
+    try:
+        return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception as error:  # as above
+        raise BadImageError(f"damaged: {error}") from error
+
+
+def _frames(image: Any) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception as error:  # as above: counting reads on to the end of the file
+        raise BadImageError(f"damaged: {error}") from error
 
 
 def _loaded(image: Any) -> Any:

@@ -62,9 +62,17 @@ def is_image(path: Path) -> bool:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, by name, without hidden ones and what a Mac's zip leaves."""
+    """The folders in a folder, by name.
+
+    Without hidden ones, what a Mac's zip leaves, and links to a folder that holds this one.
+    """
+    here = folder.resolve()
     return sorted(
-        child for child in folder.iterdir() if child.is_dir() and not _is_hidden(child.name)
+        child
+        for child in folder.iterdir()
+        if child.is_dir()
+        and not _is_hidden(child.name)
+        and not (child.is_symlink() and here.is_relative_to(child.resolve()))
     )
 
 
@@ -72,20 +80,38 @@ def _is_hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX"))
 
 
-def split_folders(root: Path) -> dict[str, Path]:
-    """The folders of the splits, if `root` has one for training; empty otherwise.
-
-    A folder called `train` that holds images itself is a class, beside `bus` and `car`.
-    """
-    found = {
+def named_splits(folder: Path) -> dict[str, Path]:
+    """The folders in a folder that are called like splits."""
+    inside = folders_in(folder)
+    return {
         split: child
         for split, names in _SPLITS.items()
-        for child in reversed(folders_in(root))
+        for child in reversed(inside)
         if child.name.lower() in names
     }
-    if "train" not in found or any(is_image(path) for path in found["train"].iterdir()):
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders of the splits; empty if the folders in `root` are classes.
+
+    A folder called `train` is a class if it holds images alone, and beside other classes, such as
+    `bus` and `car`.
+
+    Raises:
+        RequestError: there are other splits, but none for training.
+    """
+    found = named_splits(root)
+    others = [child for child in folders_in(root) if child not in found.values()]
+    if "train" not in found:
+        if found and not others and all(folders_in(child) for child in found.values()):
+            raise RequestError(
+                f"{printable(root)}: has {listed(child.name for child in found.values())} but no "
+                "train"
+            )
         return {}
-    return {split: found[split] for split in _SPLITS if split in found}
+    if not folders_in(found["train"]) or (others and len(found) == 1):
+        return {}
+    return found
 
 
 def check_image(file: Path) -> None:
@@ -161,15 +187,25 @@ def dealt(files: Sequence[File], held_splits: Sequence[str]) -> dict[str, list[F
     return splits
 
 
-def peak_of(facts: Iterable[Facts], notes: list[str]) -> float | None:
-    """The white of images with more than 8 bits, and a note; None if there are none."""
+def peak_of(root: Path, facts: Iterable[Facts], notes: list[str]) -> float | None:
+    """The white of images with more than 8 bits, and a note; None if there are none.
+
+    Raises:
+        RequestError: they hold negative values.
+    """
     deep = [fact.deep for fact in facts if fact.deep is not None]
     if not deep:
         return None
-    peak = white_of(max(deep))
+    low, high = min(low for low, _ in deep), max(high for _, high in deep)
+    if low < 0:
+        raise RequestError(
+            f"{printable(root)}: images hold values from {low:,.6g} to {high:,.6g}; negative ones "
+            "have no place between black and white"
+        )
+    peak = 1.0 if high <= 1 else white_of(high)
     notes.append(
-        f"{len(deep):,} images have more than 8 bits, with values up to {max(deep):,}; "
-        f"{peak:,.0f} becomes white"
+        f"{len(deep):,} images have more than 8 bits, with values up to {high:,.6g}; {peak:,.0f} "
+        "becomes white"
     )
     return peak
 
@@ -198,9 +234,10 @@ def shape_of(
         aspects = [fact.size[1] / fact.size[0] for fact in facts]
         stretched = max(aspects) > _STRETCHED * min(aspects)
         notes.append(
-            f"{others:,} of {len(facts):,} images are resized to {shape[0]}x{shape[1]} (their "
-            f"median is {median[0]}x{median[1]}); the network's input_shape decides"
-            + ("; their shapes differ, so some are stretched" if stretched else "")
+            f"{others:,} of {len(facts):,} images are resized to {shape[0]}x{shape[1]} (height x "
+            f"width; their median is {median[0]}x{median[1]})"
+            + (", and stretched where their proportions differ" if stretched else "")
+            + "; input_shape in a spec sets another size"
         )
     return shape
 
@@ -271,6 +308,8 @@ class FileReader(IndexedReader):
             image = read_image(path, self._shape, self._peak)
         except BadImageError as error:
             raise BadImageError(f"{printable(path)}: {error}; fix or delete it") from error
+        if self._peak is None and image.dtype != np.uint8:
+            raise BadImageError(f"{printable(path)}: has more than 8 bits now; start again")
         if self._peak is not None and image.dtype == np.uint8:
             return image.astype(np.float32) / np.float32(255)  # among images with more bits
         return image

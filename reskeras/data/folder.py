@@ -47,6 +47,13 @@ def from_folder(root: Path, image_shape: ImageShape | None = None) -> ImageData:
     if named := split_folders(root):
         classes = _classes(named["train"])
         splits = {split: _labeled(folder, classes) for split, folder in named.items()}
+        for folder in named.values():
+            if stray := [path for path in folder.iterdir() if is_image(path)]:
+                notes.append(
+                    f"left out {len(stray):,} images that lie in {printable(folder.name)}/ itself"
+                )
+        if others := [f.name for f in folders_in(root) if f not in named.values()]:
+            notes.append(f"left out folders that are no splits: {listed(others)}")
     else:
         classes = _classes(root)
         splits = {"all": _labeled(root, classes)}
@@ -62,7 +69,7 @@ def from_folder(root: Path, image_shape: ImageShape | None = None) -> ImageData:
             split: files for split, files in splits.items() if split != "train"
         }
     _check_splits(root, classes, splits, notes)
-    peak = peak_of(facts.values(), notes)
+    peak = peak_of(root, facts.values(), notes)
     if frames := sum(fact.frames > 1 for fact in facts.values()):
         notes.append(f"of {frames:,} files with several frames, the first frame is used")
     shape = shape_of(list(facts.values()), image_shape, notes)
@@ -89,11 +96,17 @@ def from_folder(root: Path, image_shape: ImageShape | None = None) -> ImageData:
 
 
 def _classes(folder: Path) -> list[str]:
-    return [child.name for child in folders_in(folder) if child.suffix.lower() not in SUFFIXES]
+    """The folders that are classes; one that is called like an image holds images to be one."""
+    return [
+        child.name
+        for child in folders_in(folder)
+        if child.suffix.lower() not in SUFFIXES or images_below(child)
+    ]
 
 
 def _labeled(folder: Path, classes: Sequence[str]) -> list[File]:
-    if strangers := set(_classes(folder)) - set(classes):
+    strangers = {name for name in _classes(folder) if images_below(folder / name)} - set(classes)
+    if strangers:
         raise RequestError(
             f"{printable(folder)}: classes that train/ does not have: {listed(sorted(strangers))}"
         )
@@ -135,7 +148,7 @@ def _with_images(
     if len(known) == len(classes):
         return classes, dict(splits)
     missing = [name for label, name in enumerate(classes) if label not in trained]
-    notes.append(f"left out classes without images: {listed(missing)}")
+    notes.append(f"left out classes without training images: {listed(missing)}")
     number = {label: new for new, label in enumerate(known)}
     return [classes[label] for label in known], {
         split: [f._replace(label=number[f.label]) for f in files if f.label in number]

@@ -18,11 +18,13 @@ from reskeras.data.files import (
     images_below,
     listed,
     look_at,
+    named_splits,
     peak_of,
     shape_of,
     split_folders,
 )
 from reskeras.data.images import HELD, ImageData
+from reskeras.data.labels import check_mask_values
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 from reskeras.tasks import SEGMENTATION
@@ -30,9 +32,8 @@ from reskeras.words import percent, printable
 
 _IMAGES = {"images", "image", "imgs", "img"}
 _MASKS = {"masks", "mask", "labels", "annotations", "segmentation", "segmentations", "gt"}
-_IGNORED = 255
-"""The value that often marks pixels without a class."""
-_SUFFIXES = ("_mask", "-mask", "_label", "_gt", "_seg")
+_LOSSY = (".jpg", ".jpeg")
+_SUFFIXES = ("", "_mask", "-mask", "_label", "_gt", "_seg")
 """What follows the image's name in that of its mask."""
 
 
@@ -44,9 +45,10 @@ def has_pairs(root: Path) -> bool:
 def from_pairs(root: Path, image_shape: ImageShape | None = None) -> ImageData:
     """Opens `root/images/*` with `root/masks/*`, or both in `root/{train[,val][,test]}`.
 
-    A mask has the name of its image. Its values are the numbers of the classes (a palette's, too),
-    0 and 255, or any values, which become classes in their order. The first layout is split 70 / 15
-    / 15; folders below `images` are not torn apart.
+    The splits may also be folders in `images` and `masks`. A mask has the name of its image. Its
+    values are the numbers of the classes (a palette's, too), 0 and 255, or any values, which become
+    classes in their order. The first layout is split 70 / 15 / 15; folders below `images` are not
+    torn apart.
 
     Args:
         root: the folder.
@@ -59,9 +61,9 @@ def from_pairs(root: Path, image_shape: ImageShape | None = None) -> ImageData:
     """
     check_channels(root, image_shape)
     notes: list[str] = []
-    named = split_folders(root)
     masks: dict[Path, Path] = {}
-    splits = {split: _paired(folder, masks) for split, folder in (named or {"all": root}).items()}
+    splits = {split: _paired(*pair, masks) for split, pair in _sources(root).items()}
+    named = "all" not in splits
     images = [file.path for files in splits.values() for file in files]
     facts = look_at(root, images, notes)
     seen = look_at(root, [masks[path] for path in images], notes)
@@ -88,7 +90,7 @@ def from_pairs(root: Path, image_shape: ImageShape | None = None) -> ImageData:
                 f"({' and '.join(reversed(list(sizes)))})"
             )
     values = _values(root, [masks[path] for path in used], notes)
-    peak = peak_of(facts.values(), notes)
+    peak = peak_of(root, facts.values(), notes)
     # A U-Net halves both sides a few times.
     shape = shape_of([facts[path] for path in used], image_shape, notes, step=8)
     return ImageData(
@@ -157,24 +159,52 @@ def _pair(folder: Path) -> tuple[Path, Path] | None:
     """The folders of images and masks in a folder."""
     inside = {child.name.lower(): child for child in folders_in(folder)}
     images, masks = ([inside[n] for n in names if n in inside] for names in (_IMAGES, _MASKS))
-    return (images[0], masks[0]) if images and masks and len(inside) == 2 else None
+    return (images[0], masks[0]) if images and masks else None
 
 
-def _paired(folder: Path, masks: dict[Path, Path]) -> list[File]:
+def _sources(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The folders of images and masks of each split; of `all` if there are no splits."""
+    if named := split_folders(root):
+        pairs = {split: _pair(folder) for split, folder in named.items()}
+        for split, pair in pairs.items():
+            if pair is None:
+                raise RequestError(
+                    f"{printable(named[split])}: has no folders images/ and masks/, as train/ has"
+                )
+        return {split: pair for split, pair in pairs.items() if pair is not None}
+    pair = _pair(root)
+    assert pair is not None, "`has_pairs` has found it"
+    images, masks = (named_splits(folder) for folder in pair)
+    if not images and not masks:
+        return {"all": pair}
+    if set(images) != set(masks):
+        raise RequestError(
+            f"{printable(root)}: {pair[0].name}/ and {pair[1].name}/ hold other splits "
+            f"({', '.join(images) or 'none'}; {', '.join(masks) or 'none'})"
+        )
+    return {split: (folder, masks[split]) for split, folder in images.items()}
+
+
+def _paired(images: Path, places: Path, masks: dict[Path, Path]) -> list[File]:
     """The images of a folder; adds the mask of each to `masks`."""
-    pair = _pair(folder)
-    if pair is None:
-        raise RequestError(f"{printable(folder)}: has no folders images/ and masks/, as train/ has")
-    images, places = pair
-    known = {_stem(path.relative_to(places)): path for path in images_below(places)}
+    known: dict[str, list[Path]] = {}
+    for path in images_below(places):
+        known.setdefault(str(path.relative_to(places).with_suffix("")), []).append(path)
     files, alone = [], []
     for path in images_below(images):
         inner = path.relative_to(images)
-        if (mask := known.get(_stem(inner))) is None:
-            alone.append(str(inner))
-        else:
-            masks[path] = mask
+        stem = str(inner.with_suffix(""))
+        found = [mask for suffix in _SUFFIXES for mask in known.get(f"{stem}{suffix}", ())]
+        if len(found) > 1:
+            raise RequestError(
+                f"{printable(path)}: several masks could be its own: "
+                f"{listed(str(mask.relative_to(places)) for mask in found)}"
+            )
+        if found:
+            masks[path] = found[0]
             files.append(File(path, 0, inner.parts[0]))
+        else:
+            alone.append(str(inner))
     if alone:
         more = "" if len(alone) <= 5 else f" and {len(alone) - 5:,} more"
         raise RequestError(
@@ -184,36 +214,25 @@ def _paired(folder: Path, masks: dict[Path, Path]) -> list[File]:
     return files
 
 
-def _stem(path: Path) -> str:
-    stem = str(path.with_suffix(""))
-    for suffix in _SUFFIXES:
-        stem = stem.removesuffix(suffix)
-    return stem
-
-
 def _values(root: Path, masks: Sequence[Path], notes: list[str]) -> list[int]:
     """The values of all masks, in order: a class each."""
     found: set[int] = set()
     for path in masks:
+        if path.suffix.lower() in _LOSSY:
+            raise RequestError(
+                f"{printable(path)}: JPEG changes the values of pixels; save masks as PNG"
+            )
         try:
             found.update(np.unique(read_mask(path)).tolist())
         except BadImageError as error:
             raise RequestError(f"{printable(path)}: {error}") from error
     values = sorted(found)
-    rest = [value for value in values if value != _IGNORED]
-    if len(values) > 2 and _IGNORED in values and rest == list(range(len(rest))):
-        raise RequestError(
-            f"{printable(root)}: masks hold 255 beside 0 to {rest[-1]}; if it marks pixels without "
-            f"a class, give these a class of their own, {len(rest)}"
-        )
+    check_mask_values(values, printable(root))
     if len(values) < 2:
         raise RequestError(f"{printable(root)}: all masks hold the value {values[0]} alone")
-    if len(values) > 256:
-        raise RequestError(
-            f"{printable(root)}: masks hold {len(values):,} different values; they are classes"
-        )
     # A class that no mask has is a class all the same, if they count from 0.
-    if len(values) > (values[-1] + 1) / 2:
+    if values[0] == 0 and len(values) > (values[-1] + 1) / 2:
         return list(range(values[-1] + 1))
-    notes.append(f"masks hold the values {', '.join(map(str, values))}; they become classes")
+    few = ", ".join(map(str, values if len(values) <= 8 else [*values[:7], "..."]))
+    notes.append(f"masks hold the values {few}; they become classes 0 to {len(values) - 1}")
     return values

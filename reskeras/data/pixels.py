@@ -4,10 +4,17 @@ Training, prediction and every data source use these functions, so all see the s
 take NumPy arrays and TensorFlow tensors, single images [H,W,C] and batches [N,H,W,C].
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from reskeras.errors import RequestError
+
+SHARES = 2
+"""Values up to this are shares of 1; what is beyond counts from 0 to white."""
+_FAR = 10
+"""Values that stay as they are and go further from 0 than this are worth a note."""
 
 
 def scaled(images: Any, peak: float | None = None) -> Any:
@@ -40,21 +47,46 @@ def resized(images: Any, sides: tuple[int, int]) -> Any:
 
 def white_of(largest: float) -> float:
     """The white of images with values up to `largest`: 255, 1023, 4095, 16383, 65535, ..."""
-    return float(next(2**bits - 1 for bits in (8, 10, 12, 14, 16, 32, 1024) if largest < 2**bits))
+    whites = (2.0**bits - 1 for bits in (8, 10, 12, 14, 16, 32, 64))
+    return next((white for white in whites if largest <= white), largest)
 
 
-def peak_of(splits: Iterable[np.ndarray[Any, Any]]) -> float | None:
+def range_of(
+    splits: Mapping[str, np.ndarray[Any, Any]], where: str, notes: list[str]
+) -> float | None:
     """The value that becomes 1 in arrays of images that are not bytes; None: they stay as they are.
 
     Integers are divided by their white. So are floats that are not negative and go beyond 2: nobody
     means these as shares of 1.
+
+    Args:
+        splits: images of each split.
+        where: start of each line of an error.
+        notes: gets a note if images are divided, or stay far outside 0..1.
+
+    Raises:
+        RequestError: one split is in 0..1 and another one is not.
     """
-    arrays = [array for array in splits if array.dtype != np.uint8]
-    if not arrays or min(array.min() for array in arrays) < 0:
+    arrays = {split: array for split, array in splits.items() if array.dtype != np.uint8}
+    if not arrays:
         return None
-    largest = max(float(array.max()) for array in arrays)
-    floats = all(np.issubdtype(array.dtype, np.floating) for array in arrays)
-    return None if floats and largest <= 2 else white_of(largest)
+    low = min(float(array.min()) for array in arrays.values())
+    largest = {split: float(array.max()) for split, array in arrays.items()}
+    high = max(largest.values())
+    if low < 0:
+        if max(high, -low) > _FAR:
+            notes.append(f"images hold values from {low:,.6g} to {high:,.6g}, used as they are")
+        return None
+    if high <= SHARES:
+        return None
+    for split, array in arrays.items():
+        # A dark split holds whole numbers, too; fractions up to 1 are another scale.
+        if largest[split] <= SHARES and (array % 1 != 0).any():
+            told = ", ".join(f"x_{name} up to {value:,.6g}" for name, value in largest.items())
+            raise RequestError(f"{where}: the splits have other scales ({told}); scale them alike")
+    white = white_of(high)
+    notes.append(f"images are not bytes and go up to {high:,.6g}: {white:,.0f} becomes white")
+    return white
 
 
 def is_bytes_or_floats(images: np.ndarray[Any, Any]) -> bool:

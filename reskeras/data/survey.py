@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reskeras.data.decode import naming_bad_images
 from reskeras.data.images import ImageData
 
 
@@ -33,7 +34,16 @@ class Survey:
 
 
 def survey(data: ImageData) -> Survey:
-    """Reads every image once."""
+    """Reads every image once.
+
+    Raises:
+        RequestError: a file cannot be read.
+    """
+    with naming_bad_images():
+        return _survey(data)
+
+
+def _survey(data: ImageData) -> Survey:
     counts, sums, squares, pixels = {}, 0.0, 0.0, 0
     low, high = np.inf, -np.inf
     seen: dict[bytes, list[tuple[str, int]]] = {}
@@ -72,4 +82,5 @@ def survey(data: ImageData) -> Survey:
 def examples(data: ImageData, count: int) -> list[tuple[Any, Any]]:
     """Random training images with their labels or masks, with each class's share if it is known."""
     chosen = data.reader.chosen("train", data.sample(count))
-    return [(image, label) for image, label in chosen.as_numpy_iterator()]
+    with naming_bad_images():
+        return list(chosen.as_numpy_iterator())

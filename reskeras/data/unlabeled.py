@@ -12,7 +12,7 @@ import numpy as np
 
 from reskeras.data.decode import SUFFIXES, BadImageError, read_image
 from reskeras.data.files import check_image, images_below
-from reskeras.data.pixels import is_bytes_or_floats, resized, scaled
+from reskeras.data.pixels import SHARES, is_bytes_or_floats, resized, scaled
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 from reskeras.words import printable
@@ -68,8 +68,26 @@ class ImageSet:
                 f"{self.names[0]}: images with {self.array.shape[3]} channels; the network "
                 f"takes {image_shape[2]}"
             )
+        white = self._white(peak)
         for start in range(0, len(self.array), size):
-            yield resized(scaled(self.array[start : start + size], peak), image_shape[:2])
+            yield resized(scaled(self.array[start : start + size], white), image_shape[:2])
+
+    def _white(self, peak: float | None) -> float | None:
+        """The value of the array that becomes 1, if its images are not bytes.
+
+        Raises:
+            RequestError: the network has seen images of another scale.
+        """
+        if self.array.dtype == np.uint8:
+            return None
+        low, high = float(self.array.min()), float(self.array.max())
+        if peak is None and low >= 0 and high > SHARES:
+            raise RequestError(
+                f"{self.names[0]}: values up to {high:,.6g}; the network was trained on images in "
+                "0..1 or on bytes"
+            )
+        # Fractions are shares of 1 already.
+        return None if peak is None or (high <= 1 and (self.array % 1 != 0).any()) else peak
 
 
 def open_images(paths: Sequence[Path]) -> list[ImageSet]:
@@ -132,8 +150,8 @@ def _images(path: Path) -> Any:
         array = array[..., np.newaxis]
     if array.ndim != 4 or 0 in array.shape:
         raise RequestError(f"{path}: an array of shape {shape}; images are [N,H,W] or [N,H,W,C]")
-    if not is_bytes_or_floats(array):
-        raise RequestError(f"{path}: an array of {array.dtype}; images are uint8 or floats in 0..1")
+    if not is_bytes_or_floats(array) and not np.issubdtype(array.dtype, np.integer):
+        raise RequestError(f"{path}: an array of {array.dtype}; images are integers or floats")
     if not np.isfinite(array).all():
         raise RequestError(f"{path}: values that are not finite")
     return array

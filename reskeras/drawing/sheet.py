@@ -31,13 +31,13 @@ def sheet(images: Sequence[Any], labels: Sequence[Any], names: Sequence[str]) ->
         axis.set_axis_off()
     for axis, image, label in zip(axes, images, labels, strict=False):
         shown = ((image - float(low)) / max(float(high) - float(low), 1e-9)).clip(0, 1)
-        shown = np.repeat(shown, 3, -1) if shown.shape[-1] == 1 else shown[..., :3]
+        shown = shown[..., :3] if shown.shape[-1] >= 3 else np.repeat(shown[..., :1], 3, -1)
         axis.imshow(shown, interpolation="nearest")
         if np.ndim(label):
             levels = np.unique(label)[1:] - 0.5
-            if len(levels):
+            if len(levels) and min(np.shape(label)) > 1:
                 axis.contour(label, levels=levels, colors=HIGHLIGHT, linewidths=0.8)
         else:
             name = names[int(label)] if names else str(int(label))
-            axis.set_title(name[:18], fontsize=SMALL, color=INK, pad=2)
+            axis.set_title(name[:18], fontsize=SMALL, color=INK, pad=2, parse_math=False)
     return figure

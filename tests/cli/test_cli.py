@@ -200,7 +200,7 @@ def test_show_edit_train(tmp_path: Path, blobs_npz: Path) -> None:
     done = run("train", "my.yaml", "--data", str(blobs_npz), "--epochs", "2")
     assert done.returncode == 0, done.stderr
     assert (
-        "input_shape and classes follow the data: 8x8x1 and 3 (the spec has 32x32x3 and 10)"
+        "follows the data: input_shape 8x8x1 (the spec has 32x32x3), 3 classes (the spec has 10)"
         in done.stderr
     )
     assert "epoch   2 of 2" in done.stderr

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,9 +97,20 @@ def test_arrays_are_scaled_when_bytes_and_taken_as_they_are_when_floats(
                 f"y_{split}": np.tile(np.array([0, 1, 255, 0], np.uint8), (n, 8, 2))
                 for split, n in (("train", 96), ("val", 48), ("test", 48))
             },
-            "masks hold 255 beside 0 to 1",
+            "masks hold 255 beside 0, 1",
         ),
         ({"class_names": np.array(["a"])}, "class_names has 1 names; labels are 0, 1, 2"),
+        ({"class_names": np.array(["a", "b", "a"])}, "class_names holds a name twice"),
+        ({"x_train": np.zeros((1, 8, 8)), "y_train": [0]}, "x_train holds one image"),
+        ({"x_train": [[1, 2], [3]]}, "x_train is no array"),
+        (
+            {
+                "x_train": np.linspace(0, 1, 96 * 64).reshape(96, 8, 8, 1),
+                "x_val": np.full((48, 8, 8, 1), 200.0),
+                "x_test": np.zeros((48, 8, 8, 1)),
+            },
+            "the splits have other scales (x_train up to 1, x_val up to 200, x_test up to 0)",
+        ),
         ({"x_train": np.float64(3)}, "single numbers"),
         (
             {
@@ -213,7 +225,7 @@ def test_folders_that_are_no_classes_are_left_alone(tmp_path: Path) -> None:
     data = load("./pets", (10, 12, 3))
     assert data.class_names == ("cat", "dog")
     assert sum(data.sizes.values()) == 20
-    assert data.notes == ("left out classes without images: bird",)
+    assert data.notes == ("left out classes without training images: bird",)
 
 
 def test_a_class_may_be_called_train_and_splits_may_be_capital(tmp_path: Path) -> None:
@@ -252,13 +264,13 @@ def test_the_size_of_images_is_chosen_from_the_files_and_said(tmp_path: Path) ->
     data = load("./set")
     assert data.image_shape == (48, 64, 1)  # as wide to its height as the images, and gray
     assert data.notes == (
-        "20 of 20 images are resized to 48x64 (their median is 360x480); the network's input_shape "
-        "decides",
+        "20 of 20 images are resized to 48x64 (height x width; their median is 360x480); "
+        "input_shape in a spec sets another size",
     )
     Image.new("RGB", (10, 10)).save(tmp_path / "set" / "a" / "color.png")
     data = load("./set")
     assert data.image_shape == (48, 64, 3)
-    assert data.notes[0].endswith("; their shapes differ, so some are stretched")
+    assert ", and stretched where their proportions differ; input_shape" in data.notes[0]
     write_images(tmp_path / "small" / "a", 9, 9)
     write_images(tmp_path / "small" / "b", 9, 9)
     assert (load("./small").image_shape, load("./small").notes) == ((10, 12, 3), ())
@@ -439,6 +451,108 @@ def test_the_range_of_numbers_is_found_and_said(
     wanted = change(x) / peak if peak else change(x)
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     assert found.max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">i4", ">f4", ">f8", "longdouble"])
+def test_arrays_of_every_byte_order_are_read_alike(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.arange(12 * 64).reshape(12, 8, 8)
+    y = np.arange(12) % 2
+    data = from_arrays(
+        {"x_train": x.astype(dtype), "y_train": y, "x_val": x.astype(dtype), "y_val": y}
+    )
+    wanted = sorted((image / np.float32(1023)).tobytes() for image in x.astype("float32"))
+    for images in (data.split("train"), data.shuffled("train", 3)):
+        found = sorted(image[..., 0].tobytes() for image, _ in images.as_numpy_iterator())
+        assert found == wanted
+    assert sorted(image[..., 0].tobytes() for image in data.sampled(99)) == wanted
+
+
+def test_one_hot_labels_say_how_many_classes_there_are() -> None:
+    x, y = np.zeros((12, 8, 8), np.uint8), np.eye(5)[np.arange(12) % 4]
+    data = from_arrays({"x_train": x, "y_train": y, "x_val": x, "y_val": y})
+    assert (data.classes, data.notes) == (5, ("the train split has no images of 4",))
+
+
+def test_the_only_image_of_a_class_stays_in_training() -> None:
+    y = np.array([0] * 195 + [1, 2, 3, 4, 5])
+    for seed in range(20):
+        labels = np.random.default_rng(seed).permutation(y)
+        data = from_arrays({"x_train": np.zeros((200, 4, 4), np.uint8), "y_train": labels})
+        assert set(as_arrays(data, "train")[1]) == set(range(6))
+
+
+def test_an_npz_that_is_damaged_is_refused_in_a_line(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
+    np.savez_compressed("whole.npz", x_train=x, y_train=np.arange(30) % 2)
+    whole = bytearray(Path("whole.npz").read_bytes())
+    refused = 0
+    for place in range(0, len(whole), 97):
+        broken = whole.copy()
+        broken[place] ^= 0xFF
+        Path("broken.npz").write_bytes(broken)
+        try:
+            load("broken.npz")
+        except reskeras.RequestError:
+            refused += 1
+    assert refused > 10
+
+
+def test_patients_of_a_class_called_train_and_stray_images_change_no_layout(tmp_path: Path) -> None:
+    for name in ("train", "bus", "car"):
+        for patient in range(3):
+            write_images(tmp_path / "vehicles" / name / f"p{patient}", 2, 9)
+    assert load("./vehicles").class_names == ("bus", "car", "train")
+    for split in ("train", "val", "test"):
+        for name in ("cat", "dog"):
+            write_images(tmp_path / "pets" / split / name, 3, 9)
+    Image.new("L", (5, 5)).save(tmp_path / "pets" / "train" / "thumb.png")
+    (tmp_path / "pets" / "notes").mkdir()
+    (tmp_path / "pets" / "loop").symlink_to(tmp_path / "pets")
+    data = load("./pets")
+    assert data.sizes == {"train": 6, "val": 6, "test": 6}
+    assert data.notes == (
+        "left out 1 images that lie in train/ itself",
+        "left out folders that are no splits: notes",
+    )
+    shutil.rmtree(tmp_path / "pets" / "train")
+    shutil.rmtree(tmp_path / "pets" / "notes")
+    with pytest.raises(reskeras.RequestError, match="pets: has val, test but no train"):
+        load("./pets")
+
+
+def test_fractions_in_tiffs_stay_and_negative_ones_are_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / "scan" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = np.full((8, 8), number / 10, np.float32)
+            Image.fromarray(pixels).save(tmp_path / "scan" / name / f"{number}.tif")
+    data = load("./scan")
+    assert data.peak == 1
+    assert as_arrays(data, "train")[0].max() == pytest.approx(0.9, abs=0.11)
+    for pixel, said in ((np.nan, "not finite"), (-3.0, "negative ones have no place")):
+        pixels[0, 0] = pixel
+        for name in "ab":
+            Image.fromarray(pixels).save(tmp_path / "scan" / name / "9.tif")
+        with pytest.raises(reskeras.RequestError, match=said):
+            load("./scan")
+
+
+def test_arrays_to_predict_are_scaled_as_in_training() -> None:
+    x = np.arange(256, dtype=np.uint16).reshape(4, 8, 8) * 16
+    np.save("deep.npy", x)
+    np.save("shares.npy", x / 4095)
+    np.save("bytes.npy", (x // 16).astype(np.uint8))
+    batches = [
+        next(images.batches((8, 8, 1), 9, 4095.0))
+        for images in open_images([Path(f"{name}.npy") for name in ("deep", "shares", "bytes")])
+    ]
+    for found in batches:
+        np.testing.assert_allclose(found[..., 0], x / 4095, atol=0.004)
+    (images,) = open_images([Path("deep.npy")])
+    with pytest.raises(reskeras.RequestError, match="values up to 4,080; the network was trained"):
+        next(images.batches((8, 8, 1), 9))
 
 
 def test_other_words_for_splits_and_names_of_classes_are_known(

@@ -107,12 +107,64 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     ignored = np.asarray(Image.open(cells / "masks" / "04.png")).copy()
     ignored[0] = 255
     Image.fromarray(ignored).save(mask)
-    assert "masks hold 255 beside 0 to 1" in refused()
+    assert "masks hold 255 beside 0, 1" in refused()
     mask.write_bytes(whole[:40])
     data = load("./cells")  # one file of twenty may be unreadable
     assert sum(data.sizes.values()) == 19
     assert "masks/03.png: damaged" in data.notes[0] or "masks/03.png: not" in data.notes[0]
     check(data)
+
+
+def test_splits_may_be_folders_of_images_and_masks(tmp_path: Path) -> None:
+    for split, count, start in (("train", 9, 0), ("val", 4, 9), ("test", 3, 13)):
+        pairs(tmp_path / split, count, start=start)
+        for name in ("images", "masks"):
+            (tmp_path / "cells" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / split / name).rename(tmp_path / "cells" / name / split)
+    (tmp_path / "cells" / "overlays").mkdir()
+    data = load("./cells")
+    assert data.sizes == {"train": 9, "val": 4, "test": 3}
+    check(data)
+    (tmp_path / "cells" / "masks" / "test").rename(tmp_path / "cells" / "masks" / "rest")
+    with pytest.raises(reskeras.RequestError, match="hold other splits"):
+        load("./cells")
+
+
+def test_a_mask_of_exactly_the_name_is_not_confused_with_others(tmp_path: Path) -> None:
+    cells = tmp_path / "cells"
+    pairs(cells, 10)
+    for number in range(10):  # other images, whose names end like a mask's
+        for name in ("images", "masks"):
+            source = cells / name / f"{(number + 5) % 10:02}.png"
+            (cells / name / f"{number:02}_gt.png").write_bytes(source.read_bytes())
+    with pytest.raises(
+        reskeras.RequestError, match=r"several masks could be its own: 00.png, 00_gt"
+    ):
+        load("./cells")
+    for number in range(10):
+        (cells / "images" / f"{number:02}_gt.png").rename(cells / "images" / f"z{number:02}.png")
+        (cells / "masks" / f"{number:02}_gt.png").rename(cells / "masks" / f"z{number:02}_gt.png")
+    check(load("./cells"))
+
+
+def test_masks_that_are_no_classes_are_refused(tmp_path: Path) -> None:
+    cells = tmp_path / "cells"
+    pairs(cells)
+
+    def refused(mask: np.ndarray, name: str) -> str:
+        (cells / "masks" / "03.png").unlink(missing_ok=True)
+        Image.fromarray(mask).save(cells / "masks" / name)
+        with pytest.raises(reskeras.RequestError) as error:
+            load("./cells")
+        (cells / "masks" / name).unlink()
+        return str(error.value)
+
+    rows = np.arange(24)[:, None].repeat(16, 1)
+    assert "masks hold -1 beside 0, 1" in refused((rows > 20).astype("int32") - 1, "03.tif")
+    assert "JPEG changes the values" in refused((rows > 9).astype("uint8"), "03.jpg")
+    assert "a mask of fractions" in refused((rows / 24).astype("float32"), "03.tif")
+    many = (np.arange(24 * 16).reshape(24, 16) % 256).astype("uint8")
+    assert "256 different values" in refused(many, "03.png")
 
 
 def test_a_search_takes_such_a_folder(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_the_command_tells_it_and_draws_the_images_with_their_labels(tmp_path: P
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["class", "train", "val", "test"]
     assert lines[1].split()[0] == "ok"  # the most common one comes first
-    assert any(line.startswith("values     0 to 1, mean 0.4") for line in lines)
+    assert any(line.startswith("values     0 to 1, mean of each channel 0.4") for line in lines)
     assert "copies     sets of equal images: 1" in lines
     assert "photos/bad/copy.png" in done.stdout
     assert lines[-1] == "saved: sheet.png"
@@ -91,7 +91,7 @@ def test_pictures_of_masks_show_their_borders(tmp_path: Path) -> None:
     np.savez("cells.npz", x_train=x, y_train=masks, x_val=x, y_val=masks)
     done = CliRunner().invoke(main, ["data", "cells.npz", "-o", "sheet.png"])
     assert done.exit_code == 0, done.output
-    assert "pixels of" in done.stdout
+    assert "class (pixels)" in done.stdout
     picture = np.asarray(Image.open("sheet.png").convert("RGB")).astype(int)
     border = np.abs(picture - [0xB4, 0x43, 0x0F]).sum(-1) < 30  # palette.HIGHLIGHT
     assert border.sum() > 100

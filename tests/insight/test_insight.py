@@ -420,7 +420,9 @@ def test_what_mattered_where_little_is_known() -> None:
         "  bottleneck  not tried",
     ]
     same = lines(rescored(trials(DEFAULT, score), lambda score: 0.5), DEFAULT)
-    assert same[1] == "  the values of these trials do not predict their scores"
+    assert (
+        same[1] == "  no factor stands out: the values of these trials do not predict their scores"
+    )
     many = space(
         blocks=(1, 2),
         lr=Range(low=1e-3, high=1e-1),

@@ -177,7 +177,7 @@ def test_masks_are_trained_and_scored_by_their_mean_iou() -> None:
 
 
 def test_shifted_images_keep_their_pixels_and_masks_move_along() -> None:
-    y = np.arange(256).reshape(1, 16, 16).repeat(20, 0)
+    y = np.arange(256).reshape(1, 16, 16).repeat(20, 0) // 2
     x = y[..., None].astype("uint8")
     data = from_arrays({"x_train": x, "y_train": y, "x_val": x, "y_val": y})
     moved = set()
@@ -186,7 +186,7 @@ def test_shifted_images_keep_their_pixels_and_masks_move_along() -> None:
     ).as_numpy_iterator():
         np.testing.assert_array_equal(np.rint(255 * image[..., 0]), mask)
         # Shifts are of at most an eighth: two pixels.
-        assert len(set(image.ravel())) >= 14 * 14
+        assert len(set(image.ravel())) >= 14 * 14 / 2
         moved.add(int(mask[8, 8]))
     assert len(moved) > 5
     assert augmented(data, "none", seed=1, task=data.task) is data

@@ -110,7 +110,7 @@ def what_mattered(
         reason = (
             f"too few trials to estimate importance; it takes at least {FEWEST}"
             if len(trials) < FEWEST
-            else "the values of these trials do not predict their scores"
+            else "no factor stands out: the values of these trials do not predict their scores"
         )
         lines.append(Text(f"  {reason}", style="dim"))
     short = space.short_names()

@@ -320,7 +320,7 @@ def _importance(found: Findings) -> str:
     heading, count = "What mattered", len(found.scored)
     if not found.importances:
         few = f"Too few trials have a score: {count}. Importance takes at least {FEWEST}."
-        alike = "The values of these trials do not predict their scores."
+        alike = "No factor stands out: the values of these trials do not predict their scores."
         return _section("importance", heading, few if count < FEWEST else alike, "")
     short, most = found.space.short_names(), max(found.importances.values())
     bars = "".join(

@@ -1,0 +1,140 @@
+"""Labels and masks in the forms that people save them in, as classes counted from 0."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reskeras.errors import RequestError
+
+Array = np.ndarray[Any, Any]
+
+_MOST_CLASSES = 1 << 16
+_MOST_MASK_CLASSES = 200
+"""Masks with more values are pictures, or were changed by a lossy format."""
+_IGNORED = 255
+"""The value that often marks pixels without a class."""
+_WHOLE = 2.0**53
+"""Floats beyond this are not exact whole numbers."""
+
+
+class Classes(NamedTuple):
+    """What the values of labels mean."""
+
+    values: list[Any]
+    """The value of each class, in order."""
+    names: tuple[str, ...]
+    """Empty if the values count from 0 and nothing names them."""
+    notes: list[str]
+
+
+def plain(y: Any, image_rank: int) -> tuple[Array, int]:
+    """Labels [N] or masks [N,H,W] of whole numbers or words, where a common form means them.
+
+    Args:
+        y: labels as they are saved.
+        image_rank: dimensions of the array of images.
+
+    Returns:
+        The labels; unchanged if no common form fits. And the number of classes that a one-hot form
+        has room for, otherwise 0.
+    """
+    y = np.asarray(y)
+    if y.dtype == object and y.size and all(isinstance(word, str) for word in y.flat):
+        y = y.astype(str)
+    if y.dtype.kind == "S":
+        y = np.char.decode(y, "utf-8", "replace")
+    if y.dtype == bool:
+        y = y.astype(np.int64)
+    if y.dtype.kind == "u" and y.size and y.max() < _WHOLE:
+        y = y.astype(np.int64)
+    if y.dtype.kind == "f" and y.size and (np.abs(y) < _WHOLE).all():
+        whole = np.rint(y)
+        y = whole.astype(np.int64) if (whole == y).all() else y
+    if y.ndim in (2, max(4, image_rank)) and y.shape[-1] == 1:
+        return y[..., 0], 0
+    if (
+        y.ndim in (2, 4)
+        and y.shape[-1] > 1
+        and y.dtype.kind == "i"
+        and ((y == 0) | (y == 1)).all()
+        and (y.sum(axis=-1) == 1).all()
+    ):
+        return np.asarray(y.argmax(axis=-1)), y.shape[-1]
+    return y, 0
+
+
+def classes_of(
+    labels: Mapping[str, Array], names: Sequence[str] | None, width: int, where: str
+) -> Classes:
+    """The classes that the labels of all splits name.
+
+    Args:
+        labels: labels [N] or masks [N,H,W] of each split.
+        names: names of the classes, if they are given.
+        width: the number of classes, if a one-hot form says it; otherwise 0.
+        where: start of each line of an error.
+
+    Raises:
+        RequestError: these are not classes, or their names do not fit.
+    """
+    values = np.unique(np.concatenate([np.unique(y) for y in labels.values()])).tolist()
+    count = len(labels["train"])
+    if labels["train"].ndim > 1:
+        check_mask_values(values, where)
+    elif len(values) > _MOST_CLASSES or (count > 20 and len(values) > count / 2):
+        raise RequestError(
+            f"{where}: y_train holds {len(values):,} different labels for {count:,} images; labels "
+            "are classes"
+        )
+    counted = isinstance(values[0], int) and values[0] >= 0
+    if names is not None:
+        return _named(values, names, counted=counted, where=where)
+    if counted and width > values[-1]:
+        return Classes(list(range(width)), (), [])
+    # A label that no image has is a class all the same, if labels count from 0.
+    if counted and values[0] == 0 and len(values) > (values[-1] + 1) / 2:
+        return Classes(list(range(values[-1] + 1)), (), [])
+    notes = []
+    if isinstance(values[0], int):
+        notes.append(f"labels are {_few(values)}; they become classes 0 to {len(values) - 1}")
+    return Classes(values, tuple(map(str, values)), notes)
+
+
+def check_mask_values(values: Sequence[int], where: str) -> None:
+    """Checks that the values of masks, in order, can be classes.
+
+    Raises:
+        RequestError: they cannot.
+    """
+    rest = [value for value in values if value != _IGNORED]
+    ignored = None
+    if values[0] < 0:
+        ignored = values[0]
+    elif len(values) > 2 and values[-1] == _IGNORED and rest[-1] < _IGNORED - 1:
+        ignored = _IGNORED
+    if ignored is not None:
+        others = _few([value for value in values if value != ignored])
+        raise RequestError(
+            f"{where}: masks hold {ignored} beside {others}; if it marks pixels without a class, "
+            "give these a class of their own, such as the next number"
+        )
+    if len(values) > _MOST_MASK_CLASSES:
+        raise RequestError(
+            f"{where}: masks hold {len(values):,} different values; each would be a class"
+        )
+
+
+def _named(values: list[Any], names: Sequence[str], *, counted: bool, where: str) -> Classes:
+    if len(set(names)) < len(names):
+        raise RequestError(f"{where}: class_names holds a name twice")
+    if counted and values[-1] < len(names):
+        return Classes(list(range(len(names))), tuple(names), [])
+    if len(values) == len(names):
+        return Classes(values, tuple(names), [])
+    raise RequestError(f"{where}: class_names has {len(names)} names; labels are {_few(values)}")
+
+
+def _few(values: Sequence[Any]) -> str:
+    shown = [*values[:4], "...", values[-1]] if len(values) > 6 else values
+    return ", ".join(map(str, shown))
