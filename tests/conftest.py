@@ -8,7 +8,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-# TFDS reads this when it is imported, and prepares data sets there instead of in the home directory.
+# TFDS reads this when it is imported, and prepares data sets there, not in the home directory.
 _TFDS = tempfile.TemporaryDirectory(prefix="tensorflow_datasets")
 os.environ["TFDS_DATA_DIR"] = _TFDS.name
 
