@@ -168,7 +168,9 @@ class Feed:
 
         def whole() -> Any:
             images, labels = self._data.tensors(split)
-            prepared = self._targets.prepared(tf.data.Dataset.from_tensor_slices((images, labels)))
-            return next(iter(prepared.batch(len(images))))
+            # All images at once: the network's form is often that of the data, and nothing is
+            # copied.
+            targets = tf.data.Dataset.from_tensor_slices(labels).map(self._targets.target)
+            return self._targets.image(images), next(iter(targets.batch(len(images))))
 
         return self._once(("whole", split), whole)

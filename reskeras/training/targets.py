@@ -38,7 +38,7 @@ class Targets:
 
     def prepared(self, dataset: Any) -> Any:
         """Maps images [H,W,C] with labels or masks to the network's inputs and targets."""
-        return dataset.map(lambda image, label: (self.image(image), self._target(label)))
+        return dataset.map(lambda image, label: (self.image(image), self.target(label)))
 
     def image(self, image: Any) -> Any:
         """One image [H,W,C] in the form the network takes."""
@@ -77,14 +77,15 @@ class Targets:
         """One target and one output, all zeros, for building losses and metrics before training."""
         label = np.zeros(self.data.task.label_shape(self.data.image_shape), "int32")
         target = keras.tree.map_structure(
-            lambda tensor: keras.ops.convert_to_numpy(tensor)[None], self._target(label)
+            lambda tensor: keras.ops.convert_to_numpy(tensor)[None], self.target(label)
         )
         outputs = {
             name: np.zeros((1, *head.shape[1:]), "float32") for name, head in self.heads.items()
         }
         return target, outputs if self._named else outputs["head"]
 
-    def _target(self, label: Any) -> Any:
+    def target(self, label: Any) -> Any:
+        """The target of one label or mask, as tensors: of the only output, or of each by name."""
         targets = self.data.task.targets(label, self.heads)
         return targets if self._named else targets["head"]
 
