@@ -14,7 +14,7 @@ from reskeras.data.images import HELD, IndexedReader, Places
 from reskeras.data.pixels import white_of
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
-from reskeras.words import printable
+from reskeras.words import percent, printable
 
 _SPLITS = {
     "train": ("train", "training"),
@@ -162,7 +162,18 @@ def look_at(root: Path, paths: Sequence[Path], notes: list[str]) -> dict[Path, F
     return {path: facts for path, facts in found.items() if not isinstance(facts, str)}
 
 
-def dealt(files: Sequence[File], held_splits: Sequence[str]) -> dict[str, list[File]]:
+def with_val(splits: Mapping[str, Sequence[File]], notes: list[str]) -> dict[str, list[File]]:
+    """The splits, cut from `all` if there are none, with a validation split cut from `train`."""
+    if "all" in splits:
+        return _dealt(splits["all"], ("val", "test"))
+    found = {split: list(files) for split, files in splits.items()}
+    if "val" in found:
+        return found
+    notes.append(f"no val/: {percent(HELD)} of the training images are for validation")
+    return _dealt(found.pop("train"), ("val",)) | found
+
+
+def _dealt(files: Sequence[File], held_splits: Sequence[str]) -> dict[str, list[File]]:
     """Splits files within each class: `held_splits` get `HELD` each, training the rest.
 
     By a hash of names: the split repeats from run to run, and hardly changes when files are added.

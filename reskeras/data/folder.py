@@ -9,7 +9,6 @@ from reskeras.data.files import (
     File,
     FileReader,
     check_channels,
-    dealt,
     digest_of,
     folders_in,
     images_below,
@@ -19,12 +18,13 @@ from reskeras.data.files import (
     peak_of,
     shape_of,
     split_folders,
+    with_val,
 )
-from reskeras.data.images import HELD, ImageData, balance_notes
+from reskeras.data.images import ImageData, balance_notes
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 from reskeras.tasks import CLASSIFICATION
-from reskeras.words import percent, printable
+from reskeras.words import printable
 
 
 def from_folder(root: Path, image_shape: ImageShape | None = None) -> ImageData:
@@ -61,13 +61,7 @@ def from_folder(root: Path, image_shape: ImageShape | None = None) -> ImageData:
     facts = look_at(root, [file.path for files in splits.values() for file in files], notes)
     splits = {split: [f for f in files if f.path in facts] for split, files in splits.items()}
     classes, splits = _with_images(root, classes, splits, notes)
-    if not named:
-        splits = dealt(splits["all"], ("val", "test"))
-    elif "val" not in splits:
-        notes.append(f"no val/: {percent(HELD)} of the training images are for validation")
-        splits = dealt(splits["train"], ("val",)) | {
-            split: files for split, files in splits.items() if split != "train"
-        }
+    splits = with_val(splits, notes)
     _check_splits(root, classes, splits, notes)
     peak = peak_of(root, facts.values(), notes)
     if frames := sum(fact.frames > 1 for fact in facts.values()):

@@ -12,7 +12,6 @@ from reskeras.data.files import (
     File,
     FileReader,
     check_channels,
-    dealt,
     digest_of,
     folders_in,
     images_below,
@@ -22,13 +21,14 @@ from reskeras.data.files import (
     peak_of,
     shape_of,
     split_folders,
+    with_val,
 )
-from reskeras.data.images import HELD, ImageData
+from reskeras.data.images import ImageData
 from reskeras.data.labels import check_mask_values
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 from reskeras.tasks import SEGMENTATION
-from reskeras.words import percent, printable
+from reskeras.words import printable
 
 _IMAGES = {"images", "image", "imgs", "img"}
 _MASKS = {"masks", "mask", "labels", "annotations", "segmentation", "segmentations", "gt"}
@@ -63,7 +63,6 @@ def from_pairs(root: Path, image_shape: ImageShape | None = None) -> ImageData:
     notes: list[str] = []
     masks: dict[Path, Path] = {}
     splits = {split: _paired(*pair, masks) for split, pair in _sources(root).items()}
-    named = "all" not in splits
     images = [file.path for files in splits.values() for file in files]
     facts = look_at(root, images, notes)
     seen = look_at(root, [masks[path] for path in images], notes)
@@ -71,13 +70,7 @@ def from_pairs(root: Path, image_shape: ImageShape | None = None) -> ImageData:
         split: [f for f in files if f.path in facts and masks[f.path] in seen]
         for split, files in splits.items()
     }
-    if not named:
-        splits = dealt(splits["all"], ("val", "test"))
-    elif "val" not in splits:
-        notes.append(f"no val/: {percent(HELD)} of the training images are for validation")
-        splits = dealt(splits["train"], ("val",)) | {
-            split: files for split, files in splits.items() if split != "train"
-        }
+    splits = with_val(splits, notes)
     for split, files in splits.items():
         if not files:
             raise RequestError(f"{printable(root)}: no images for the {split} split")
@@ -177,9 +170,9 @@ def _sources(root: Path) -> dict[str, tuple[Path, Path]]:
     images, masks = (named_splits(folder) for folder in pair)
     if not images and not masks:
         return {"all": pair}
-    if set(images) != set(masks):
+    if set(images) != set(masks) or "train" not in images:
         raise RequestError(
-            f"{printable(root)}: {pair[0].name}/ and {pair[1].name}/ hold other splits "
+            f"{printable(root)}: {pair[0].name}/ and {pair[1].name}/ do not hold the same splits, with train "
             f"({', '.join(images) or 'none'}; {', '.join(masks) or 'none'})"
         )
     return {split: (folder, masks[split]) for split, folder in images.items()}

@@ -126,7 +126,7 @@ def test_splits_may_be_folders_of_images_and_masks(tmp_path: Path) -> None:
     assert data.sizes == {"train": 9, "val": 4, "test": 3}
     check(data)
     (tmp_path / "cells" / "masks" / "test").rename(tmp_path / "cells" / "masks" / "rest")
-    with pytest.raises(reskeras.RequestError, match="hold other splits"):
+    with pytest.raises(reskeras.RequestError, match="do not hold the same splits, with train"):
         load("./cells")
 
 
