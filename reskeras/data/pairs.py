@@ -172,8 +172,8 @@ def _sources(root: Path) -> dict[str, tuple[Path, Path]]:
         return {"all": pair}
     if set(images) != set(masks) or "train" not in images:
         raise RequestError(
-            f"{printable(root)}: {pair[0].name}/ and {pair[1].name}/ do not hold the same splits, with train "
-            f"({', '.join(images) or 'none'}; {', '.join(masks) or 'none'})"
+            f"{printable(root)}: {pair[0].name}/ and {pair[1].name}/ do not hold the same splits, "
+            f"with train ({', '.join(images) or 'none'}; {', '.join(masks) or 'none'})"
         )
     return {split: (folder, masks[split]) for split, folder in images.items()}
 
