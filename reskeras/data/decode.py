@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
+from reskeras.words import printable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 NAMES = "PNG, JPEG, GIF, BMP, WebP or TIFF"
@@ -83,7 +84,7 @@ def look(path: Path, *, thorough: bool) -> Facts:
         _loaded(image)
     else:
         _check_end(content, image.format or "")
-    width, height = image.size[::-1] if _lies(image, content) else image.size
+    width, height = image.size[::-1] if _is_turned(image, content) else image.size
     return Facts(
         digest=hashlib.blake2b(content, digest_size=8).hexdigest(),
         size=(height, width),
@@ -111,13 +112,7 @@ def read_image(path: str | Path, image_shape: ImageShape, peak: float | None = N
         BadImageError: it is not an image, or damaged.
     """
     height, width, channels = image_shape
-    try:
-        size = os.stat(path).st_size
-        with open(path, "rb") as file:
-            image = _loaded(_opened(file, size))
-    except OSError as error:
-        raise BadImageError(error.strerror or str(error)) from error
-    image = ImageOps.exif_transpose(image)
+    image = _upright(path)
     if image.mode in _DEEP or image.mode == "F":
         values = np.asarray(image).astype(np.float32) / np.float32(peak or 65535)
         image = Image.fromarray(values)
@@ -140,13 +135,7 @@ def read_mask(path: str | Path) -> Any:
     Raises:
         BadImageError: it is not an image, damaged, or in colors.
     """
-    try:
-        size = os.stat(path).st_size
-        with open(path, "rb") as file:
-            image = _loaded(_opened(file, size))
-    except OSError as error:
-        raise BadImageError(error.strerror or str(error)) from error
-    image = ImageOps.exif_transpose(image)
+    image = _upright(path)
     if image.mode == "F":
         raise BadImageError("a mask of fractions; give one with a whole number for each class")
     if image.mode not in {"1", "L", "P"} | _DEEP:
@@ -172,6 +161,34 @@ def naming_bad_images() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def blaming(path: str | Path, kind: type[Exception] = RequestError) -> Iterator[None]:
+    """Turns a `BadImageError` into an error of this kind that names the file."""
+    try:
+        yield
+    except BadImageError as error:
+        raise kind(f"{printable(path)}: {error}; fix or delete it") from error
+
+
+@contextlib.contextmanager
+def _damaging() -> Iterator[None]:
+    """Turns what Pillow's readers raise for a damaged file, which can be anything."""
+    try:
+        yield
+    except Exception as error:
+        raise BadImageError(f"damaged: {error}") from error
+
+
+def _upright(path: str | Path) -> Any:
+    """An image file, decoded and turned as a viewer shows it."""
+    try:
+        size = os.stat(path).st_size
+        with open(path, "rb") as file:
+            return ImageOps.exif_transpose(_loaded(_opened(file, size)))
+    except OSError as error:
+        raise BadImageError(error.strerror or str(error)) from error
+
+
 def _opened(file: Any, size: int) -> Any:
     if size == 0:
         raise BadImageError("the file is empty")
@@ -181,36 +198,30 @@ def _opened(file: Any, size: int) -> Any:
         raise BadImageError(f"not a {NAMES} image") from error
     except Image.DecompressionBombError as error:
         raise BadImageError("its header claims a size that no photograph has") from error
-    except Exception as error:  # Pillow's readers raise whatever a damaged header leads to
+    except Exception as error:  # as in `_damaging`
         raise BadImageError(f"damaged: {error}") from error
     if image.width * image.height > _MOST_PIXELS:
         raise BadImageError(f"its header claims {image.width} x {image.height} pixels")
     return image
 
 
-def _lies(image: Any, content: bytes) -> bool:
+def _is_turned(image: Any, content: bytes) -> bool:
     """Whether a viewer turns an image by a quarter; Pillow does so itself for TIFF."""
     # Asked for the tags of a PNG, Pillow decodes all of it.
     if image.format == "TIFF" or (image.format == "PNG" and b"eXIf" not in content):
         return False
-    try:
+    with _damaging():
         return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception as error:  # as above
-        raise BadImageError(f"damaged: {error}") from error
 
 
 def _frames(image: Any) -> int:
-    try:
+    with _damaging():  # counting reads on to the end of the file
         return int(getattr(image, "n_frames", 1))
-    except Exception as error:  # as above: counting reads on to the end of the file
-        raise BadImageError(f"damaged: {error}") from error
 
 
 def _loaded(image: Any) -> Any:
-    try:
+    with _damaging():
         image.load()
-    except Exception as error:  # as above
-        raise BadImageError(f"damaged: {error}") from error
     return image
 
 

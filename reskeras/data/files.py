@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reskeras.data.decode import SUFFIXES, BadImageError, Facts, look, read_image
+from reskeras.data.decode import SUFFIXES, BadImageError, Facts, blaming, look, read_image
 from reskeras.data.images import HELD, IndexedReader, Places
 from reskeras.data.pixels import white_of
 from reskeras.errors import RequestError
@@ -116,10 +116,8 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 def check_image(file: Path) -> None:
     """Raises RequestError unless a file is a readable image."""
-    try:
+    with blaming(file):
         look(file, thorough=False)
-    except BadImageError as error:
-        raise RequestError(f"{printable(file)}: {error}; fix or delete it") from error
 
 
 def look_at(root: Path, paths: Sequence[Path], notes: list[str]) -> dict[Path, Facts]:
@@ -315,10 +313,8 @@ class FileReader(IndexedReader):
 
     def _image(self, split: str, place: int) -> Any:
         path = self._paths[split][place]
-        try:
+        with blaming(path, BadImageError):
             image = read_image(path, self._shape, self._peak)
-        except BadImageError as error:
-            raise BadImageError(f"{printable(path)}: {error}; fix or delete it") from error
         if self._peak is None and image.dtype != np.uint8:
             raise BadImageError(f"{printable(path)}: has more than 8 bits now; start again")
         if self._peak is not None and image.dtype == np.uint8:

@@ -99,10 +99,10 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _labeled(folder: Path, classes: Sequence[str]) -> list[File]:
-    strangers = {name for name in _classes(folder) if images_below(folder / name)} - set(classes)
-    if strangers:
+    others = set(_classes(folder)) - set(classes)
+    if strangers := [name for name in sorted(others) if images_below(folder / name)]:
         raise RequestError(
-            f"{printable(folder)}: classes that train/ does not have: {listed(sorted(strangers))}"
+            f"{printable(folder)}: classes that train/ does not have: {listed(strangers)}"
         )
     return [
         File(path, label, path.relative_to(folder / name).parts[0])

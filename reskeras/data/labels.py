@@ -92,13 +92,20 @@ def classes_of(
         return _named(values, names, counted=counted, where=where)
     if counted and width > values[-1]:
         return Classes(list(range(width)), (), [])
-    # A label that no image has is a class all the same, if labels count from 0.
-    if counted and values[0] == 0 and len(values) > (values[-1] + 1) / 2:
+    if counted and counts_from_0(values):
         return Classes(list(range(values[-1] + 1)), (), [])
     notes = []
     if isinstance(values[0], int):
         notes.append(f"labels are {_few(values)}; they become classes 0 to {len(values) - 1}")
     return Classes(values, tuple(map(str, values)), notes)
+
+
+def counts_from_0(values: Sequence[int]) -> bool:
+    """Whether values, in order, count classes from 0.
+
+    A value in between that nothing has is a class all the same, if most are there.
+    """
+    return values[0] == 0 and len(values) > (values[-1] + 1) / 2
 
 
 def check_mask_values(values: Sequence[int], where: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reskeras.data.decode import BadImageError, read_mask
+from reskeras.data.decode import BadImageError, blaming, read_mask
 from reskeras.data.files import (
     File,
     FileReader,
@@ -24,7 +24,7 @@ from reskeras.data.files import (
     with_val,
 )
 from reskeras.data.images import ImageData
-from reskeras.data.labels import check_mask_values
+from reskeras.data.labels import check_mask_values, counts_from_0
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 from reskeras.tasks import SEGMENTATION
@@ -77,10 +77,10 @@ def from_pairs(root: Path, image_shape: ImageShape | None = None) -> ImageData:
     used = [file.path for files in splits.values() for file in files]
     for path in used:
         if facts[path].size != seen[masks[path]].size:
-            sizes = ("x".join(map(str, fact.size)) for fact in (facts[path], seen[masks[path]]))
+            sizes = ("x".join(map(str, fact.size)) for fact in (seen[masks[path]], facts[path]))
             raise RequestError(
                 f"{printable(masks[path])}: the mask has another size than its image "
-                f"({' and '.join(reversed(list(sizes)))})"
+                f"({' and '.join(sizes)})"
             )
     values = _values(root, [masks[path] for path in used], notes)
     peak = peak_of(root, facts.values(), notes)
@@ -138,10 +138,8 @@ class _Pairs(FileReader):
 
     def _mask(self, split: str, place: int) -> Any:
         path = self._masks[split][place]
-        try:
+        with blaming(path, BadImageError):
             mask = read_mask(path)
-        except BadImageError as error:
-            raise BadImageError(f"{printable(path)}: {error}; fix or delete it") from error
         height, width = self._shape[:2]
         # Classes have no values between them: a pixel takes the class of the nearest one.
         small = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
@@ -223,8 +221,7 @@ def _values(root: Path, masks: Sequence[Path], notes: list[str]) -> list[int]:
     check_mask_values(values, printable(root))
     if len(values) < 2:
         raise RequestError(f"{printable(root)}: all masks hold the value {values[0]} alone")
-    # A class that no mask has is a class all the same, if they count from 0.
-    if values[0] == 0 and len(values) > (values[-1] + 1) / 2:
+    if counts_from_0(values):
         return list(range(values[-1] + 1))
     few = ", ".join(map(str, values if len(values) <= 8 else [*values[:7], "..."]))
     notes.append(f"masks hold the values {few}; they become classes 0 to {len(values) - 1}")

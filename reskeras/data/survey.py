@@ -33,17 +33,13 @@ class Survey:
     """Images of the validation and test splits that are in the training split, too."""
 
 
+@naming_bad_images()
 def survey(data: ImageData) -> Survey:
     """Reads every image once.
 
     Raises:
         RequestError: a file cannot be read.
     """
-    with naming_bad_images():
-        return _survey(data)
-
-
-def _survey(data: ImageData) -> Survey:
     counts, sums, squares, pixels = {}, 0.0, 0.0, 0
     low, high = np.inf, -np.inf
     seen: dict[bytes, list[tuple[str, int]]] = {}

@@ -54,8 +54,11 @@ def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
         for size, given in zip(image.shape, image_shape, strict=True)
     )
     shape = height, width, channels
-    hidden = {split for split in _USED & set(info.splits) if _is_hidden(builder, split, keys[1])}
-    notes = [f"the labels of the split {split!r} are hidden; it is not used" for split in hidden]
+    used = sorted(_USED & set(info.splits))
+    hidden = [split for split in used if _is_hidden(builder, split, keys[1])]
+    notes = [
+        f"the labels of the split {split!r} are hidden; it is not used" for split in sorted(hidden)
+    ]
     parts = _parts(
         {split: info.splits[split].num_examples for split in info.splits if split not in hidden},
         name,

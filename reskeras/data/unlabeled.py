@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reskeras.data.decode import SUFFIXES, BadImageError, read_image
+from reskeras.data.decode import SUFFIXES, blaming, read_image
 from reskeras.data.files import check_image, images_below
 from reskeras.data.pixels import SHARES, is_bytes_or_floats, resized, scaled
 from reskeras.errors import RequestError
@@ -53,10 +53,8 @@ class ImageSet:
 
     def _files(self, image_shape: ImageShape, size: int, peak: float | None) -> Iterator[Any]:
         def read(path: Path) -> Any:
-            try:
+            with blaming(path):
                 return scaled(read_image(path, image_shape, peak))
-            except BadImageError as error:
-                raise RequestError(f"{printable(path)}: {error}; fix or delete it") from error
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self.files), size):

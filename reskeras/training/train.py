@@ -176,6 +176,7 @@ class Training:
         else:
             self._trainer = FittedTrainer(model, targets, self._optimizer)
 
+    @naming_bad_images()
     def run_epoch(self) -> Epoch:
         """Trains for one epoch, recalibrates batch norm and validates.
 
@@ -183,10 +184,6 @@ class Training:
             FloatingPointError: the training or validation loss is no longer finite.
             RequestError: an image file cannot be read.
         """
-        with naming_bad_images():
-            return self._run_epoch()
-
-    def _run_epoch(self) -> Epoch:
         start, number = time.perf_counter(), self.epoch + 1
         metrics = self._trainer.epoch(self._feed.training(self.spec, number), self._rates(number))
         for metric in self._targets.data.task.metrics:
