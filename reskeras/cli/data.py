@@ -12,6 +12,7 @@ from reskeras.cli import options
 from reskeras.cli.loading import quiet_tensorflow
 from reskeras.cli.tables import print_columns, tell_data
 from reskeras.data.embedded import EMBEDDED
+from reskeras.data.options import DataOptions
 from reskeras.drawing.plot import check_picture, save
 from reskeras.words import percent
 
@@ -30,8 +31,9 @@ _EXAMPLES = 40
     metavar="FILE",
     help="Also draw a sheet of random training images with their labels: an .svg or .png file.",
 )
+@options.how
 @options.as_json
-def data(name: str | None, output: Path | None, as_json: bool) -> None:
+def data(name: str | None, output: Path | None, how: DataOptions, as_json: bool) -> None:
     """NAME is what --data takes; without it, the embedded data sets are listed.
 
     Every image is read once. This prints the classes and their balance, the range of pixels, images
@@ -46,7 +48,7 @@ def data(name: str | None, output: Path | None, as_json: bool) -> None:
     from reskeras.data import load
 
     with quiet_tensorflow():
-        images = load(name)
+        images = load(name, options=how)
         from reskeras.data.survey import survey
 
         found = survey(images)
@@ -60,6 +62,7 @@ def data(name: str | None, output: Path | None, as_json: bool) -> None:
             "class_names": images.class_names,
             "sizes": images.sizes,
             "peak": images.peak,
+            "resize": images.resize,
             "notes": images.notes,
         }
         click.echo(json.dumps(about | dataclasses.asdict(found), indent=2))

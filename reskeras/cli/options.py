@@ -1,10 +1,13 @@
 """Options that several commands share."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from reskeras.data.options import Cache, DataOptions
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -26,6 +29,29 @@ def data(default: str | None = None, show_default: bool | str = True) -> _Decora
         help="The data: digits, a TFDS name, a folder with a subfolder of images per class or with "
         "images/ and masks/, or an .npz file.",
     )
+
+
+_HOW = (
+    click.option(
+        "--cache",
+        type=click.Choice([cache.value for cache in Cache]),
+        default=Cache.AUTO.value,
+        show_default=True,
+        help="Where decoded images stay between epochs.",
+    ),
+    click.option("--strict", is_flag=True, help="Refuse data with an unreadable image file."),
+)
+"""Options that say how data are read."""
+
+
+def how(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How `--data` is read; the command gets `how`, a `DataOptions`."""
+
+    @functools.wraps(command)
+    def called(*, cache: str, strict: bool, **rest: Any) -> Any:
+        return command(how=DataOptions(cache=Cache(cache), strict=strict), **rest)
+
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_HOW), called)
 
 
 def out(text: str, show_default: bool | str = False) -> _Decorator:

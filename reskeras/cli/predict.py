@@ -3,7 +3,7 @@
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def predict(
         _check_masks(out, sources)
     with find_model(model, tracking_uri) as found:
         network = load_model(found)
-    answers = _answers(network, sources, found.data.get("peak"))
+    answers = _answers(network, sources, found.data)
     head = network.output["head"] if isinstance(network.output, dict) else network.output
     task = task_of_output(head.shape)
     assert task is not None, "`_answers` refuses other networks"
@@ -78,14 +78,15 @@ def predict(
 
 
 def _answers(
-    network: Any, sources: Sequence[ImageSet], peak: float | None
+    network: Any, sources: Sequence[ImageSet], data: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
     """Yields each image's name and class probabilities; refuses unsuitable networks at once."""
     from reskeras.models.inputs import input_form
     from reskeras.models.predictor import classifier
 
     shape, ask = input_form(network).image_shape(network.name), classifier(network)
-    batches = [source.batches(shape, _BATCH, peak) for source in sources]
+    peak, resize = data.get("peak"), data.get("resize", "stretch")
+    batches = [source.batches(shape, _BATCH, peak, resize) for source in sources]
 
     def each() -> Iterator[tuple[str, Any]]:
         for source, parts in zip(sources, batches, strict=True):

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from reskeras.cli.models import ABOUT
 from reskeras.cli.networks import NetworkKind, find_run, resolve
 from reskeras.cli.networks import recipe as read_recipe
 from reskeras.cli.tables import tell_data
+from reskeras.data.options import DataOptions
 from reskeras.files import replacing, try_folder, write_text
 from reskeras.spec import Recipe, image_shape
 from reskeras.spec.text import dump_recipe
@@ -33,6 +35,8 @@ class _Asked:
     """Name of the folder for the trained network."""
     data: str = "digits"
     """The default of --data; empty if the data cannot be opened again."""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """`DataOptions` of the run's data, as a document."""
     digest: str | None = None
     """Digest of the run's data."""
     run: Run | None = None
@@ -44,6 +48,7 @@ class _Asked:
 @click.command()
 @click.argument("network")
 @options.data(show_default="digits, or the data of the run")
+@options.how
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Train for this many epochs, not the spec's."
 )
@@ -53,6 +58,7 @@ class _Asked:
 def train(
     network: str,
     data: str | None,
+    how: DataOptions,
     epochs: int | None,
     seed: int | None,
     out: Path | None,
@@ -77,6 +83,10 @@ def train(
     changes: dict[str, Any] = {
         name: value for name, value in {"epochs": epochs, "seed": seed}.items() if value is not None
     }
+    # A run's options belong to its data.
+    options = how.over(source.options) if data == source.data else how
+    if recipe.train.resize is not None:
+        options = dataclasses.replace(options, resize=recipe.train.resize)
     console.print(
         f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False
     )
@@ -85,7 +95,7 @@ def train(
     from reskeras.data import load
 
     with quiet_tensorflow():
-        images = load(data, image_shape(recipe.spec))
+        images = load(data, image_shape(recipe.spec), options)
         recipe = Recipe(
             spec=_fitted(recipe.spec, images, console),
             train=dataclasses.replace(recipe.train, **changes),
@@ -141,6 +151,7 @@ def train(
         "source": images.source,
         "class_names": images.class_names,
         "peak": images.peak,
+        "resize": images.resize,
         "image_shape": images.image_shape,
     }
     write_text(folder / ABOUT, json.dumps(about))
@@ -202,6 +213,7 @@ def _source(network: str, tracking_uri: str | None, console: Console) -> _Asked:
         if asked is search
         else f"{search.search}-{run.tags.get('reskeras.key', run.number)}",
         data=search.params.get("data_source", search.params.get("data", "digits")),
+        options=json.loads(search.params.get("data_options", "{}")),
         digest=search.params.get("data_digest"),
         run=run if epochs and run.grown_from is None else None,
         epochs=epochs,

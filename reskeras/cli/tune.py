@@ -23,6 +23,7 @@ from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress
 from reskeras.cli.tables import tell_data
 from reskeras.cli.values import COUNT
+from reskeras.data.options import DataOptions
 from reskeras.errors import RequestError, hide_passwords
 from reskeras.spec import PRECISIONS, Precision, image_shape
 from reskeras.tasks import OBJECTIVES, objective_of, write_score
@@ -53,6 +54,7 @@ class _Request:
 
     space: Path | None
     data: str
+    how: DataOptions
     oracle: str
     trials: int | None
     epochs: int | None
@@ -119,6 +121,7 @@ class _Request:
 @click.command()
 @click.argument("space", required=False, metavar="[SPACE.yaml]", type=click.Path(path_type=Path))
 @options.data("digits")
+@options.how
 @click.option(
     "--oracle",
     type=click.Choice(list(ORACLES)),
@@ -280,7 +283,10 @@ def _run(request: _Request) -> None:
         if request.cluster is None:
             warm_up()
         size = None if searched is None else image_shape(searched.base.spec)
-        images = load(request.data, size)
+        how = request.how
+        if searched is not None and (resize := searched.base.train.resize) is not None:
+            how = dataclasses.replace(how, resize=resize)
+        images = load(request.data, size, how)
         load_keras()
         from tuning.search.tune import tune as run_search
 

@@ -13,45 +13,65 @@ from typing import NamedTuple
 from reskeras.data.arrays import from_arrays, from_npz
 from reskeras.data.folder import from_folder
 from reskeras.data.images import ImageData
+from reskeras.data.options import NO_OPTIONS, Cache, DataOptions
 from reskeras.data.pairs import from_pairs, has_pairs
 from reskeras.data.tfds import from_tfds
 from reskeras.errors import RequestError, in_a_line
 from reskeras.spec import ImageShape
 from reskeras.words import printable
 
-__all__ = ["ImageData", "from_arrays", "from_folder", "from_npz", "from_pairs", "from_tfds", "load"]
+__all__ = [
+    "Cache",
+    "DataOptions",
+    "ImageData",
+    "from_arrays",
+    "from_folder",
+    "from_npz",
+    "from_pairs",
+    "from_tfds",
+    "load",
+]
 
 
-def _from_files(root: Path, shape: ImageShape | None) -> ImageData:
+def _from_files(root: Path, shape: ImageShape | None, options: DataOptions) -> ImageData:
     if not root.is_dir():
         found = "a file, not a folder" if root.is_file() else "no such folder"
         raise RequestError(f"{printable(root)}: {found}")
     if "\N{REPLACEMENT CHARACTER}" in printable(root.resolve()):
         raise RequestError(f"{printable(root)}: the path is not UTF-8; reports name it: rename it")
-    return from_pairs(root, shape) if has_pairs(root) else from_folder(root, shape)
+    opened = from_pairs if has_pairs(root) else from_folder
+    return opened(root, shape, options)
 
 
 class _Source(NamedTuple):
     """A source of images, and the names that it accepts."""
 
     means: Callable[[str, Path], bool]
-    open: Callable[[str, Path, ImageShape | None], ImageData]
+    open: Callable[[str, Path, ImageShape | None, DataOptions], ImageData]
 
 
 _SHAPE = (32, 32, 3)
 """For TFDS images without a common size, if no network says how large they are."""
 _SOURCES = (
-    _Source(lambda _, path: path.suffix.lower() == ".npz", lambda _, path, shape: from_npz(path)),
+    _Source(
+        lambda _, path: path.suffix.lower() == ".npz",
+        lambda _, path, shape, options: from_npz(path),
+    ),
     _Source(
         lambda name, path: path.is_dir() or name.startswith((".", "/", "~")),
-        lambda _, path, shape: _from_files(path, shape),
+        lambda _, path, shape, options: _from_files(path, shape, options),
     ),
-    _Source(lambda name, _: True, lambda name, _, shape: from_tfds(name, shape or _SHAPE)),
+    _Source(
+        lambda name, _: True,
+        lambda name, _, shape, options: from_tfds(name, shape or _SHAPE, options),
+    ),
 )
 """The first source that accepts a name opens it: order matters, and the last accepts all."""
 
 
-def load(name: str, image_shape: ImageShape | None = None) -> ImageData:
+def load(
+    name: str, image_shape: ImageShape | None = None, options: DataOptions = NO_OPTIONS
+) -> ImageData:
     """Finds the data that `--data` names and checks them. Images are read later, on demand.
 
     Args:
@@ -59,6 +79,7 @@ def load(name: str, image_shape: ImageShape | None = None) -> ImageData:
             tilde is one), or a TFDS name.
         image_shape: height, width and channels for images without a common size; None lets the
             source choose.
+        options: how they are read.
 
     Raises:
         RequestError: the data do not exist, or cannot train image networks.
@@ -72,4 +93,4 @@ def load(name: str, image_shape: ImageShape | None = None) -> ImageData:
         source = next(source for source in _SOURCES if source.means(name, path))
     except (RuntimeError, OSError) as error:  # no such user's home, or a name that is too long
         raise RequestError(f"{printable(name)}: {in_a_line(error)}") from error
-    return source.open(name, path, image_shape)
+    return source.open(name, path, image_shape, options)

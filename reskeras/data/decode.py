@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reskeras.errors import RequestError
-from reskeras.spec import ImageShape
+from reskeras.spec import ImageShape, Resize
 from reskeras.words import printable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
@@ -94,7 +94,9 @@ def look(path: Path, *, thorough: bool) -> Facts:
     )
 
 
-def read_image(path: str | Path, image_shape: ImageShape, peak: float | None = None) -> Any:
+def read_image(
+    path: str | Path, image_shape: ImageShape, resize: Resize, peak: float | None = None
+) -> Any:
     """An image file as an array [H,W,C], resized to a shape.
 
     Transparent images lie on white, turned ones are upright, and of several frames the first is
@@ -103,6 +105,7 @@ def read_image(path: str | Path, image_shape: ImageShape, peak: float | None = N
     Args:
         path: the file.
         image_shape: height, width, and 1 (gray) or 3 (colors) channels.
+        resize: how it gets these sides (see `in_sides`).
         peak: the value of white in images with more than 8 bits; None: the largest of their type.
 
     Returns:
@@ -122,11 +125,74 @@ def read_image(path: str | Path, image_shape: ImageShape, peak: float | None = N
         image = image.convert("L" if channels == 1 else "RGB")
     else:
         image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        # Pillow averages over all pixels where it shrinks an image.
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    # Pillow averages over all pixels where it shrinks an image.
+    image = in_sides(image, (height, width), resize, Image.Resampling.BILINEAR)
     found = np.asarray(image).reshape(height, width, -1)
     return np.repeat(found, channels, axis=-1) if found.shape[-1] < channels else found
+
+
+def in_sides(
+    image: Image.Image,
+    sides: tuple[int, int],
+    resize: Resize,
+    resampling: Image.Resampling,
+    fill: int = 0,
+) -> Image.Image:
+    """An image with these sides.
+
+    Args:
+        image: with any sides.
+        sides: height and width.
+        resize: `stretch` changes its proportions; `crop` keeps as much as fits around its center;
+            `pad` keeps all of it, between borders.
+        resampling: Pillow's filter.
+        fill: the value of the borders.
+    """
+    height, width = sides
+    if image.size == (width, height):
+        return image
+    match resize:
+        case "stretch":
+            return image.resize((width, height), resampling)
+        case "crop":
+            return image.crop(central_box(image.size, sides)).resize((width, height), resampling)
+        case "pad":
+            left, top, right, bottom = inner_box(image.size, sides)
+            canvas = Image.new(image.mode, (width, height), fill)
+            inner = image.resize((right - left, bottom - top), resampling)
+            canvas.paste(inner, (left, top))
+            return canvas
+
+
+def central_box(size: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The largest central part of an image with the proportions of `sides`.
+
+    Args:
+        size: width and height of the image.
+        sides: height and width of the network's input.
+
+    Returns:
+        Left, top, right and bottom in whole pixels.
+    """
+    (width, height), (tall, wide) = size, sides
+    # Rounded to the nearest pixel, in whole numbers: the exported layers do the same.
+    inner = (
+        min(width, max(1, (2 * height * wide + tall) // (2 * tall))),
+        min(height, max(1, (2 * width * tall + wide) // (2 * wide))),
+    )
+    left, top = ((whole - part) // 2 for whole, part in zip(size, inner, strict=True))
+    return left, top, left + inner[0], top + inner[1]
+
+
+def inner_box(size: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of the network's input that a whole image fills; as in `central_box`."""
+    (width, height), (tall, wide) = size, sides
+    inner = (
+        min(wide, max(1, (2 * tall * width + height) // (2 * height))),
+        min(tall, max(1, (2 * wide * height + width) // (2 * width))),
+    )
+    left, top = ((whole - part) // 2 for whole, part in zip((wide, tall), inner, strict=True))
+    return left, top, left + inner[0], top + inner[1]
 
 
 def read_mask(path: str | Path) -> Any:

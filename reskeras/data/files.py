@@ -13,7 +13,7 @@ from reskeras.data.decode import SUFFIXES, BadImageError, Facts, blaming, look, 
 from reskeras.data.images import HELD, IndexedReader, Places
 from reskeras.data.pixels import white_of
 from reskeras.errors import RequestError
-from reskeras.spec import ImageShape
+from reskeras.spec import ImageShape, Resize
 from reskeras.words import percent, printable
 
 _SPLITS = {
@@ -26,6 +26,7 @@ _LONGEST = 64
 """The longer side of images, in pixels, if no network says how large they are."""
 _STRETCHED = 1.1
 """Images whose ratios of width to height differ by more than this factor are worth a note."""
+_RESIZED = {"stretch": "stretched", "crop": "cropped", "pad": "padded"}
 _MOST_BAD = 0.05
 """Up to this share of unreadable files are left out; with more, the folder is refused."""
 _LISTED = 10
@@ -220,13 +221,19 @@ def peak_of(root: Path, facts: Iterable[Facts], notes: list[str]) -> float | Non
 
 
 def shape_of(
-    facts: Sequence[Facts], given: ImageShape | None, notes: list[str], *, step: int = 1
+    facts: Sequence[Facts],
+    given: ImageShape | None,
+    resize: Resize,
+    notes: list[str],
+    *,
+    step: int = 1,
 ) -> ImageShape:
     """The shape of the network's images, and a note if images are resized to it.
 
     Args:
         facts: of the images.
         given: the shape, if a network says it.
+        resize: how they are resized.
         notes: gets the note.
         step: what the sides must be multiples of, if none is given.
     """
@@ -245,8 +252,8 @@ def shape_of(
         notes.append(
             f"{others:,} of {len(facts):,} images are resized to {shape[0]}x{shape[1]} (height x "
             f"width; their median is {median[0]}x{median[1]})"
-            + (", and stretched where their proportions differ" if stretched else "")
-            + "; input_shape in a spec sets another size"
+            + (f", {_RESIZED[resize]} where their proportions differ" if stretched else "")
+            + "; input_shape in a spec sets another size, train.resize another way"
         )
     return shape
 
@@ -274,13 +281,17 @@ class FileReader(IndexedReader):
     """Reads image files, each with its label."""
 
     def __init__(
-        self, splits: Mapping[str, Sequence[File]], image_shape: ImageShape, peak: float | None
+        self,
+        splits: Mapping[str, Sequence[File]],
+        image_shape: ImageShape,
+        resize: Resize,
+        peak: float | None,
     ) -> None:
         self._paths = {split: [str(f.path) for f in files] for split, files in splits.items()}
         self._labels = {
             split: np.array([f.label for f in files], np.int32) for split, files in splits.items()
         }
-        self._shape, self._peak = image_shape, peak
+        self._shape, self._resize, self._peak = image_shape, resize, peak
 
     def size(self, split: str) -> int:
         return len(self._paths[split])
@@ -314,7 +325,7 @@ class FileReader(IndexedReader):
     def _image(self, split: str, place: int) -> Any:
         path = self._paths[split][place]
         with blaming(path, BadImageError):
-            image = read_image(path, self._shape, self._peak)
+            image = read_image(path, self._shape, self._resize, self._peak)
         if self._peak is None and image.dtype != np.uint8:
             raise BadImageError(f"{printable(path)}: has more than 8 bits now; start again")
         if self._peak is not None and image.dtype == np.uint8:

@@ -21,13 +21,16 @@ from reskeras.data.files import (
     with_val,
 )
 from reskeras.data.images import ImageData, balance_notes
+from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 from reskeras.tasks import CLASSIFICATION
 from reskeras.words import printable
 
 
-def from_folder(root: Path, image_shape: ImageShape | None = None) -> ImageData:
+def from_folder(
+    root: Path, image_shape: ImageShape | None = None, options: DataOptions = NO_OPTIONS
+) -> ImageData:
     """Opens `root/CLASS/*.png` or `root/{train[,val][,test]}/CLASS/*.png`.
 
     The first layout is split 70 / 15 / 15 within each class. Images may lie in folders below a
@@ -38,6 +41,7 @@ def from_folder(root: Path, image_shape: ImageShape | None = None) -> ImageData:
         root: the folder.
         image_shape: height, width and channels to which images are decoded and resized; None
             chooses them: the median size, of at most 64 pixels, and gray if all images are.
+        options: how they are read.
 
     Raises:
         RequestError: no images in classes, or too many unreadable files.
@@ -66,7 +70,8 @@ def from_folder(root: Path, image_shape: ImageShape | None = None) -> ImageData:
     peak = peak_of(root, facts.values(), notes)
     if frames := sum(fact.frames > 1 for fact in facts.values()):
         notes.append(f"of {frames:,} files with several frames, the first frame is used")
-    shape = shape_of(list(facts.values()), image_shape, notes)
+    resize = options.resize or CLASSIFICATION.resize
+    shape = shape_of(list(facts.values()), image_shape, resize, notes)
     notes += balance_notes([file.label for file in splits["train"]], classes)
     return ImageData(
         name=printable(root.resolve().name),
@@ -81,11 +86,13 @@ def from_folder(root: Path, image_shape: ImageShape | None = None) -> ImageData:
             },
             root,
         ),
-        reader=FileReader(splits, shape, peak),
+        reader=FileReader(splits, shape, resize, peak),
         source=str(root.resolve()),
         class_names=tuple(map(printable, classes)),
+        resize=resize,
         peak=peak,
         notes=tuple(notes),
+        options=options,
     )
 
 

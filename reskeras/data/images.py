@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from reskeras.data.decode import naming_bad_images
+from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.data.pixels import scaled
-from reskeras.spec import ImageShape
+from reskeras.spec import ImageShape, Resize
 from reskeras.tasks import Task
 from reskeras.words import percent
 
@@ -96,11 +97,15 @@ class ImageData:
     """The value of `--data` that opens them again, from any folder; empty for arrays in memory."""
     class_names: tuple[str, ...] = ()
     """Empty unless the source names its classes."""
+    resize: Resize = "stretch"
+    """How images of other sizes get the sides of `image_shape`."""
     peak: float | None = None
     """The value that becomes 1 in images that are not bytes; None: they are in 0..1 already, or
     used as they are."""
     notes: tuple[str, ...] = ()
     """What a person should know of these data, a sentence each."""
+    options: DataOptions = NO_OPTIONS
+    """The options that `source` was opened with."""
     _tensors: dict[str, Any] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )

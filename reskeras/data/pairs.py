@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reskeras.data.decode import BadImageError, blaming, read_mask
+from reskeras.data.decode import BadImageError, blaming, in_sides, read_mask
 from reskeras.data.files import (
     File,
     FileReader,
@@ -25,8 +25,9 @@ from reskeras.data.files import (
 )
 from reskeras.data.images import ImageData
 from reskeras.data.labels import check_mask_values, counts_from_0
+from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.errors import RequestError
-from reskeras.spec import ImageShape
+from reskeras.spec import ImageShape, Resize
 from reskeras.tasks import SEGMENTATION
 from reskeras.words import printable
 
@@ -42,7 +43,9 @@ def has_pairs(root: Path) -> bool:
     return _pair(split_folders(root).get("train", root)) is not None
 
 
-def from_pairs(root: Path, image_shape: ImageShape | None = None) -> ImageData:
+def from_pairs(
+    root: Path, image_shape: ImageShape | None = None, options: DataOptions = NO_OPTIONS
+) -> ImageData:
     """Opens `root/images/*` with `root/masks/*`, or both in `root/{train[,val][,test]}`.
 
     The splits may also be folders in `images` and `masks`. A mask has the name of its image. Its
@@ -54,6 +57,7 @@ def from_pairs(root: Path, image_shape: ImageShape | None = None) -> ImageData:
         root: the folder.
         image_shape: height, width and channels to which images and masks are resized; None chooses
             them as for a folder of classes.
+        options: how they are read.
 
     Raises:
         RequestError: images without a mask, masks of another size or in colors, or too many
@@ -85,7 +89,8 @@ def from_pairs(root: Path, image_shape: ImageShape | None = None) -> ImageData:
     values = _values(root, [masks[path] for path in used], notes)
     peak = peak_of(root, facts.values(), notes)
     # A U-Net halves both sides a few times.
-    shape = shape_of([facts[path] for path in used], image_shape, notes, step=8)
+    resize = options.resize or SEGMENTATION.resize
+    shape = shape_of([facts[path] for path in used], image_shape, resize, notes, step=8)
     return ImageData(
         name=printable(root.resolve().name),
         task=SEGMENTATION,
@@ -102,11 +107,13 @@ def from_pairs(root: Path, image_shape: ImageShape | None = None) -> ImageData:
             },
             root,
         ),
-        reader=_Pairs(splits, masks, values, shape, peak),
+        reader=_Pairs(splits, masks, values, shape, resize, peak),
         source=str(root.resolve()),
         class_names=() if values == list(range(len(values))) else tuple(map(str, values)),
+        resize=resize,
         peak=peak,
         notes=tuple(notes),
+        options=options,
     )
 
 
@@ -119,9 +126,10 @@ class _Pairs(FileReader):
         masks: Mapping[Path, Path],
         values: Sequence[int],
         image_shape: ImageShape,
+        resize: Resize,
         peak: float | None,
     ) -> None:
-        super().__init__(splits, image_shape, peak)
+        super().__init__(splits, image_shape, resize, peak)
         self._masks = {
             split: [str(masks[f.path]) for f in files] for split, files in splits.items()
         }
@@ -142,7 +150,13 @@ class _Pairs(FileReader):
             mask = read_mask(path)
         height, width = self._shape[:2]
         # Classes have no values between them: a pixel takes the class of the nearest one.
-        small = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+        small = in_sides(
+            Image.fromarray(mask),
+            (height, width),
+            self._resize,
+            Image.Resampling.NEAREST,
+            fill=int(self._values[0]),
+        )
         return np.searchsorted(self._values, np.asarray(small)).astype(np.int32)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from reskeras.data.embedded import EMBEDDED, embedded
 from reskeras.data.images import ImageData, Places, Reader
+from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.data.pixels import resized, scaled
 from reskeras.errors import RequestError, did_you_mean, in_a_line
 from reskeras.spec import ImageShape
@@ -31,12 +32,17 @@ _PROBE_URL = "https://storage.googleapis.com"
 """Where TFDS itself looks first for any data set."""
 
 
-def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
+def from_tfds(name: str, image_shape: ImageShape, options: DataOptions = NO_OPTIONS) -> ImageData:
     """Opens a TFDS data set of images with class labels; downloads and prepares it if needed.
 
     Uses the splits `train`, `validation` and `test`. Missing ones are random images of train, a
     tenth each. A data set with only a train and a validation split uses the latter for the test. A
     split whose labels are hidden (-1) counts as missing.
+
+    Args:
+        name: with a version or a configuration, as TFDS writes it.
+        image_shape: height and width for images without a common size.
+        options: how they are read.
 
     Raises:
         RequestError: no such data set, not images with labels, or a download without a network.
@@ -74,6 +80,7 @@ def from_tfds(name: str, image_shape: ImageShape) -> ImageData:
         source=name,
         class_names=tuple(label.names or ()),
         notes=tuple(notes),
+        options=options,
     )
 
 

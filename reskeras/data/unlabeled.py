@@ -14,7 +14,7 @@ from reskeras.data.decode import SUFFIXES, blaming, read_image
 from reskeras.data.files import check_image, images_below
 from reskeras.data.pixels import SHARES, is_bytes_or_floats, resized, scaled
 from reskeras.errors import RequestError
-from reskeras.spec import ImageShape
+from reskeras.spec import ImageShape, Resize
 from reskeras.words import printable
 
 _ARRAYS = (".npy", ".npz")
@@ -33,7 +33,11 @@ class ImageSet:
     """Images [N,H,W,C]; None for files."""
 
     def batches(
-        self, image_shape: ImageShape, size: int, peak: float | None = None
+        self,
+        image_shape: ImageShape,
+        size: int,
+        peak: float | None = None,
+        resize: Resize = "stretch",
     ) -> Iterator[Any]:
         """Yields arrays of images [<=size,H,W,C] in order, preprocessed as in training.
 
@@ -41,20 +45,23 @@ class ImageSet:
             image_shape: height, width and channels of the network's images.
             size: images per array.
             peak: `ImageData.peak` of the network's data.
+            resize: `ImageData.resize` of the network's data.
 
         Raises:
             RequestError: a file cannot be decoded, or an array has another number of channels.
         """
         return (
-            self._files(image_shape, size, peak)
+            self._files(image_shape, size, peak, resize)
             if self.array is None
             else self._arrays(image_shape, size, peak)
         )
 
-    def _files(self, image_shape: ImageShape, size: int, peak: float | None) -> Iterator[Any]:
+    def _files(
+        self, image_shape: ImageShape, size: int, peak: float | None, resize: Resize
+    ) -> Iterator[Any]:
         def read(path: Path) -> Any:
             with blaming(path):
-                return scaled(read_image(path, image_shape, peak))
+                return scaled(read_image(path, image_shape, resize, peak))
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self.files), size):

@@ -57,7 +57,7 @@ from reskeras.spec.shortcuts import (
 from reskeras.spec.sizes import check_sizes, fitting_size, output_size
 from reskeras.spec.stages import DenseStage, Level, Stage
 from reskeras.spec.stems import CifarStem, DeepStem, ImagenetStem, LinearStem, Stem
-from reskeras.spec.training import PRECISIONS, Augment, Precision, Recipe, TrainSpec
+from reskeras.spec.training import PRECISIONS, Augment, Precision, Recipe, Resize, TrainSpec
 
 __all__ = [
     "PRECISIONS",
@@ -100,6 +100,7 @@ __all__ = [
     "Regressor",
     "ResNet",
     "ResidualScale",
+    "Resize",
     "ScaleWord",
     "ScaledShortcut",
     "Segmenter",

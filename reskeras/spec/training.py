@@ -13,6 +13,9 @@ Augment = Literal["none", "shift", "shift_flip"]
 flips."""
 
 
+Resize = Literal["stretch", "crop", "pad"]
+"""How images get the sides of the network's input."""
+
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -34,6 +37,11 @@ class TrainSpec:
     augment: Augment = "none"
     """`shift_flip` is the usual choice for photographs, `shift` for images with a left and a right,
     such as digits."""
+    resize: Resize | None = None
+    """How images of other proportions get the sides of the network's input. `stretch` changes their
+    proportions. `crop` cuts the longer sides off around the center, as published recipes for labels
+    do (arXiv 1512.03385, Section 3.4); `pad` adds black on both sides. None is `crop` for labels
+    and `stretch` for masks, whose every pixel counts."""
     precision: Precision = "float32"
     """Precision of the layers' computations; weights and heads stay float32 (arXiv 1710.03740).
     `mixed_float16` is for GPUs, `mixed_bfloat16` for TPUs and newer GPUs. Both are slower on CPUs.

@@ -28,6 +28,7 @@ class Classification(Task):
     metrics = (ACCURACY, LOSS)
     labels = "labels"
     answers = "one class for each image"
+    resize = "crop"
     label_follows_image = False
 
     def fit_head(self, spec: AnySpec, classes: int) -> Any:

@@ -30,6 +30,7 @@ class Segmentation(Task):
     labels = "masks"
     answers = "one class for each pixel"
     gives_masks = True
+    resize = "stretch"
     label_follows_image = True
 
     def fit_head(self, spec: AnySpec, classes: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import ValidationError
 
 from reskeras.errors import mistakes_of
-from reskeras.spec import AnySpec, ImageShape, Recipe
+from reskeras.spec import AnySpec, ImageShape, Recipe, Resize
 from reskeras.tasks.metrics import Metric
 from reskeras.words import percent
 
@@ -45,6 +45,8 @@ class Task(abc.ABC):
     """What a model answers for each image, in words: `one class for each image`."""
     gives_masks: ClassVar[bool] = False
     """Whether an answer is a map of classes, returned by `mask`."""
+    resize: ClassVar[Resize]
+    """How images of other proportions get the network's sides, if a recipe does not say."""
     label_follows_image: ClassVar[bool]
     """Whether a label has the image's sides, and shifts and flips with it."""
 

@@ -265,12 +265,12 @@ def test_the_size_of_images_is_chosen_from_the_files_and_said(tmp_path: Path) ->
     assert data.image_shape == (48, 64, 1)  # as wide to its height as the images, and gray
     assert data.notes == (
         "20 of 20 images are resized to 48x64 (height x width; their median is 360x480); "
-        "input_shape in a spec sets another size",
+        "input_shape in a spec sets another size, train.resize another way",
     )
     Image.new("RGB", (10, 10)).save(tmp_path / "set" / "a" / "color.png")
     data = load("./set")
     assert data.image_shape == (48, 64, 3)
-    assert ", and stretched where their proportions differ; input_shape" in data.notes[0]
+    assert ", cropped where their proportions differ; input_shape" in data.notes[0]
     write_images(tmp_path / "small" / "a", 9, 9)
     write_images(tmp_path / "small" / "b", 9, 9)
     assert (load("./small").image_shape, load("./small").notes) == ((10, 12, 3), ())

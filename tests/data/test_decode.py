@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
-from reskeras.data.decode import BadImageError, look, read_image
+from reskeras.data.decode import BadImageError, central_box, inner_box, look, read_image
 
 PIXELS = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40 + 10
 """Two rows, three columns, all different."""
@@ -38,7 +40,7 @@ def test_turned_images_are_upright(tag: int, suffix: str) -> None:
     options = {".webp": {"lossless": True}}.get(suffix, {})
     Image.fromarray(PIXELS).convert("RGB").save(f"turned{suffix}", exif=exif, **options)
     shown = ORIENTATIONS[tag](PIXELS)
-    found = read_image(f"turned{suffix}", (*shown.shape, 1))
+    found = read_image(f"turned{suffix}", (*shown.shape, 1), "stretch")
     np.testing.assert_array_equal(found[..., 0], shown)
     for thorough in (False, True):
         assert look(Path(f"turned{suffix}"), thorough=thorough).size == shown.shape
@@ -49,7 +51,7 @@ def test_a_jpeg_of_a_phone_is_upright() -> None:
     exif[0x0112] = 6
     stored = np.repeat(np.repeat(PIXELS, 16, 0), 16, 1)
     Image.fromarray(stored).save("phone.jpg", exif=exif, quality=95)
-    found = read_image("phone.jpg", (48, 32, 1))[..., 0].astype(int)
+    found = read_image("phone.jpg", (48, 32, 1), "stretch")[..., 0].astype(int)
     assert np.abs(found - ORIENTATIONS[6](stored)).max() <= 4
 
 
@@ -58,12 +60,12 @@ def test_a_jpeg_of_a_phone_is_upright() -> None:
 def test_more_than_8_bits_keep_all_of_them(suffix: str, peak: float | None, factor: int) -> None:
     deep = PIXELS.astype(np.uint16) * factor + (factor > 1)
     Image.fromarray(deep).save(f"deep{suffix}")
-    found = read_image(f"deep{suffix}", (2, 3, 1), peak)
+    found = read_image(f"deep{suffix}", (2, 3, 1), "stretch", peak)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[..., 0], deep / (peak or 65535), rtol=1e-6)
     assert look(Path(f"deep{suffix}"), thorough=False).deep == (deep.min(), deep.max())
     np.testing.assert_array_equal(
-        read_image(f"deep{suffix}", (2, 3, 3), peak), np.repeat(found, 3, -1)
+        read_image(f"deep{suffix}", (2, 3, 3), "stretch", peak), np.repeat(found, 3, -1)
     )
 
 
@@ -92,9 +94,9 @@ def test_every_kind_of_pixel_becomes_gray_or_colors() -> None:
     }
     for name, (saved, shown) in images.items():
         saved.save(name, **({"lossless": True} if name.endswith("webp") else {}))
-        found = read_image(name, (1, 3, 3)).astype(int)
+        found = read_image(name, (1, 3, 3), "stretch").astype(int)
         assert np.abs(found - shown).max() <= 1, name
-        gray = read_image(name, (1, 3, 1)).astype(int)
+        gray = read_image(name, (1, 3, 1), "stretch").astype(int)
         weights = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG
         assert np.abs(gray[..., 0] - shown @ weights).max() <= 1.5, name
 
@@ -102,14 +104,14 @@ def test_every_kind_of_pixel_becomes_gray_or_colors() -> None:
 def test_of_several_frames_the_first_is_read() -> None:
     frames = [Image.fromarray(np.full((2, 2), value, np.uint8)) for value in (10, 200, 90)]
     frames[0].save("many.gif", save_all=True, append_images=frames[1:])
-    assert (read_image("many.gif", (2, 2, 1)) == 10).all()
+    assert (read_image("many.gif", (2, 2, 1), "stretch") == 10).all()
     assert look(Path("many.gif"), thorough=True).frames == 3
 
 
 def test_images_shrink_by_averages() -> None:
     board = np.indices((8, 8)).sum(0) % 2 * 255  # by nearest neighbors this is black or white
     Image.fromarray(board.astype(np.uint8)).save("board.png")
-    assert np.abs(read_image("board.png", (2, 2, 1)).astype(int) - 127).max() <= 12
+    assert np.abs(read_image("board.png", (2, 2, 1), "stretch").astype(int) - 127).max() <= 12
 
 
 @pytest.mark.parametrize("suffix", ["gif", "tif"])
@@ -175,3 +177,33 @@ def test_what_is_no_image_says_why() -> None:
     Path("folder.png").mkdir()
     os.mkfifo("pipe.png")
     assert refused(name="folder.png") == refused(name="pipe.png") == "not a regular file"
+
+
+def test_other_proportions(tmp_path: Path) -> None:
+    """By hand, and by Pillow's own `ImageOps.pad`."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 16, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "one.png")
+    cropped = read_image(tmp_path / "one.png", (16, 16, 3), "crop")
+    np.testing.assert_array_equal(cropped, pixels[8:24])
+    padded = read_image(tmp_path / "one.png", (16, 16, 3), "pad")
+    wanted = ImageOps.pad(image, (16, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(padded, np.asarray(wanted))
+
+
+@given(st.tuples(*[st.integers(1, 50)] * 2), st.tuples(*[st.integers(1, 50)] * 2))
+def test_boxes(size: tuple[int, int], sides: tuple[int, int]) -> None:
+    """A central box has the input's proportions, to a pixel, and lies in the center."""
+    for (left, top, right, bottom), whole, other in [
+        (central_box(size, sides), size, sides[::-1]),
+        (inner_box(size, sides), sides[::-1], size),
+    ]:
+        width, height = right - left, bottom - top
+        assert 0 <= left < right <= whole[0]
+        assert 0 <= top < bottom <= whole[1]
+        assert width == whole[0] or height == whole[1]
+        scale = min(whole[0] / other[0], whole[1] / other[1])
+        assert abs(width - max(1, scale * other[0])) <= 0.5 + 1e-9
+        assert abs(height - max(1, scale * other[1])) <= 0.5 + 1e-9
+        assert abs(left - (whole[0] - right)) <= 1
+        assert abs(top - (whole[1] - bottom)) <= 1

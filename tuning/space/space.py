@@ -33,6 +33,7 @@ _FIXED = {
     "name": "a name makes no difference",
     "input_shape": "the data determine it",
     "head.classes": "the data determine it",
+    "train.resize": "all trials of a search read the same images",
     "train.seed": "a search has one seed, and derives each trial's from it",
 }
 """Paths that cannot vary, and why."""

@@ -180,6 +180,8 @@ class SearchRun:
             "data_source": subject.data["source"],
             "data_digest": subject.digest,
         }
+        if given := subject.data.get("options"):
+            params["data_options"] = json.dumps(given)
         return {name: str(value) for name, value in params.items()}
 
     def _tell(self) -> None:
