@@ -71,7 +71,7 @@ SIZES = (32, 128, 512, 1024)
 def main(epochs: int, samples: int) -> None:
     """Measures and prints a table."""
     data = load("digits")
-    images = data.tensors("train")[0].numpy()
+    images, _ = _whole(data, "train")
     table = Table("network", "images", "accuracy", "loss", "means", "time")
     for spec in NETS:
         keras.utils.set_random_seed(0)
@@ -119,8 +119,13 @@ def _scored(model: Any, data: Any, images: Any) -> _Scores:
     return _read(model, data)
 
 
+def _whole(data: Any, split: str) -> tuple[Any, Any]:
+    images, labels = next(data.split(split).batch(data.sizes[split]).as_numpy_iterator())
+    return images, labels
+
+
 def _read(model: Any, data: Any) -> _Scores:
-    images, labels = (part.numpy() for part in data.tensors("val"))
+    images, labels = _whole(data, "val")
     answers = model.predict(images, verbose=0, batch_size=len(images))
     losses = -np.log(answers[np.arange(len(labels)), labels])
     norms = norms_of(model)

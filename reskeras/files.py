@@ -10,6 +10,11 @@ from pathlib import Path
 from reskeras.errors import RequestError
 
 
+def cache_folder() -> Path:
+    """The folder for what can be made again, and deleted at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reskeras"
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 file atomically.
 

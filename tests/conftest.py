@@ -11,6 +11,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # TFDS reads this when it is imported, and prepares data sets there, not in the home directory.
 _TFDS = tempfile.TemporaryDirectory(prefix="tensorflow_datasets")
 os.environ["TFDS_DATA_DIR"] = _TFDS.name
+_CACHE = tempfile.TemporaryDirectory(prefix="cache")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -5,6 +5,9 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from reskeras.words import in_bytes, printable
 
 
 def print_columns(rows: Sequence[Sequence[str]], right: Collection[int]) -> None:
@@ -28,3 +31,23 @@ def tell_data(images: Any, console: Console) -> None:
     console.print(images.describe(), highlight=False)
     for note in images.notes:
         console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def keep_decoded(images: Any, console: Console) -> Any:
+    """Decodes images where they are to be kept on disk, and says where (see `cached`)."""
+    from reskeras.data.store import Stored, cached
+
+    columns = TextColumn("decoding images"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        shown = progress.add_task("", total=sum(images.sizes.values()))
+        kept = cached(images, lambda count: progress.advance(shown, count))
+    for note in kept.notes[len(images.notes) :]:
+        console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
+    if isinstance(kept.reader, Stored):
+        console.print(
+            f"decoded images: {in_bytes(kept.reader.bytes)} in {printable(kept.reader.folder)}",
+            style="dim",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return kept

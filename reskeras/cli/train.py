@@ -17,7 +17,7 @@ from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.models import ABOUT
 from reskeras.cli.networks import NetworkKind, find_run, resolve
 from reskeras.cli.networks import recipe as read_recipe
-from reskeras.cli.tables import tell_data
+from reskeras.cli.tables import keep_decoded, tell_data
 from reskeras.data.options import DataOptions
 from reskeras.files import replacing, try_folder, write_text
 from reskeras.spec import Recipe, image_shape
@@ -106,6 +106,7 @@ def train(
         from reskeras.training.train import train as fit
 
     tell_data(images, console)
+    images = keep_decoded(images, console)
     if source.digest is not None and source.digest != images.digest:
         console.print(
             f"warning: this is not the data of the run: its digest is {images.digest!r}, the "

@@ -21,7 +21,7 @@ import tuning
 from reskeras.cli import options
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress
-from reskeras.cli.tables import tell_data
+from reskeras.cli.tables import keep_decoded, tell_data
 from reskeras.cli.values import COUNT
 from reskeras.data.options import DataOptions
 from reskeras.errors import RequestError, hide_passwords
@@ -291,6 +291,7 @@ def _run(request: _Request) -> None:
         from tuning.search.tune import tune as run_search
 
     tell_data(images, console)
+    images = keep_decoded(images, console)
     if searched is None:
         searched = default_space(images.image_shape, images.classes, images.task)
     if request.precision is not None:

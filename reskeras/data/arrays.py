@@ -14,8 +14,8 @@ import numpy as np
 from reskeras.data.images import (
     HELD,
     ImageData,
-    IndexedReader,
     Places,
+    RowReader,
     balance_notes,
     sample,
 )
@@ -246,47 +246,24 @@ def _digest(splits: Mapping[str, tuple[np.ndarray, np.ndarray]], names: tuple[st
     return digest.hexdigest()[:16]
 
 
-class _Arrays(IndexedReader):
+class _Arrays(RowReader):
     """Reads arrays in memory."""
-
-    _BLOCK = 256
-    """Images that are copied at once."""
 
     def __init__(
         self, splits: Mapping[str, tuple[np.ndarray, np.ndarray]], peak: float | None
     ) -> None:
         self._splits = {split: (x, y.astype(np.int32)) for split, (x, y) in splits.items()}
         self._peak = peak
+        x, _ = self._splits["train"]
+        self.dtype = np.uint8 if x.dtype == np.uint8 else np.float32
 
     def size(self, split: str) -> int:
         return len(self._splits[split][1])
 
-    def stored(self, split: str) -> Any:
-        import tensorflow as tf
-
-        return self._scaled(tf.data.Dataset.from_tensor_slices(self._splits[split]))
-
-    def at(self, split: str, places: Places) -> Any:
-        import tensorflow as tf
-
+    def rows(self, split: str, places: Places) -> tuple[Any, Any]:
         x, y = self._splits[split]
-
-        def block(chosen: Any) -> Any:
-            images, labels = tf.numpy_function(
-                lambda chosen: (x[chosen], y[chosen]), [chosen], [x.dtype, y.dtype]
-            )
-            return (
-                tf.ensure_shape(images, [None, *x.shape[1:]]),
-                tf.ensure_shape(labels, [None, *y.shape[1:]]),
-            )
-
-        blocks = tf.data.Dataset.from_tensor_slices(places).batch(self._BLOCK).map(block)
-        return self._scaled(blocks.unbatch())
-
-    def _scaled(self, dataset: Any) -> Any:
-        if self._peak is None:
-            return dataset
-        return dataset.map(lambda image, label: (scaled(image, self._peak), label))
+        images = x[places]
+        return images if images.dtype == np.uint8 else scaled(images, self._peak), y[places]
 
     def classes_of(self, split: str) -> Any:
         labels = self._splits[split][1]

@@ -292,6 +292,11 @@ class FileReader(IndexedReader):
             split: np.array([f.label for f in files], np.int32) for split, files in splits.items()
         }
         self._shape, self._resize, self._peak = image_shape, resize, peak
+        self.dtype = np.uint8 if peak is None else np.float32
+
+    @property
+    def encoded_bytes(self) -> int:  # type: ignore[override]
+        return sum(os.stat(path).st_size for paths in self._paths.values() for path in paths)
 
     def size(self, split: str) -> int:
         return len(self._paths[split])
@@ -300,10 +305,8 @@ class FileReader(IndexedReader):
         import tensorflow as tf
 
         # Names of files may be no Unicode, so places travel through TensorFlow, and not names.
-        dtype = tf.uint8 if self._peak is None else tf.float32
-
         def read(place: Any) -> Any:
-            image = tf.numpy_function(lambda place: self._image(split, place), [place], dtype)
+            image = tf.numpy_function(lambda place: self._image(split, place), [place], self.dtype)
             return tf.ensure_shape(image, self._shape), self._label(split, place)
 
         return tf.data.Dataset.from_tensor_slices(places).map(

@@ -2,20 +2,23 @@
 
 import abc
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from reskeras.data.decode import naming_bad_images
-from reskeras.data.options import NO_OPTIONS, DataOptions
+from reskeras.data.options import NO_OPTIONS, Cache, DataOptions
 from reskeras.data.pixels import scaled
 from reskeras.spec import ImageShape, Resize
 from reskeras.tasks import Task
 from reskeras.words import percent
 
 CACHE_BYTES = 1 << 30
-"""Splits up to this size in float32 stay in memory."""
+"""Splits of up to this size stay in memory."""
+_BLOCK_BYTES = 4 << 20
+"""Rows that are read at once."""
 _SAMPLE_SEED = 20_170_806
 """Fixes which images `ImageData.sample` takes, so all trainings on the same data take the same."""
 
@@ -34,6 +37,11 @@ class Reader(abc.ABC):
     Elements are an image [H,W,C], bytes or float32, and its label (int) or mask [H,W] (int). A
     reader can be pickled, so other processes can open the splits too.
     """
+
+    dtype: Any
+    """The NumPy dtype of images: bytes, or float32."""
+    encoded_bytes = 0
+    """The size of the files that are decoded; 0 if none are."""
 
     @abc.abstractmethod
     def stored(self, split: str) -> Any:
@@ -56,6 +64,12 @@ class Reader(abc.ABC):
         """What people call an image: its file, or its place in the split."""
         return f"{split}[{place}]"
 
+    def whole(self, split: str) -> tuple[Any, Any]:
+        """All images [N,H,W,C] and labels of a split in its stored order, as tensors."""
+        stored = self.stored(split)
+        images, labels = next(iter(stored.batch(int(stored.cardinality()))))
+        return images, labels
+
 
 class IndexedReader(Reader):
     """A reader of a source whose images can be read in any order, at no greater cost."""
@@ -77,6 +91,42 @@ class IndexedReader(Reader):
 
     def chosen(self, split: str, places: Places) -> Any:
         return self.at(split, places)
+
+
+class RowReader(IndexedReader):
+    """A reader of decoded images, which are read many at once."""
+
+    @abc.abstractmethod
+    def rows(self, split: str, places: Places) -> tuple[Any, Any]:
+        """Images [N,H,W,C] and labels or masks (int32) at these places, as arrays."""
+
+    def at(self, split: str, places: Places) -> Any:
+        import tensorflow as tf
+
+        images, labels = self.rows(split, np.arange(1))
+
+        def block(chosen: Any) -> Any:
+            found = tf.numpy_function(
+                lambda chosen: self.rows(split, chosen), [chosen], [images.dtype, labels.dtype]
+            )
+            return tuple(
+                tf.ensure_shape(part, [None, *example.shape[1:]])
+                for part, example in zip(found, (images, labels), strict=True)
+            )
+
+        size = min(256, max(1, _BLOCK_BYTES // max(1, images.nbytes)))
+        blocks = tf.data.Dataset.from_tensor_slices(places).batch(size)
+        return (
+            blocks.map(block, num_parallel_calls=tf.data.AUTOTUNE)
+            .unbatch()
+            .apply(tf.data.experimental.assert_cardinality(len(places)))
+        )
+
+    def whole(self, split: str) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        images, labels = self.rows(split, np.arange(self.size(split)))
+        return tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,16 +177,26 @@ class ImageData:
 
     @property
     def in_memory(self) -> bool:
-        """Whether every split is small enough to stay in memory."""
-        height, width, channels = self.image_shape
-        return max(self.sizes.values()) * height * width * channels * 4 <= CACHE_BYTES
+        """Whether every split stays in memory: by choice, or because it is small enough."""
+        match self.options.cache:
+            case Cache.AUTO:
+                return bool(self.image_bytes * max(self.sizes.values()) <= CACHE_BYTES)
+            case cache:
+                return cache is Cache.MEMORY
+
+    @property
+    def image_bytes(self) -> int:
+        """The size of one decoded image."""
+        return math.prod(self.image_shape) * int(np.dtype(self.reader.dtype).itemsize)
 
     def tensors(self, name: str) -> tuple[Any, Any]:
-        """A split of data `in_memory`, decoded once: images [N,H,W,C], and labels or masks."""
+        """A split of data `in_memory`, decoded once: images [N,H,W,C], and labels or masks.
+
+        Images are bytes or float32, as the source has them.
+        """
         if name not in self._tensors:
-            whole = as_floats(self.reader.stored(name)).batch(self.sizes[name])
             with naming_bad_images():
-                self._tensors[name] = next(iter(whole))
+                self._tensors[name] = self.reader.whole(name)
         images, labels = self._tensors[name]
         return images, labels
 
@@ -149,7 +209,7 @@ class ImageData:
         return sample(self.sizes["train"], count, self.reader.classes_of("train"))
 
     def sampled(self, count: int) -> Any:
-        """The images of `sample` [<=count,H,W,C], bytes or float32, read once."""
+        """The images of `sample` [<=count,H,W,C], bytes or float32, read once and kept."""
         if count not in self._sampled:
             places = self.sample(count)
             images = self.reader.chosen("train", places).map(lambda image, _: image)

@@ -246,6 +246,11 @@ class _Records(Reader):
         self, name: str, parts: Mapping[str, _Part], keys: tuple[str, str], shape: ImageShape
     ) -> None:
         self._name, self._parts, self._keys, self._shape = name, parts, keys, shape
+        info = _builder(name).info
+        feature = info.features[keys[0]]
+        unchanged = feature.shape[:2] == shape[:2] and feature.dtype == np.uint8
+        self.dtype = np.uint8 if unchanged else np.float32
+        self.encoded_bytes = sum(info.splits[part.split].num_bytes for part in parts.values())
 
     def stored(self, split: str) -> Any:
         return self._decoded(self._records(split))

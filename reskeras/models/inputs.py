@@ -41,7 +41,8 @@ class InputForm:
         import tensorflow as tf
 
         if self.layout is Layout.FLAT:
-            return tf.reshape(images, [*batch, math.prod(sides)])
+            known = [-1 if size is None else size for size in batch]
+            return tf.reshape(images, [*known, math.prod(sides)])
         return tf.transpose(images, order)
 
     def image_shape(self, name: str) -> ImageShape:

@@ -1,10 +1,12 @@
 """The input pipeline: shuffles, augments, batches and prefetches images.
 
 A data set that fits in memory (`ImageData.in_memory`) is decoded once and gathered batch by batch;
-a larger one is read in a random order and prefetched by `tf.data`. The order of an epoch depends
-only on the seed and the number of the epoch, so an interrupted training resumes with the images it
-would have seen. (`tf.data` also mixes in the seed passed to `tf.random.set_seed`; the command line
-sets none.)
+a larger one is read in a random order and prefetched by `tf.data`. Images stay as they are stored,
+mostly bytes, until they are in a batch. The order of an epoch depends only on the seed and the
+number of the epoch, so an interrupted training resumes with the images it would have seen, and
+images in memory, on disk and in files give the same batches. (TFDS records that are not kept come
+in an order of their own, into which `tf.data` also mixes the seed passed to `tf.random.set_seed`;
+the command line sets none.)
 """
 
 import math
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from reskeras.data.augment import augmented, changed
+from reskeras.data.images import IndexedReader, as_floats
 from reskeras.data.pixels import scaled
 from reskeras.spec import TrainSpec
 from reskeras.training.targets import Targets
@@ -41,12 +44,14 @@ class Feed:
         For data in memory, an iterator uses the order most recently requested when it yields its
         first batch.
         """
-        random = np.random.default_rng([spec.seed, epoch])
-        if not self._data.in_memory:
+        random, reader = np.random.default_rng([spec.seed, epoch]), self._data.reader
+        if not self._data.in_memory and not isinstance(reader, IndexedReader):
             shuffled = self._data.shuffled("train", int(random.integers(2**31)))
             images = augmented(shuffled, spec.augment, int(random.integers(2**31)), self._data.task)
             return self._batched(self._counted(images, self._size), spec.batch_size)
         order, numbers = random.permutation(self._size), random.integers(2**31, size=self._size)
+        if isinstance(reader, IndexedReader) and not self._data.in_memory:
+            return self._read(reader, spec, order, numbers)
         if self._shared:
             return self._gathered(spec, lambda: (order, numbers))
         variables = self._once("order", self._order)
@@ -66,14 +71,15 @@ class Feed:
         """
         import tensorflow as tf
 
-        if self._data.in_memory:
-            whole, places = self._whole("train")[0], self._data.sample(count)
-            for start in range(0, len(places), size):
-                yield tf.gather(whole, places[start : start + size])
+        data = self._data
+        if data.in_memory or not isinstance(data.reader, IndexedReader):
+            images = data.sampled(count)
+            batches = (images[start : start + size] for start in range(0, len(images), size))
         else:
-            images = self._data.sampled(count)
-            for start in range(0, len(images), size):
-                yield self._targets.image(scaled(images[start : start + size]))
+            read = data.reader.chosen("train", data.sample(count)).map(lambda image, _: image)
+            batches = read.batch(size).prefetch(1).as_numpy_iterator()
+        for batch in batches:
+            yield self._targets.image(tf.convert_to_tensor(scaled(batch)))
 
     def split(self, name: str, size: int) -> Any:
         """Batches (images, targets) of a split in the order of the data, as a `tf.data.Dataset`."""
@@ -87,7 +93,9 @@ class Feed:
             whole = self._whole(name)
             numbers = tf.data.Dataset.range(math.ceil(self._data.sizes[name] / size))
             return numbers.map(
-                lambda n: tf.nest.map_structure(lambda part: part[n * size : (n + 1) * size], whole)
+                lambda n: self._scaled(
+                    tf.nest.map_structure(lambda part: part[n * size : (n + 1) * size], whole)
+                )
             ).prefetch(1)
 
         return self._once((name, size), sliced)
@@ -130,8 +138,8 @@ class Feed:
                 starts = tf.data.Dataset.range(0, self._size, spec.batch_size)
                 chosen = starts.map(lambda start: order[start : start + spec.batch_size])
                 return chosen.map(
-                    lambda places: tf.nest.map_structure(
-                        lambda part: tf.gather(part, places), whole
+                    lambda places: self._scaled(
+                        tf.nest.map_structure(lambda part: tf.gather(part, places), whole)
                     )
                 )
 
@@ -143,7 +151,7 @@ class Feed:
         def examples(_: Any) -> Any:
             def example(place: Any, number: Any) -> Any:
                 return changed(
-                    tf.gather(images, place),
+                    scaled(tf.gather(images, place)),
                     tf.gather(labels, place),
                     spec.augment,
                     number,
@@ -156,6 +164,26 @@ class Feed:
 
         return self._batched(self._counted(begin.flat_map(examples), self._size), spec.batch_size)
 
+    def _read(self, reader: IndexedReader, spec: TrainSpec, order: Any, numbers: Any) -> Any:
+        """Reads images of a source in an order, and augments each by its random number."""
+        import tensorflow as tf
+
+        images = as_floats(reader.at("train", order))
+        if spec.augment != "none":
+            pairs = tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(numbers)))
+            images = pairs.map(
+                lambda example, number: changed(
+                    example[0], example[1], spec.augment, number, self._data.task
+                ),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        return self._batched(self._counted(images, self._size), spec.batch_size)
+
+    def _scaled(self, batch: Any) -> Any:
+        """A batch of stored images and targets in the form the network takes."""
+        images, targets = batch
+        return self._targets.image(scaled(images)), targets
+
     def _counted(self, dataset: Any, size: int) -> Any:
         """Declares the cardinality: Keras' `fit` warns about a data set that ends unexpectedly."""
         import tensorflow as tf
@@ -163,14 +191,12 @@ class Feed:
         return dataset.apply(tf.data.experimental.assert_cardinality(size))
 
     def _whole(self, split: str) -> Any:
-        """A whole split as tensors (images, targets), in the form the network takes."""
+        """A whole split as tensors: images as they are stored, and targets."""
         import tensorflow as tf
 
         def whole() -> Any:
             images, labels = self._data.tensors(split)
-            # All images at once: the network's form is often that of the data, and nothing is
-            # copied.
             targets = tf.data.Dataset.from_tensor_slices(labels).map(self._targets.target)
-            return self._targets.image(images), next(iter(targets.batch(len(images))))
+            return images, next(iter(targets.batch(len(images))))
 
         return self._once(("whole", split), whole)

@@ -787,7 +787,7 @@ def test_predict_tells_what_keras_predicts(trained: keras.Model) -> None:
     Path("labeled/y").mkdir()
     for number in range(6):
         Path(f"labeled/{'xy'[number % 2]}/{number}.png").write_bytes(files[2].read_bytes())
-    images, _ = load("./labeled", (8, 8, 1)).tensors("train")
+    images, _ = next(load("./labeled", (8, 8, 1)).split("train").batch(9).as_numpy_iterator())
     found = {one["class"]: one["probability"] for one in told[1]["classes"]}
     wanted = trained.predict(images[:1], verbose=0)[0]
     np.testing.assert_allclose(

@@ -546,6 +546,7 @@ def test_an_epochs_order_follows_from_seed_and_number(
             list(np.concatenate([*taken, *(np.ravel(images) for images, _ in begun)]) + SIZE)
             == orders[streamed][0]
         )
+    assert orders[True] == orders[False]
     assert order(Feed(targets, shared=True), 1, augment=augment) == orders[True][0]
     monkeypatch.undo()
     assert order(Feed(targets, shared=True), 1, augment=augment) == orders[False][0]

@@ -13,7 +13,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import reskeras
-from reskeras.data import ImageData, from_arrays, load
+from reskeras.data import Cache, ImageData, from_arrays, load
+from reskeras.data.store import Stored, cached
 from reskeras.spec import BasicBlock, CifarStem, Classifier, ResNet, Stage, TrainSpec
 from reskeras.training.train import train
 
@@ -99,23 +100,24 @@ def of_records(given: dict[str, np.ndarray], _: Path) -> ImageData:
     return load(stored, (8, 8, 1))
 
 
-@pytest.mark.parametrize("in_memory", [True, False], ids=["in memory", "streamed"])
+@pytest.mark.parametrize("cache", [Cache.MEMORY, Cache.DISK, Cache.NONE])
 @pytest.mark.parametrize("make", [of_arrays, of_files, of_records])
 def test_sorted_data_score_like_shuffled_ones(
     make: Callable[[dict[str, np.ndarray], Path], ImageData],
-    in_memory: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    cache: Cache,
     tmp_path: Path,
 ) -> None:
-    if not in_memory:
-        monkeypatch.setattr("reskeras.data.images.CACHE_BYTES", 0)
     scores, full = {}, {}
     for shuffled in (False, True):
         folder = tmp_path / str(shuffled)
         folder.mkdir()
         given = arrays(shuffled=shuffled)
-        data = make(given, folder)
-        assert data.in_memory is in_memory
+        opened = make(given, folder)
+        options = dataclasses.replace(opened.options, cache=cache)
+        data = cached(dataclasses.replace(opened, options=options))
+        assert data.in_memory is (cache is Cache.MEMORY)
+        if make is not of_arrays:
+            assert isinstance(data.reader, Stored) is (cache is Cache.DISK)
         model = reskeras.build(dataclasses.replace(NET, name="net"))
         how = TrainSpec(epochs=4, batch_size=64, learning_rate=3e-3)
         # The last epoch of all takes more images.

@@ -12,6 +12,7 @@ import filelock
 from pydantic import ValidationError
 
 from reskeras.data import ImageData
+from reskeras.data.store import cached
 from reskeras.errors import RequestError, mistakes_of
 from reskeras.files import write_text
 from reskeras.tasks import objective_of
@@ -159,6 +160,7 @@ def tune(
                 },
             }
         )
+        data = cached(data)
         search = Search(
             name=directory.name,
             search_id=journal.header["search_id"],
