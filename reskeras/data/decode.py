@@ -214,13 +214,15 @@ def read_mask(path: str | Path) -> Any:
 
 @contextlib.contextmanager
 def naming_bad_images() -> Iterator[None]:
-    """Turns a `BadImageError` that TensorFlow has wrapped into a `RequestError` without its graph.
+    """Turns a `BadImageError`, which TensorFlow may have wrapped, into a `RequestError`.
 
     Raises:
         RequestError: a file cannot be read.
     """
     try:
         yield
+    except BadImageError as error:
+        raise RequestError(str(error)) from error
     except Exception as error:
         if found := re.search(r"BadImageError: ([^\n]*)", str(error)):
             raise RequestError(found[1]) from error

@@ -1,5 +1,6 @@
 """Folders of image files: what is in them, what is unreadable, and how they are split."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reskeras.data.decode import SUFFIXES, BadImageError, Facts, blaming, look, read_image
-from reskeras.data.images import HELD, IndexedReader, Places
+from reskeras.data.images import HELD, Places, RowReader
 from reskeras.data.pixels import white_of
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape, Resize
@@ -277,7 +278,7 @@ def check_channels(root: Path, image_shape: ImageShape | None) -> None:
         )
 
 
-class FileReader(IndexedReader):
+class FileReader(RowReader):
     """Reads image files, each with its label."""
 
     def __init__(
@@ -301,17 +302,11 @@ class FileReader(IndexedReader):
     def size(self, split: str) -> int:
         return len(self._paths[split])
 
-    def at(self, split: str, places: Places) -> Any:
-        import tensorflow as tf
-
-        # Names of files may be no Unicode, so places travel through TensorFlow, and not names.
-        def read(place: Any) -> Any:
-            image = tf.numpy_function(lambda place: self._image(split, place), [place], self.dtype)
-            return tf.ensure_shape(image, self._shape), self._label(split, place)
-
-        return tf.data.Dataset.from_tensor_slices(places).map(
-            read, num_parallel_calls=tf.data.AUTOTUNE
-        )
+    def rows(self, split: str, places: Places) -> tuple[Any, Any]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            one = functools.partial(self._one, split)
+            images, labels = zip(*pool.map(one, places.tolist()), strict=True)
+        return np.stack(images), np.array(labels, np.int32)
 
     def classes_of(self, split: str) -> Any:
         return self._labels[split]
@@ -319,11 +314,9 @@ class FileReader(IndexedReader):
     def called(self, split: str, place: int) -> str:
         return printable(self._paths[split][place])
 
-    def _label(self, split: str, place: Any) -> Any:
-        """The label of an image as a tensor."""
-        import tensorflow as tf
-
-        return tf.gather(self._labels[split], place)
+    def _one(self, split: str, place: int) -> tuple[Any, Any]:
+        """An image and its label."""
+        return self._image(split, place), self._labels[split][place]
 
     def _image(self, split: str, place: int) -> Any:
         path = self._paths[split][place]

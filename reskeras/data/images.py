@@ -103,6 +103,18 @@ class RowReader(IndexedReader):
     def at(self, split: str, places: Places) -> Any:
         import tensorflow as tf
 
+        images, _ = self.rows(split, np.arange(1))
+        size = min(256, max(1, _BLOCK_BYTES // max(1, images.nbytes)))
+        return (
+            self.batches(split, places, size)
+            .unbatch()
+            .apply(tf.data.experimental.assert_cardinality(len(places)))
+        )
+
+    def batches(self, split: str, places: Places, size: int) -> Any:
+        """Batches of images and labels at these places, in this order; the last may be smaller."""
+        import tensorflow as tf
+
         images, labels = self.rows(split, np.arange(1))
 
         def block(chosen: Any) -> Any:
@@ -114,13 +126,8 @@ class RowReader(IndexedReader):
                 for part, example in zip(found, (images, labels), strict=True)
             )
 
-        size = min(256, max(1, _BLOCK_BYTES // max(1, images.nbytes)))
-        blocks = tf.data.Dataset.from_tensor_slices(places).batch(size)
-        return (
-            blocks.map(block, num_parallel_calls=tf.data.AUTOTUNE)
-            .unbatch()
-            .apply(tf.data.experimental.assert_cardinality(len(places)))
-        )
+        batches = tf.data.Dataset.from_tensor_slices(places).batch(size)
+        return batches.map(block, num_parallel_calls=2)
 
     def whole(self, split: str) -> tuple[Any, Any]:
         import tensorflow as tf

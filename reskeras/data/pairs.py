@@ -138,11 +138,8 @@ class _Pairs(FileReader):
     def classes_of(self, split: str) -> Any:
         return None
 
-    def _label(self, split: str, place: Any) -> Any:
-        import tensorflow as tf
-
-        mask = tf.numpy_function(lambda place: self._mask(split, place), [place], tf.int32)
-        return tf.ensure_shape(mask, self._shape[:2])
+    def _one(self, split: str, place: int) -> tuple[Any, Any]:
+        return self._image(split, place), self._mask(split, place)
 
     def _mask(self, split: str, place: int) -> Any:
         path = self._masks[split][place]

@@ -50,7 +50,7 @@ def cached(data: ImageData, on_images: Callable[[int], None] | None = None) -> I
     reader, cache = data.reader, data.options.cache
     small = reader.encoded_bytes <= _SMALL_BYTES and data.in_memory
     if (
-        isinstance(reader, RowReader)
+        not reader.encoded_bytes
         or cache in (Cache.NONE, Cache.MEMORY)
         or (cache is Cache.AUTO and small)
     ):
@@ -155,7 +155,12 @@ class Stored(RowReader):
 
     def _write(self, split: str, on_images: Callable[[int], None] | None) -> None:
         images, labels = self._files(split)
-        batches = self._inner.stored(split).batch(_BATCH).prefetch(2).as_numpy_iterator()
+        stored = (
+            self._inner.batches(split, np.arange(self._sizes[split]), _BATCH)
+            if isinstance(self._inner, RowReader)
+            else self._inner.stored(split).batch(_BATCH)
+        )
+        batches = stored.prefetch(2).as_numpy_iterator()
         with (
             naming_bad_images(),
             replacing(labels.path) as label_path,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from reskeras.data.augment import augmented, changed
-from reskeras.data.images import IndexedReader, as_floats
+from reskeras.data.images import IndexedReader, RowReader, as_floats
 from reskeras.data.pixels import scaled
 from reskeras.spec import TrainSpec
 from reskeras.training.targets import Targets
@@ -51,7 +51,9 @@ class Feed:
             return self._batched(self._counted(images, self._size), spec.batch_size)
         order, numbers = random.permutation(self._size), random.integers(2**31, size=self._size)
         if isinstance(reader, IndexedReader) and not self._data.in_memory:
-            return self._read(reader, spec, order, numbers)
+            if spec.augment == "none":
+                return self._read(reader, "train", order, spec.batch_size)
+            return self._augmented(reader, spec, order, numbers)
         if self._shared:
             return self._gathered(spec, lambda: (order, numbers))
         variables = self._once("order", self._order)
@@ -76,22 +78,28 @@ class Feed:
             images = data.sampled(count)
             batches = (images[start : start + size] for start in range(0, len(images), size))
         else:
-            read = data.reader.chosen("train", data.sample(count)).map(lambda image, _: image)
-            batches = read.batch(size).prefetch(1).as_numpy_iterator()
+            places = data.sample(count)
+            read = (
+                data.reader.batches("train", places, size)
+                if isinstance(data.reader, RowReader)
+                else data.reader.at("train", places).batch(size)
+            )
+            batches = read.map(lambda images, _: images).prefetch(1).as_numpy_iterator()
         for batch in batches:
             yield self._targets.image(tf.convert_to_tensor(scaled(batch)))
 
     def split(self, name: str, size: int) -> Any:
         """Batches (images, targets) of a split in the order of the data, as a `tf.data.Dataset`."""
+        reader, count = self._data.reader, self._data.sizes[name]
         if not self._data.in_memory:
-            return self._batched(
-                self._counted(self._data.split(name), self._data.sizes[name]), size
-            )
+            if isinstance(reader, IndexedReader):
+                return self._read(reader, name, np.arange(count), size)
+            return self._batched(self._counted(self._data.split(name), count), size)
         import tensorflow as tf
 
         def sliced() -> Any:
             whole = self._whole(name)
-            numbers = tf.data.Dataset.range(math.ceil(self._data.sizes[name] / size))
+            numbers = tf.data.Dataset.range(math.ceil(count / size))
             return numbers.map(
                 lambda n: self._scaled(
                     tf.nest.map_structure(lambda part: part[n * size : (n + 1) * size], whole)
@@ -164,20 +172,47 @@ class Feed:
 
         return self._batched(self._counted(begin.flat_map(examples), self._size), spec.batch_size)
 
-    def _read(self, reader: IndexedReader, spec: TrainSpec, order: Any, numbers: Any) -> Any:
+    def _read(self, reader: IndexedReader, split: str, order: Any, size: int) -> Any:
+        """Reads batches of images of a source in an order."""
+        import tensorflow as tf
+
+        labels = reader.classes_of(split)
+        if not isinstance(reader, RowReader) or labels is None:
+            images = as_floats(reader.at(split, order))
+            return self._batched(self._counted(images, len(order)), size)
+        # Whole batches: images one by one take twice the time.
+        targets = self._once(("targets", split), lambda: self._prepared(labels))
+        wanted = tf.data.Dataset.from_tensor_slices(order).batch(size)
+        pairs = tf.data.Dataset.zip((reader.batches(split, order, size), wanted))
+        return pairs.map(
+            lambda batch, places: self._scaled(
+                (
+                    batch[0],
+                    tf.nest.map_structure(lambda part: tf.gather(part, places), targets),
+                )
+            )
+        ).prefetch(2)
+
+    def _augmented(self, reader: IndexedReader, spec: TrainSpec, order: Any, numbers: Any) -> Any:
         """Reads images of a source in an order, and augments each by its random number."""
         import tensorflow as tf
 
         images = as_floats(reader.at("train", order))
-        if spec.augment != "none":
-            pairs = tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(numbers)))
-            images = pairs.map(
-                lambda example, number: changed(
-                    example[0], example[1], spec.augment, number, self._data.task
-                ),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-        return self._batched(self._counted(images, self._size), spec.batch_size)
+        pairs = tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(numbers)))
+        changed_pairs = pairs.map(
+            lambda example, number: changed(
+                example[0], example[1], spec.augment, number, self._data.task
+            ),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        return self._batched(self._counted(changed_pairs, self._size), spec.batch_size)
+
+    def _prepared(self, labels: Any) -> Any:
+        """The targets of all labels of a split, as tensors."""
+        import tensorflow as tf
+
+        targets = tf.data.Dataset.from_tensor_slices(labels).map(self._targets.target)
+        return next(iter(targets.batch(len(labels))))
 
     def _scaled(self, batch: Any) -> Any:
         """A batch of stored images and targets in the form the network takes."""
@@ -192,11 +227,9 @@ class Feed:
 
     def _whole(self, split: str) -> Any:
         """A whole split as tensors: images as they are stored, and targets."""
-        import tensorflow as tf
 
         def whole() -> Any:
             images, labels = self._data.tensors(split)
-            targets = tf.data.Dataset.from_tensor_slices(labels).map(self._targets.target)
-            return images, next(iter(targets.batch(len(images))))
+            return images, self._prepared(labels)
 
         return self._once(("whole", split), whole)
