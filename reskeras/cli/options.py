@@ -40,6 +40,24 @@ _HOW = (
         help="Where decoded images stay between epochs.",
     ),
     click.option("--strict", is_flag=True, help="Refuse data with an unreadable image file."),
+    click.option(
+        "--splits",
+        metavar="OURS=THEIRS,...",
+        help="The splits of a TFDS data set, as TFDS writes them: "
+        "train=train[:80%],val=train[80%:],test=validation.",
+    ),
+    click.option(
+        "--features",
+        metavar="image=NAME,label=NAME",
+        help="The features of a TFDS data set that are the image and its label or mask, such as "
+        "label=attributes/Smiling.",
+    ),
+    click.option(
+        "--data-dir",
+        metavar="DIR",
+        show_default="$TFDS_DATA_DIR, or ~/tensorflow_datasets",
+        help="The folder of TFDS data sets.",
+    ),
 )
 """Options that say how data are read."""
 
@@ -48,8 +66,19 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
     """How `--data` is read; the command gets `how`, a `DataOptions`."""
 
     @functools.wraps(command)
-    def called(*, cache: str, strict: bool, **rest: Any) -> Any:
-        return command(how=DataOptions(cache=Cache(cache), strict=strict), **rest)
+    def called(
+        *,
+        cache: str,
+        strict: bool,
+        splits: str | None,
+        features: str | None,
+        data_dir: str | None,
+        **rest: Any,
+    ) -> Any:
+        how = DataOptions(
+            cache=Cache(cache), strict=strict, splits=splits, features=features, data_dir=data_dir
+        )
+        return command(how=how, **rest)
 
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_HOW), called)
 

@@ -15,7 +15,7 @@ from reskeras.data.folder import from_folder
 from reskeras.data.images import ImageData
 from reskeras.data.options import NO_OPTIONS, Cache, DataOptions
 from reskeras.data.pairs import from_pairs, has_pairs
-from reskeras.data.tfds import from_tfds
+from reskeras.data.tfds import from_tfds, made_by_tfds
 from reskeras.errors import RequestError, in_a_line
 from reskeras.spec import ImageShape
 from reskeras.words import printable
@@ -50,20 +50,20 @@ class _Source(NamedTuple):
     open: Callable[[str, Path, ImageShape | None, DataOptions], ImageData]
 
 
-_SHAPE = (32, 32, 3)
-"""For TFDS images without a common size, if no network says how large they are."""
 _SOURCES = (
     _Source(
         lambda _, path: path.suffix.lower() == ".npz",
         lambda _, path, shape, options: from_npz(path),
     ),
     _Source(
-        lambda name, path: path.is_dir() or name.startswith((".", "/", "~")),
+        lambda name, path: (
+            name.startswith((".", "/", "~")) or (path.is_dir() and not made_by_tfds(path))
+        ),
         lambda _, path, shape, options: _from_files(path, shape, options),
     ),
     _Source(
         lambda name, _: True,
-        lambda name, _, shape, options: from_tfds(name, shape or _SHAPE, options),
+        lambda name, _, shape, options: from_tfds(name, shape, options),
     ),
 )
 """The first source that accepts a name opens it: order matters, and the last accepts all."""
@@ -93,4 +93,8 @@ def load(
         source = next(source for source in _SOURCES if source.means(name, path))
     except (RuntimeError, OSError) as error:  # no such user's home, or a name that is too long
         raise RequestError(f"{printable(name)}: {in_a_line(error)}") from error
+    if source is not _SOURCES[-1] and (given := options.of_tfds()):
+        raise RequestError(
+            f"{printable(name)}: a file or a folder, and no TFDS data set, which {given[0]} is for"
+        )
     return source.open(name, path, image_shape, options)

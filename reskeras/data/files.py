@@ -228,6 +228,7 @@ def shape_of(
     notes: list[str],
     *,
     step: int = 1,
+    of: str = "images",
 ) -> ImageShape:
     """The shape of the network's images, and a note if images are resized to it.
 
@@ -237,6 +238,7 @@ def shape_of(
         resize: how they are resized.
         notes: gets the note.
         step: what the sides must be multiples of, if none is given.
+        of: what the note calls the images.
     """
     median = [int(side) for side in np.median([fact.size for fact in facts], axis=0)]
     shape = given
@@ -251,7 +253,7 @@ def shape_of(
         aspects = [fact.size[1] / fact.size[0] for fact in facts]
         stretched = max(aspects) > _STRETCHED * min(aspects)
         notes.append(
-            f"{others:,} of {len(facts):,} images are resized to {shape[0]}x{shape[1]} (height x "
+            f"{others:,} of {len(facts):,} {of} are resized to {shape[0]}x{shape[1]} (height x "
             f"width; their median is {median[0]}x{median[1]})"
             + (f", {_RESIZED[resize]} where their proportions differ" if stretched else "")
             + "; input_shape in a spec sets another size, train.resize another way"

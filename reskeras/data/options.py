@@ -29,6 +29,12 @@ class DataOptions:
     cache: Cache = Cache.AUTO
     strict: bool = False
     """Whether one unreadable file is too many."""
+    splits: str | None = None
+    """What is ours of a TFDS data set, in TFDS' words: `train=train[:80%],val=train[80%:]`."""
+    features: str | None = None
+    """The features of a TFDS data set that are used: `image=images/left,label=species`."""
+    data_dir: str | None = None
+    """The folder of TFDS data sets; None: TFDS' own, which TFDS_DATA_DIR names."""
 
     def document(self) -> dict[str, Any]:
         """The options that change what the data are, for a record; without those not given."""
@@ -42,6 +48,11 @@ class DataOptions:
     def over(self, document: Mapping[str, Any]) -> "DataOptions":
         """These options, and those of a record where these are not given."""
         return dataclasses.replace(self, **{**document, **self.document()})
+
+    def of_tfds(self) -> list[str]:
+        """The options given that only TFDS data sets have, as the command line calls them."""
+        names = ("splits", "features", "data_dir")
+        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
 
 
 NO_OPTIONS = DataOptions()

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import reskeras
-from reskeras.data import from_arrays, load, tfds
+from reskeras.data import from_arrays, load
 from reskeras.data.unlabeled import open_images
 from reskeras.tasks import SEGMENTATION
 
@@ -564,42 +564,3 @@ def test_other_words_for_splits_and_names_of_classes_are_known(
         {"train": 96, "val": 48, "test": 48},
         ("a", "b", "c"),
     )
-
-
-def test_an_unknown_data_set_is_told_its_nearest() -> None:
-    with pytest.raises(
-        reskeras.RequestError, match="unknown data set 'mnistt'; did you mean 'mnist'"
-    ):
-        load("mnistt", (8, 8, 3))
-
-
-def test_a_data_set_to_download_without_a_network_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(tfds, "_PROBE_URL", "http://127.0.0.1:9")  # nothing listens there
-    with pytest.raises(
-        reskeras.RequestError, match="must be downloaded, but the network does not answer"
-    ):
-        load("mnist", (8, 8, 3))
-
-
-@pytest.mark.parametrize(
-    ("have", "expected"),
-    [
-        ({"train": 50, "validation": 9, "test": 7}, {"train": 50, "val": 9, "test": 7}),
-        ({"train": 50, "val": 9}, {"train": 45, "val": 5, "test": 9}),
-        ({"train": 50, "test": 7}, {"train": 45, "val": 5, "test": 7}),
-        ({"train": 50}, {"train": 40, "val": 5, "test": 5}),
-    ],
-)
-def test_missing_splits_are_random_images_of_train(
-    have: dict[str, int], expected: dict[str, int]
-) -> None:
-    parts = tfds._parts(have, "x")
-    assert {split: part.size for split, part in parts.items()} == expected
-    cut = [part.places for part in parts.values() if part.places is not None]
-    if cut:
-        assert sorted(np.concatenate(cut)) == list(range(50))
-        assert all(np.ptp(places) > 20 for places in cut)  # not the end of train
-    with pytest.raises(reskeras.RequestError, match="has no split 'train' with labels"):
-        tfds._parts({"all": 1}, "x")

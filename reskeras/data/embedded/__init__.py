@@ -13,8 +13,13 @@ EMBEDDED = {"digits": "Digits"}
 """The name of the builder class in the module named after the data set."""
 
 
-def embedded(name: str) -> Any:
-    """The TFDS builder of an embedded data set; None for another name."""
+def embedded(name: str, data_dir: str | None = None) -> Any:
+    """The TFDS builder of an embedded data set; None for another name.
+
+    Args:
+        name: of a data set.
+        data_dir: the folder where it is prepared; None: TFDS' own.
+    """
     if name not in EMBEDDED:
         return None
-    return getattr(importlib.import_module(f"{__name__}.{name}"), EMBEDDED[name])()
+    return getattr(importlib.import_module(f"{__name__}.{name}"), EMBEDDED[name])(data_dir=data_dir)

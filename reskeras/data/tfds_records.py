@@ -1,0 +1,341 @@
+"""The records of a TFDS data set, and their images and labels as a network gets them."""
+
+import dataclasses
+import io
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from reskeras.data.decode import BadImageError, Facts, in_sides
+from reskeras.data.images import Places, Reader
+from reskeras.data.pixels import scaled
+from reskeras.data.tfds_features import Chosen, Field, Label
+from reskeras.data.tfds_prepare import builder_of
+from reskeras.errors import RequestError
+from reskeras.spec import ImageShape, Resize
+
+_SHUFFLED_BYTES = 256 << 20
+"""Size of the shuffle buffer, in bytes of stored records."""
+_SAMPLED_BYTES = 256 << 20
+"""Files of about this size are read to learn the sizes of images."""
+_SAMPLED = 1_000
+"""Images whose sizes are looked at."""
+_SAMPLE_SEED = 20_170_806
+"""Fixes which ones."""
+_BYTES = 256
+"""The number of values of a byte."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Records of a TFDS split that follow one another."""
+
+    split: str
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __and__(self, other: "Range") -> "Range":
+        """The records of both; their size is 0 if there are none."""
+        if self.split != other.split:
+            return Range(self.split, 0, 0)
+        return Range(self.split, max(self.start, other.start), min(self.stop, other.stop))
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The records of one of our splits."""
+
+    spec: str
+    """Where they are, as TFDS writes it."""
+    ranges: tuple[Range, ...]
+    """The same."""
+    places: Places | None = None
+    """Which of these; None: all."""
+
+    @property
+    def whole(self) -> int:
+        """The number of records at `ranges`."""
+        return sum(some.size for some in self.ranges)
+
+    @property
+    def size(self) -> int:
+        return self.whole if self.places is None else len(self.places)
+
+    @property
+    def digest(self) -> str:
+        return self.spec if self.places is None else f"{self.spec}~{self.size}"
+
+
+class Records:
+    """Opens the records of a data set with two features, undecoded, one after another.
+
+    TFDS has no random access.
+    """
+
+    def __init__(
+        self, name: str, data_dir: str | None, parts: Mapping[str, Part], chosen: Chosen
+    ) -> None:
+        self.name, self.chosen = name, chosen
+        self._data_dir, self._parts = data_dir, parts
+
+    def stored(self, split: str, *fields: Field, seed: int | None = None) -> Any:
+        """A split in its stored order or, with a seed, its files in a random one.
+
+        Args:
+            split: ours.
+            fields: features that are read; by default, the image and its label.
+            seed: for the order of files.
+        """
+        part = self._parts[split]
+        # The places of records are those of the stored order.
+        records = self._read(part.spec, fields, seed if part.places is None else None)
+        return records if part.places is None else at(records, part.places)
+
+    def shuffled(self, split: str, seed: int) -> Any:
+        """A split in a random order that follows from the seed."""
+        buffer = max(1_000, _SHUFFLED_BYTES // self._mean(split))
+        return self.stored(split, seed=seed).shuffle(
+            min(self._parts[split].size, buffer), seed=seed, reshuffle_each_iteration=False
+        )
+
+    def some(self, split: str, *fields: Field) -> Any:
+        """Random records from where a split is, from a few random files if these are large."""
+        random = np.random.default_rng(_SAMPLE_SEED)
+        files = self._files(split)
+        chosen: list[Range] = []
+        most = _SAMPLED_BYTES // self._mean(split)
+        for number in random.permutation(len(files)):
+            if sum(some.size for some in chosen) < most:
+                chosen.append(files[number])
+        size = sum(some.size for some in chosen)
+        spec = "+".join(f"{some.split}[{some.start}:{some.stop}]" for some in chosen)
+        return at(self._read(spec, fields, None), random.permutation(size)[:_SAMPLED])
+
+    @property
+    def size_on_disk(self) -> int:
+        """The number of bytes of all records, about."""
+        return sum(self._mean(split) * part.size for split, part in self._parts.items())
+
+    def _files(self, split: str) -> list[Range]:
+        """The ranges of a split, cut where files end."""
+        splits, found = builder_of(self.name, self._data_dir).info.splits, []
+        for some in self._parts[split].ranges:
+            stop = 0
+            for length in splits[some.split].shard_lengths:
+                start, stop = stop, stop + length
+                found.append(Range(some.split, start, stop) & some)
+        return [some for some in found if some.size]
+
+    def _mean(self, split: str) -> int:
+        """The mean number of bytes of a record."""
+        splits = builder_of(self.name, self._data_dir).info.splits
+        theirs = splits[self._parts[split].ranges[0].split]
+        return max(1, int(theirs.num_bytes) // max(1, int(theirs.num_examples)))
+
+    def _read(self, spec: str, fields: Sequence[Field], seed: int | None) -> Any:
+        import tensorflow_datasets as tfds
+
+        fields = fields or (self.chosen.image, self.chosen.label)
+        encoded = [field for field in fields if field.is_encoded]
+        return builder_of(self.name, self._data_dir).as_dataset(
+            split=spec,
+            shuffle_files=seed is not None,
+            # Shuffled files are meant, even if the records are in an order.
+            read_config=tfds.ReadConfig(shuffle_seed=seed, enable_ordering_guard=False),
+            decoders=tfds.decode.PartialDecoding(
+                _merged(field.spec(True) for field in fields),
+                decoders=_merged(field.spec(tfds.decode.SkipDecoding()) for field in encoded),
+            ),
+        )
+
+
+def _merged(specs: Any) -> dict[str, Any]:
+    """Nested dictionaries as one."""
+    merged: dict[str, Any] = {}
+    for spec in specs:
+        for key, value in spec.items():
+            below = isinstance(value, dict) and key in merged
+            merged[key] = _merged([merged[key], value]) if below else value
+    return merged
+
+
+def at(records: Any, places: Places) -> Any:
+    """The records at these places, in the order of `records`."""
+    import tensorflow as tf
+
+    wanted = tf.constant(np.isin(np.arange(int(places.max()) + 1), places))
+    numbered = records.take(len(wanted)).enumerate()
+    found = numbered.filter(lambda number, _: wanted[number]).map(lambda _, record: record)
+    return found.apply(tf.data.experimental.assert_cardinality(len(places)))
+
+
+def looked_at(records: Records) -> list[Facts]:
+    """Facts about a random sample of the training images, which are not decoded."""
+    image = records.chosen.image
+    found = []
+    for record in records.some("train", image).as_numpy_iterator():
+        value = image.of(record)
+        if image.is_encoded:
+            try:
+                with Image.open(io.BytesIO(value)) as opened:
+                    size, gray = opened.size[::-1], opened.mode in ("1", "L", "LA", "I", "I;16")
+            except UnidentifiedImageError as error:
+                raise RequestError(f"data set {records.name!r} holds a damaged image") from error
+        else:
+            size, gray = value.shape[:2], value.shape[2] == 1
+        found.append(Facts(digest="", size=size, gray=gray, deep=None, frames=1))
+    return found
+
+
+def numbers_of(records: Records, split: str) -> np.ndarray[Any, Any]:
+    """The labels of a split [N] that are whole numbers."""
+    label = records.chosen.label
+    values = records.stored(split, label).map(label.of).batch(4096).as_numpy_iterator()
+    return np.concatenate([np.asarray(some).astype(np.int64) for some in values])
+
+
+def mask_values(records: Records) -> list[int]:
+    """The values of the training masks, in order.
+
+    Raises:
+        RequestError: they are in colors.
+    """
+    import tensorflow as tf
+
+    label = records.chosen.label
+
+    def one(record: Any) -> Any:
+        mask = label.feature.decode_example(label.of(record))
+        values = tf.reshape(tf.cast(mask[..., 0], tf.int32), [-1])
+        counts = tf.math.bincount(values, minlength=_BYTES, maxlength=_BYTES)
+        return counts > 0, tf.reduce_any(mask != mask[..., :1])
+
+    found, colored = np.zeros(_BYTES, bool), False
+    masks = records.stored("train", label).map(one, num_parallel_calls=os.cpu_count())
+    for seen, in_colors in masks.batch(256).as_numpy_iterator():
+        found, colored = found | seen.any(axis=0), colored or bool(in_colors.any())
+    if colored:
+        raise RequestError(
+            f"data set {records.name!r}: {label.path} holds colors; a mask has a number for each "
+            "class"
+        )
+    return [int(value) for value in np.flatnonzero(found)]
+
+
+class RecordReader(Reader):
+    """Reads records as images and labels.
+
+    Images are decoded after shuffling and choosing, so a buffer holds records as they are stored.
+    """
+
+    def __init__(
+        self, records: Records, shape: ImageShape, resize: Resize, values: Sequence[int]
+    ) -> None:
+        """Reads `records`.
+
+        Args:
+            records: undecoded.
+            shape: of the images.
+            resize: how images of other sizes get it.
+            values: the value of each class, in order.
+        """
+        self._records, self._shape, self._resize = records, shape, resize
+        self._values = np.array(values, np.int64)
+        field = records.chosen.image
+        self.dtype = np.uint8 if field.feature.np_dtype == np.uint8 else np.float32
+        self.encoded_bytes = records.size_on_disk if field.is_encoded else 0
+
+    def stored(self, split: str) -> Any:
+        return self._decoded(self._records.stored(split))
+
+    def shuffled(self, split: str, seed: int) -> Any:
+        return self._decoded(self._records.shuffled(split, seed))
+
+    def chosen(self, split: str, places: Places) -> Any:
+        return self._decoded(at(self._records.stored(split), places))
+
+    def _decoded(self, records: Any) -> Any:
+        import tensorflow as tf
+
+        image_field, label_field = self._records.chosen.image, self._records.chosen.label
+
+        def decoded(record: Any) -> Any:
+            image, label = self._image(image_field, record), label_field.of(record)
+            sides = tf.shape(image)[:2]
+            if tuple(image.shape[:2]) != self._shape[:2]:
+                image = tf.numpy_function(self._in_sides, [image], image.dtype)
+            match self._records.chosen.kind:
+                case Label.MASK:
+                    mask = label_field.feature.decode_example(label)
+                    label = tf.numpy_function(self._mask, [mask, sides], tf.int32)
+                    label = tf.ensure_shape(label, self._shape[:2])
+                case Label.NUMBER:
+                    value = tf.cast(label, tf.int64)[tf.newaxis]
+                    label = tf.searchsorted(self._values, value)[0]
+            return tf.ensure_shape(image, self._shape), label
+
+        return records.map(decoded, num_parallel_calls=os.cpu_count())
+
+    def _image(self, field: Field, record: Any) -> Any:
+        """A decoded image: bytes, or float32."""
+        import tensorflow as tf
+
+        image = field.of(record)
+        if field.is_encoded and field.feature.shape[2] is None:
+            image = tf.io.decode_image(
+                image,
+                channels=self._shape[2],
+                dtype=tf.as_dtype(field.feature.np_dtype),
+                expand_animations=False,
+            )
+        elif field.is_encoded:
+            image = field.feature.decode_example(image)
+        if image.dtype == tf.uint16:
+            return scaled(image, 65535)
+        return image if image.dtype == tf.uint8 else scaled(image)
+
+    def _in_sides(self, image: Any) -> Any:
+        """An image [H,W,C], bytes or float32, resized as image files are."""
+        sides, how = self._shape[:2], Image.Resampling.BILINEAR
+        if image.shape[2] == 3 and image.dtype == np.uint8:
+            return np.asarray(in_sides(Image.fromarray(image), sides, self._resize, how))
+        channels = (
+            in_sides(Image.fromarray(np.ascontiguousarray(channel)), sides, self._resize, how)
+            for channel in np.moveaxis(image, -1, 0)
+        )
+        return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+    def _mask(self, mask: Any, sides: Any) -> Any:
+        """A mask [H,W,C] as classes [H,W], resized to the nearest pixel.
+
+        Args:
+            mask: bytes.
+            sides: of its image.
+        """
+        where = f"data set {self._records.name!r}"
+        if tuple(mask.shape[:2]) != tuple(sides):
+            sizes = ("x".join(map(str, size)) for size in (mask.shape[:2], sides))
+            raise BadImageError(
+                f"{where}: a mask has another size than its image ({' and '.join(sizes)})"
+            )
+        small = in_sides(
+            Image.fromarray(np.ascontiguousarray(mask[..., 0])),
+            self._shape[:2],
+            self._resize,
+            Image.Resampling.NEAREST,
+            fill=int(self._values[0]),
+        )
+        pixels = np.asarray(small)
+        strange = np.setdiff1d(pixels, self._values)
+        if strange.size:
+            raise BadImageError(
+                f"{where}: a mask holds the value {strange[0]}, which no training mask holds"
+            )
+        return np.searchsorted(self._values, pixels).astype(np.int32)
