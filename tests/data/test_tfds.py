@@ -436,6 +436,7 @@ def test_splits_are_those_of_tfds(opened: Any) -> None:
 def test_a_missing_validation_split_is_random_and_a_test_is_not_invented(opened: Any) -> None:
     data = opened("euro", splits="train=train")
     assert dict(data.sizes) == {"train": 27, "val": 3}
+    assert len(data.tensors("train")[0]) == 27
     assert "random images of train" in data.notes[0]
     both = [image.tobytes() for s in data.sizes for image, _ in pairs(data, s)]
     assert len(set(both)) == 30
