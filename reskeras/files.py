@@ -12,7 +12,9 @@ from reskeras.errors import RequestError
 
 def cache_folder() -> Path:
     """The folder for what can be made again, and deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reskeras"
+    # As the XDG specification says, a path that is not absolute does not count.
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(given if os.path.isabs(given) else "~/.cache").expanduser() / "reskeras"
 
 
 def write_text(path: Path, text: str) -> None:

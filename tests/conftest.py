@@ -12,6 +12,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 _TFDS = tempfile.TemporaryDirectory(prefix="tensorflow_datasets")
 os.environ["TFDS_DATA_DIR"] = _TFDS.name
 _CACHE = tempfile.TemporaryDirectory(prefix="cache")
+# matplotlib's fonts stay where they are.
+os.environ.setdefault("MPLCONFIGDIR", str(Path("~/.cache/matplotlib").expanduser()))
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 

@@ -2,24 +2,33 @@
 
 import dataclasses
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
 
+import reskeras
 from reskeras.cli import options
-from reskeras.cli.loading import quiet_tensorflow
+from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.tables import print_columns, tell_data
-from reskeras.data.embedded import EMBEDDED
+from reskeras.data.embedded import ABOUT
 from reskeras.data.options import DataOptions
 from reskeras.drawing.plot import check_picture, save
-from reskeras.words import percent
+from reskeras.errors import RequestError
+from reskeras.spec import Augment
+from reskeras.words import compact, duration, percent
 
 _SHOWN = 20
 """Classes in the table, and groups of copies below it."""
-_EXAMPLES = 40
-"""Images in the picture."""
+_NAMED = 6
+"""Images of a group that are named."""
+_EXAMPLES = 24
+"""Images in each block of the picture."""
+_MEASURED_SECONDS = 3.0
+"""How long the steps of training are measured."""
 
 
 @click.command()
@@ -29,18 +38,38 @@ _EXAMPLES = 40
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Also draw a sheet of random training images with their labels: an .svg or .png file.",
+    help="Also draw a sheet of random training images with their labels, as they are and augmented:"
+    " an .svg or .png file.",
 )
+@click.option(
+    "--augment",
+    type=click.Choice(get_args(Augment)),
+    default="shift_flip",
+    show_default=True,
+    help="How the sheet's second block is augmented; none leaves it out.",
+)
+@click.option("--no-time", is_flag=True, help="Do not measure how long an epoch of training takes.")
 @options.how
 @options.as_json
-def data(name: str | None, output: Path | None, how: DataOptions, as_json: bool) -> None:
+def data(
+    name: str | None,
+    output: Path | None,
+    augment: Augment,
+    no_time: bool,
+    how: DataOptions,
+    as_json: bool,
+) -> None:
     """NAME is what --data takes; without it, the embedded data sets are listed.
 
     Every image is read once. This prints the classes and their balance, the range of pixels, images
-    that are there twice, and the accuracy of always giving the same answer.
+    that are there twice or nearly so, the accuracy of always giving the same answer, and how long
+    an epoch takes: a few steps of the default network are measured.
     """
     if name is None:
-        click.echo("\n".join(EMBEDDED))
+        if as_json:
+            click.echo(json.dumps(ABOUT, indent=2))
+        else:
+            print_columns(list(ABOUT.items()), right=())
         return
     if output is not None:
         check_picture(output)
@@ -52,8 +81,9 @@ def data(name: str | None, output: Path | None, how: DataOptions, as_json: bool)
         from reskeras.data.survey import survey
 
         found = survey(images)
+        times = {"read_per_second": found.read_per_second} if no_time else _times(images, found)
     if output is not None:
-        _draw(images, output)
+        _draw(images, output, augment)
     if as_json:
         about = {
             "name": images.name,
@@ -64,13 +94,38 @@ def data(name: str | None, output: Path | None, how: DataOptions, as_json: bool)
             "peak": images.peak,
             "resize": images.resize,
             "notes": images.notes,
+            "files": None if images.files is None else dataclasses.asdict(images.files),
         }
-        click.echo(json.dumps(about | dataclasses.asdict(found), indent=2))
+        rest = dataclasses.asdict(found)
+        del rest["read_per_second"]
+        click.echo(json.dumps(about | rest | {"time": times}, indent=2))
         return
     tell_data(images, console)
     _print(images, found)
+    _print_times(images, times)
     if output is not None:
         click.echo(f"saved: {output}")
+
+
+def _times(images: Any, found: Any) -> dict[str, Any]:
+    """Measures the training of the task's default network."""
+    times: dict[str, Any] = {"read_per_second": found.read_per_second}
+    try:
+        recipe, _ = images.task.default_space(images.image_shape, images.classes)
+    except RequestError as error:
+        return times | {"not_measured": str(error)}
+    load_keras()
+    from reskeras.training.train import Training, build_seeded
+
+    training = Training(build_seeded(recipe), images, recipe.train)
+    rate = training.images_per_second(_MEASURED_SECONDS)
+    return times | {
+        "network": recipe.spec.name,
+        "parameters": reskeras.cost(recipe.spec).trainable_params,
+        "batch_size": recipe.train.batch_size,
+        "trained_per_second": rate,
+        "epoch_seconds": images.sizes["train"] / rate,
+    }
 
 
 def _print(images: Any, found: Any) -> None:
@@ -82,7 +137,8 @@ def _print(images: Any, found: Any) -> None:
         (names[label], *(f"{found.counts[split][label]:,}" for split in splits))
         for label in order[:_SHOWN]
     ]
-    what = "class (pixels)" if images.task.label_follows_image else "class"
+    masks = images.task.label_follows_image
+    what = "class (pixels)" if masks else "class"
     print_columns([(what, *splits), *rows], right=range(1, 1 + len(splits)))
     if len(order) > _SHOWN:
         click.echo(f"and {len(order) - _SHOWN} more classes")
@@ -92,26 +148,74 @@ def _print(images: Any, found: Any) -> None:
     )
     each = "mean of each channel" if len(found.mean) > 1 else "mean"
     click.echo(f"\nvalues     {found.low:.3g} to {found.high:.3g}, {each} {channels}")
+    if found.mask_values is not None:
+        click.echo("masks      classes {} to {}".format(*found.mask_values))
+    click.echo(
+        f"balance    {percent(found.largest_share)} of the training "
+        f"{'pixels' if masks else 'images'} are of the largest class, "
+        f"{percent(found.smallest_share)} of the smallest"
+    )
     click.echo(f"baseline   {percent(found.baseline)} accuracy for always the commonest class")
-    copies = f"sets of equal images: {len(found.copies):,}" if found.copies else "none"
-    click.echo(f"copies     {copies}")
-    for group in found.copies[:_SHOWN]:
-        click.echo(f"           {' = '.join(group)}")
-    if found.leaks:
+    if images.files is not None:
+        sizes = ["x".join(map(str, size)) for size in images.files.sizes]
+        one = f"all {sizes[0]} (height x width)"
+        many = "smallest {}, median {}, largest {} (height x width)".format(*sizes)
+        click.echo(f"files      {many if images.files.different > 1 else one}")
+        if images.files.unreadable:
+            count = len(images.files.unreadable)
+            click.echo(f"           {count:,} unreadable; --json names all of them")
+    _print_groups("copies", "sets of equal images", found.copies, found.leaks, "in training, too")
+    _print_groups(
+        "alike",
+        "sets of nearly equal images",
+        found.near,
+        found.near_leaks,
+        "nearly equal to one in training",
+    )
+
+
+def _print_groups(
+    word: str, what: str, groups: Sequence[Sequence[str]], leaks: int, where: str
+) -> None:
+    click.echo(f"{word:<11}{f'{what}: {len(groups):,}' if groups else 'none'}")
+    sign = " = " if word == "copies" else " ≈ "
+    for group in groups[:_SHOWN]:
+        more = f" and {len(group) - _NAMED:,} more" if len(group) > _NAMED else ""
+        click.echo(f"           {sign.join(group[:_NAMED])}{more}")
+    if len(groups) > _SHOWN:
+        click.echo(f"           and {len(groups) - _SHOWN:,} more sets; --json names all of them")
+    if leaks:
         click.echo(
-            f"leaks      images of the validation and test splits that are in training, too: "
-            f"{found.leaks:,}; scores will be too high"
+            f"leaks      images of the validation and test splits that are {where}: {leaks:,}; "
+            "scores will be too high"
         )
 
 
-def _draw(images: Any, output: Path) -> None:
+def _print_times(images: Any, times: dict[str, Any]) -> None:
+    total = sum(images.sizes.values())
+    stay = "; they stay in memory after that" if images.in_memory else ""
+    rate = compact(times["read_per_second"])
+    click.echo(f"reading    {rate} images/s, measured over all {total:,}{stay}")
+    if "not_measured" in times:
+        click.echo(f"training   not measured: {times['not_measured']}")
+    elif "network" in times:
+        seconds = times["epoch_seconds"]
+        epoch = f"{seconds:.1f} s" if seconds < 10 else duration(math.ceil(seconds))
+        click.echo(
+            f"training   {epoch} for an epoch without validation, at "
+            f"{compact(times['trained_per_second'])} images/s: measured in a few steps of tune's "
+            f"default network ({times['network']}, {compact(times['parameters'])} parameters, "
+            f"batches of {times['batch_size']})"
+            + ("" if images.in_memory else ", which read the files; decoded ones are faster")
+        )
+
+
+def _draw(images: Any, output: Path, augment: Augment) -> None:
     from reskeras.data.survey import examples
     from reskeras.drawing.sheet import sheet
 
-    chosen = examples(images, _EXAMPLES)
-    save(
-        output,
-        lambda: sheet(
-            [image for image, _ in chosen], [label for _, label in chosen], images.class_names
-        ),
-    )
+    side = "x".join(map(str, images.image_shape))
+    blocks = {f"{images.name}, as the network sees it ({side})": examples(images, _EXAMPLES)}
+    if augment != "none":
+        blocks[f"the same with train.augment: {augment}"] = examples(images, _EXAMPLES, augment)
+    save(output, lambda: sheet(blocks, images.class_names))

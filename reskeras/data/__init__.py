@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reskeras.data.arrays import from_arrays, from_npz
+from reskeras.data.contents import check_contents
 from reskeras.data.folder import from_folder
 from reskeras.data.images import ImageData
 from reskeras.data.options import NO_OPTIONS, Cache, DataOptions
@@ -39,6 +40,7 @@ def _from_files(root: Path, shape: ImageShape | None, options: DataOptions) -> I
         raise RequestError(f"{printable(root)}: {found}")
     if "\N{REPLACEMENT CHARACTER}" in printable(root.resolve()):
         raise RequestError(f"{printable(root)}: the path is not UTF-8; reports name it: rename it")
+    check_contents(root)
     opened = from_pairs if has_pairs(root) else from_folder
     return opened(root, shape, options)
 

@@ -56,10 +56,13 @@ def from_npz(path: Path) -> ImageData:
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
     except _UNREADABLE as error:
-        raise RequestError(
-            f"{path}: not an .npz of plain arrays: "
-            f"{'the file is empty' if isinstance(error, EOFError) else error}"
-        ) from error
+        reason = "the file is empty" if isinstance(error, EOFError) else str(error)
+        if reason.startswith("Object arrays"):
+            reason = (
+                "it holds pickled Python objects (dtype=object), which run code when they are "
+                "loaded; save arrays of numbers, all images of one size"
+            )
+        raise RequestError(f"{path}: not an .npz of plain arrays: {reason}") from error
     if arrays is None:
         raise RequestError(f"{path}: not an .npz but a single array (.npy)")
     return dataclasses.replace(

@@ -21,13 +21,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape, Resize
-from reskeras.words import printable
+from reskeras.words import in_bytes, printable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 NAMES = "PNG, JPEG, GIF, BMP, WebP or TIFF"
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
 _MOST_PIXELS = 200_000_000
 """A header that claims more is taken for damage: its image would fill gigabytes."""
+_MOST_BYTES = 4 << 30
+"""A larger file is no image of so few pixels, and would fill the memory."""
 _DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 """Pillow's modes of gray images with more than 8 bits."""
 
@@ -55,6 +57,11 @@ class Facts:
     frames: int
 
 
+def is_dicom(start: bytes) -> bool:
+    """Whether a file that starts like this is in the DICOM format (PS3.10, section 7.1)."""
+    return start[128:132] == b"DICM"
+
+
 def look(path: Path, *, thorough: bool) -> Facts:
     """Looks at an image file without keeping its pixels.
 
@@ -66,13 +73,17 @@ def look(path: Path, *, thorough: bool) -> Facts:
     Raises:
         BadImageError: it is not an image, or damaged.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # opening a pipe waits
         raise BadImageError("a link to nothing" if path.is_symlink() else "not a regular file")
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) > _MOST_BYTES:
+                raise BadImageError(f"holds {in_bytes(size)}, more than any image")
             content = file.read()
     except OSError as error:
         raise BadImageError(error.strerror or str(error)) from error
+    if is_dicom(content):
+        raise BadImageError("a DICOM file; convert it to PNG, with 16 bits if it has more than 8")
     image = _opened(io.BytesIO(content), len(content))
     deep = None
     if image.mode in _DEEP or image.mode == "F":
@@ -297,7 +308,7 @@ def _check_end(content: bytes, form: str) -> None:
     """Raises BadImageError if a file ends before its image does, or a checksum is wrong."""
     match form:
         case "JPEG" | "MPO":
-            whole = b"\xff\xd9" in content[-(1 << 16) :]
+            whole = _segments_are_whole(content)
         case "PNG":
             whole = _chunks_are_whole(content)
         case _:
@@ -305,6 +316,24 @@ def _check_end(content: bytes, form: str) -> None:
             whole = True
     if not whole:
         raise BadImageError("damaged: the file ends too early, or a checksum is wrong")
+
+
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+"""What can follow the pixels of a JPEG: no stuffed zero, and no marker that stands among them."""
+
+
+def _segments_are_whole(content: bytes) -> bool:
+    """Whether a JPEG reaches its end marker; those inside a segment, of a thumbnail, do not count.
+
+    What follows the end does not matter: phones put videos there.
+    """
+    place = 2
+    while found := _MARKER.search(content, place):
+        place = found.start() + 2
+        if content[place - 1] == 0xD9:
+            return True
+        place += int.from_bytes(content[place : place + 2], "big")
+    return False
 
 
 def _chunks_are_whole(content: bytes) -> bool:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reskeras.data.decode import SUFFIXES, BadImageError, Facts, blaming, look, read_image
-from reskeras.data.images import HELD, Places, RowReader
+from reskeras.data.images import HELD, FilesFound, Places, RowReader
 from reskeras.data.pixels import white_of
+from reskeras.data.scans import Scan, Seen, Signature, signature
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape, Resize
 from reskeras.words import percent, printable
@@ -32,6 +34,8 @@ _MOST_BAD = 0.05
 """Up to this share of unreadable files are left out; with more, the folder is refused."""
 _LISTED = 10
 """Files that a message names."""
+_BLOCK = 32
+"""Files that a thread looks at before it takes more."""
 _THOROUGH_BYTES = 64 << 20
 """Folders of up to this many bytes are decoded to the end before anything is spent."""
 
@@ -54,13 +58,18 @@ def images_below(folder: Path) -> list[Path]:
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _is_hidden(name)]
-        found += [Path(place) / name for name in files if is_image(Path(place) / name)]
+        here = Path(place)
+        found += [here / name for name in files if _is_called_like_an_image(name)]
     return sorted(found)
 
 
 def is_image(path: Path) -> bool:
     """Whether a path is called like an image, and is no folder."""
-    return path.suffix.lower() in SUFFIXES and not _is_hidden(path.name) and not path.is_dir()
+    return _is_called_like_an_image(path.name) and not path.is_dir()
+
+
+def _is_called_like_an_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not _is_hidden(name)
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -122,13 +131,22 @@ def check_image(file: Path) -> None:
         look(file, thorough=False)
 
 
-def look_at(root: Path, paths: Sequence[Path], notes: list[str]) -> dict[Path, Facts]:
-    """Looks at every file.
+def look_at(
+    root: Path,
+    paths: Sequence[Path],
+    notes: list[str],
+    *,
+    strict: bool = False,
+    unreadable: dict[str, str] | None = None,
+) -> dict[Path, Facts]:
+    """Looks at every file that has changed since the last time.
 
     Args:
         root: the folder that holds them, which messages name.
         paths: the files.
         notes: gets a note that names the unreadable ones, if they are few.
+        strict: whether one unreadable file is too many.
+        unreadable: gets all of them, each with the reason.
 
     Returns:
         Facts about the readable ones.
@@ -136,30 +154,69 @@ def look_at(root: Path, paths: Sequence[Path], notes: list[str]) -> dict[Path, F
     Raises:
         RequestError: too many are unreadable.
     """
-    size = sum(path.stat().st_size for path in paths if path.exists())
-
-    def one(path: Path) -> Facts | str:
-        try:
-            return look(path, thorough=size <= _THOROUGH_BYTES)
-        except BadImageError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(paths, pool.map(one, paths), strict=True))
-    bad = [
-        f"{printable(path.relative_to(root))}: {reason}"
+    found = _looked(root, paths)
+    bad = {
+        printable(path.relative_to(root)): reason
         for path, reason in found.items()
         if isinstance(reason, str)
-    ]
+    }
     if bad:
-        told = "".join(f"\n  {line}" for line in bad[:_LISTED])
+        lines = [f"\n  {name}: {reason}" for name, reason in bad.items()]
+        told = "".join(lines[:_LISTED])
         if len(bad) > _LISTED:
             told += f"\n  and {len(bad) - _LISTED:,} more"
         share = f"{len(bad):,} of {len(paths):,} files cannot be read"
-        if len(bad) > _MOST_BAD * len(paths):
+        if strict or len(bad) > _MOST_BAD * len(paths):
             raise RequestError(f"{printable(root)}: {share}; fix or delete them:{told}")
         notes.append(f"{share}, and are left out:{told}")
+    if unreadable is not None:
+        unreadable |= bad
     return {path: facts for path, facts in found.items() if not isinstance(facts, str)}
+
+
+def _looked(root: Path, paths: Sequence[Path]) -> dict[Path, Facts | str]:
+    """Facts about each file, or why it is unreadable."""
+    signatures = [signature(path) for path in paths]
+    thorough = sum(found.size for found in signatures if found is not None) <= _THOROUGH_BYTES
+    scan, now = Scan(root), dict(zip(paths, signatures, strict=True))
+    found: dict[Path, Facts | str | None] = {
+        path: found and scan.seen(path, found, thorough=thorough) for path, found in now.items()
+    }
+    new = [path for path, facts in found.items() if facts is None]
+    looked: list[tuple[Path, Signature, int, Seen]] = []
+
+    def look_at_some(some: Sequence[Path]) -> list[tuple[int, Facts | str]]:
+        return [(time.time_ns(), _facts_or_reason(path, thorough)) for path in some]
+
+    blocks = [new[start : start + _BLOCK] for start in range(0, len(new), _BLOCK)]
+    try:
+        # In blocks, because handing a file to a thread takes as long as a look at it.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for some, seen in zip(blocks, pool.map(look_at_some, blocks), strict=True):
+                for path, (began, facts) in zip(some, seen, strict=True):
+                    found[path] = facts
+                    if (then := now[path]) is not None:
+                        looked.append((path, then, began, Seen(thorough, facts)))
+    finally:  # an interrupted scan goes on where it was
+        scan.add(looked)
+    return {path: facts for path, facts in found.items() if facts is not None}
+
+
+def _facts_or_reason(path: Path, thorough: bool) -> Facts | str:
+    try:
+        return look(path, thorough=thorough)
+    except BadImageError as error:
+        return str(error)
+
+
+def found_in(facts: Iterable[Facts], unreadable: Mapping[str, str]) -> FilesFound:
+    """What looks at image files said, in short."""
+    sizes = sorted((fact.size for fact in facts), key=lambda size: (size[0] * size[1], size))
+    return FilesFound(
+        sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]),
+        different=len(set(sizes)),
+        unreadable=unreadable,
+    )
 
 
 def with_val(splits: Mapping[str, Sequence[File]], notes: list[str]) -> dict[str, list[File]]:

@@ -11,6 +11,7 @@ from reskeras.data.files import (
     check_channels,
     digest_of,
     folders_in,
+    found_in,
     images_below,
     is_image,
     listed,
@@ -48,6 +49,7 @@ def from_folder(
     """
     check_channels(root, image_shape)
     notes: list[str] = []
+    unreadable: dict[str, str] = {}
     if named := split_folders(root):
         classes = _classes(named["train"])
         splits = {split: _labeled(folder, classes) for split, folder in named.items()}
@@ -62,7 +64,8 @@ def from_folder(
         classes = _classes(root)
         splits = {"all": _labeled(root, classes)}
     _check_classes(root, classes, splits)
-    facts = look_at(root, [file.path for files in splits.values() for file in files], notes)
+    paths = [file.path for files in splits.values() for file in files]
+    facts = look_at(root, paths, notes, strict=options.strict, unreadable=unreadable)
     splits = {split: [f for f in files if f.path in facts] for split, files in splits.items()}
     classes, splits = _with_images(root, classes, splits, notes)
     splits = with_val(splits, notes)
@@ -93,6 +96,7 @@ def from_folder(
         peak=peak,
         notes=tuple(notes),
         options=options,
+        files=found_in(facts.values(), unreadable),
     )
 
 

@@ -27,6 +27,19 @@ HELD = 0.15
 _COMMON = 0.6
 """A class with this share of the training images is worth a note."""
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FilesFound:
+    """What a look at the files of a source said."""
+
+    sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    """Height and width of the smallest image, of the median one and of the largest, by pixels."""
+    different: int
+    """How many sizes there are."""
+    unreadable: Mapping[str, str]
+    """Files that are left out, each with the reason."""
+
+
 Places = np.ndarray[Any, np.dtype[np.int64]]
 """Numbers of images in a split, in its stored order."""
 
@@ -163,6 +176,8 @@ class ImageData:
     """What a person should know of these data, a sentence each."""
     options: DataOptions = NO_OPTIONS
     """The options that `source` was opened with."""
+    files: FilesFound | None = None
+    """None unless the source is a folder of image files."""
     _tensors: dict[str, Any] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )

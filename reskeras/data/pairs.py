@@ -14,6 +14,7 @@ from reskeras.data.files import (
     check_channels,
     digest_of,
     folders_in,
+    found_in,
     images_below,
     listed,
     look_at,
@@ -65,11 +66,14 @@ def from_pairs(
     """
     check_channels(root, image_shape)
     notes: list[str] = []
+    unreadable: dict[str, str] = {}
     masks: dict[Path, Path] = {}
     splits = {split: _paired(*pair, masks) for split, pair in _sources(root).items()}
     images = [file.path for files in splits.values() for file in files]
-    facts = look_at(root, images, notes)
-    seen = look_at(root, [masks[path] for path in images], notes)
+    strict = options.strict
+    facts = look_at(root, images, notes, strict=strict, unreadable=unreadable)
+    places = [masks[path] for path in images]
+    seen = look_at(root, places, notes, strict=strict, unreadable=unreadable)
     splits = {
         split: [f for f in files if f.path in facts and masks[f.path] in seen]
         for split, files in splits.items()
@@ -114,6 +118,7 @@ def from_pairs(
         peak=peak,
         notes=tuple(notes),
         options=options,
+        files=found_in(facts.values(), unreadable),
     )
 
 

@@ -313,10 +313,11 @@ def test_a_split_tears_no_folder_below_a_class_apart(tmp_path: Path) -> None:
 
 def test_names_may_be_of_any_bytes_and_links_are_followed(tmp_path: Path) -> None:
     write_images(tmp_path / "set" / "R\u00f6ntgen (neu) 50% #1", 10, 9)
-    write_images(tmp_path / "elsewhere", 10, 90)
-    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
-    latin = os.fsencode(tmp_path / "elsewhere") + b"/caf\xe9.png"
-    os.rename(tmp_path / "elsewhere" / "0.png", latin)
+    elsewhere = tmp_path / "set" / ".elsewhere"
+    write_images(elsewhere, 10, 90)
+    (tmp_path / "set" / "linked").symlink_to(elsewhere)
+    latin = os.fsencode(elsewhere) + b"/caf\xe9.png"
+    os.rename(elsewhere / "0.png", latin)
     data = load("./set", (8, 8, 3))
     assert data.class_names == ("R\u00f6ntgen (neu) 50% #1", "linked")
     assert len(as_arrays(data, "train")[0]) == data.sizes["train"] == 12

@@ -1,14 +1,22 @@
 """What is said about data is what NumPy says of the same arrays."""
 
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_digits, load_sample_images
 
 from reskeras.cli import main
 from reskeras.data import from_arrays, load
+from reskeras.data.embedded import ABOUT, EMBEDDED
+from reskeras.data.near import near_groups, small_versions
 from reskeras.data.survey import examples, survey
 
 
@@ -32,12 +40,17 @@ def test_numbers_are_those_of_the_arrays(blobs: dict[str, np.ndarray]) -> None:
         ("val[9]", "test[7]"),
     )
     assert found.leaks == 1
+    shares = np.bincount(arrays["y_train"]) / 96
+    assert (found.largest_share, found.smallest_share) == (shares.max(), shares.min())
+    assert found.mask_values is None
 
 
 def test_masks_are_counted_by_pixels(blobs: dict[str, np.ndarray]) -> None:
     masks = {f"y_{split}": (blobs[f"x_{split}"][..., 0] > 0.5) * 1 for split in ("train", "val")}
     data = from_arrays({key: blobs[key] for key in ("x_train", "x_val")} | masks)
-    assert survey(data).counts["val"] == tuple(np.bincount(masks["y_val"].ravel()))
+    found = survey(data)
+    assert found.counts["val"] == tuple(np.bincount(masks["y_val"].ravel()))
+    assert found.mask_values == (0, 1)
 
 
 def photos(root: Path) -> None:
@@ -52,6 +65,7 @@ def photos(root: Path) -> None:
 
 def test_the_command_tells_it_and_draws_the_images_with_their_labels(tmp_path: Path) -> None:
     photos(tmp_path / "photos")
+    (tmp_path / "photos" / "ok" / "cut.png").touch()
     done = CliRunner().invoke(main, ["data", "./photos", "-o", "sheet.png"])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
@@ -60,15 +74,27 @@ def test_the_command_tells_it_and_draws_the_images_with_their_labels(tmp_path: P
     assert any(line.startswith("values     0 to 1, mean of each channel 0.4") for line in lines)
     assert "copies     sets of equal images: 1" in lines
     assert "photos/bad/copy.png" in done.stdout
+    assert "files      all 12x10 (height x width)" in lines
+    assert "           1 unreadable; --json names all of them" in lines
+    assert any(line.startswith("reading    ") for line in lines)
+    assert any(
+        line.startswith("training   ") and "tune's default network (resnet, " in line
+        for line in lines
+    )
     assert lines[-1] == "saved: sheet.png"
     assert np.ptp(np.asarray(Image.open("sheet.png"))) == 255
-    told = json.loads(CliRunner().invoke(main, ["data", "./photos", "--json"]).stdout)
+    done = CliRunner().invoke(main, ["data", "./photos", "--json", "--no-time"])
+    told = json.loads(done.stdout)
     assert (told["class_names"], told["image_shape"]) == (["bad", "ok"], [12, 10, 3])
     assert sum(map(sum, told["counts"].values())) == 25
+    assert told["files"]["unreadable"] == {"ok/cut.png": "the file is empty"}
+    assert set(told["time"]) == {"read_per_second"}
 
 
 def test_embedded_data_are_listed_and_mistakes_are_refused_before_reading() -> None:
-    assert CliRunner().invoke(main, ["data"]).stdout == "digits\n"
+    done = CliRunner().invoke(main, ["data"])
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(EMBEDDED)
+    assert set(json.loads(CliRunner().invoke(main, ["data", "--json"]).stdout)) == set(EMBEDDED)
     done = CliRunner().invoke(main, ["data", "digits", "-o", "sheet.pdf"])
     assert (done.exit_code, done.stderr) == (
         2,
@@ -96,3 +122,136 @@ def test_pictures_of_masks_show_their_borders(tmp_path: Path) -> None:
     border = np.abs(picture - [0xB4, 0x43, 0x0F]).sum(-1) < 30  # palette.HIGHLIGHT
     assert border.sum() > 100
     assert load("cells.npz").classes == 2
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_what_is_said_of_embedded_data_is_so(name: str) -> None:
+    data = load(name)
+    for split, size in data.sizes.items():
+        assert f"{size:,} {split}" in ABOUT[name]
+    assert f"{'x'.join(map(str, data.image_shape))}, {data.classes} classes" in ABOUT[name]
+
+
+def test_real_digits_are_not_alike() -> None:
+    """By scikit-learn's own arrays: none of them is the same digit twice."""
+    digits = (load_digits().images / 16).astype(np.float32)[..., None]
+    assert near_groups(small_versions(digits), 1.0) == []
+
+
+def windows(side: int) -> list[Image.Image]:
+    """Parts of scikit-learn's two photos that do not overlap."""
+    photos = [Image.fromarray(photo) for photo in load_sample_images().images]
+    return [
+        photo.crop((x, y, x + side, y + side))
+        for photo in photos
+        for y in range(0, photo.height - side + 1, side)
+        for x in range(0, photo.width - side + 1, side)
+    ]
+
+
+def recompressed(image: Image.Image) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=70)
+    return Image.open(file).convert("RGB")
+
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "recompressed": recompressed,
+    "brighter": lambda image: image.point(lambda value: min(255, round(1.03 * value))),
+    "smaller": lambda image: image.resize((90, 90), Image.Resampling.LANCZOS),
+}
+
+
+def network_size(images: list[Image.Image]) -> np.ndarray:
+    found = [np.asarray(image.resize((48, 48), Image.Resampling.BILINEAR)) for image in images]
+    return np.stack(found).astype(np.float32) / 255
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_same_photo_saved_again_is_found_and_others_are_not(change: str) -> None:
+    originals = windows(100)
+    shown = [n for n, image in enumerate(originals) if np.asarray(image).std((0, 1)).max() > 30]
+    assert len(shown) > 20
+    images = network_size([*originals, *(CHANGES[change](originals[n]) for n in shown)])
+    groups = near_groups(small_versions(images), 1.0)
+    assert sorted(groups) == [[n, len(originals) + place] for place, n in enumerate(shown)]
+
+
+def test_flat_images_are_not_all_alike() -> None:
+    random = np.random.default_rng(0)
+    images = random.random((40, 1, 1, 3)) + random.normal(0, 0.003, (40, 32, 32, 3))
+    assert near_groups(small_versions(images.astype(np.float32)), 1.0) == []
+    assert near_groups(small_versions(np.zeros((5, 8, 8, 1), np.float32)), 0.0) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(8, 8, 1), (21, 16, 3), (40, 5, 1)]))
+def test_no_pair_is_missed(seed: int, shape: tuple[int, int, int]) -> None:
+    """By comparing all pairs: what is near to none before it begins a group of those after it."""
+    random = np.random.default_rng(seed)
+    base = random.random((6, *shape))
+    images = base[random.integers(6, size=30)] + random.normal(0, 0.02, (30, *shape))
+    small = small_versions(images.astype(np.float32))
+    exact = small.astype(np.float64)
+    flat = (exact - exact.mean((1, 2), keepdims=True)).reshape(30, -1)
+    alike = flat / flat.std(1, keepdims=True)
+    apart = np.sqrt(((alike[:, None] - alike[None]) ** 2).mean(-1))
+    wanted, free = [], set(range(30))
+    for one in range(30):
+        if one in free:
+            group = [n for n in sorted(free) if n == one or (n > one and apart[one, n] <= 0.08)]
+            free -= set(group)
+            wanted += [group] if len(group) > 1 else []
+    assert near_groups(small, 1.0) == wanted
+
+
+@pytest.mark.parametrize("side", [5, 16, 24, 37])
+def test_small_versions_are_averages(side: int) -> None:
+    """By Pillow's box filter, which weighs pixels by the share of them that lies in a cell."""
+    image = np.random.default_rng(0).random((side, side)).astype(np.float32)
+    small = small_versions(image[None, ..., None])[0, ..., 0]
+    cells = min(side, 16)
+    wanted = Image.fromarray(image).resize((cells, cells), Image.Resampling.BOX)
+    if side % cells == 0:
+        np.testing.assert_allclose(small, np.asarray(wanted), atol=1e-3)
+    np.testing.assert_allclose(small.mean(dtype=np.float64), image.mean(), atol=1e-3)
+
+
+def test_nearly_equal_images_of_other_splits_are_leaks() -> None:
+    images = network_size(windows(100))
+    photos = images[images.std((1, 2, 3)) > 0.15][:16]
+    again = 0.97 * photos[:2]
+    arrays = {"x_train": photos[:10], "y_train": np.arange(10) % 2}
+    arrays |= {"x_val": np.concatenate([photos[10:13], again[:1]]), "y_val": np.arange(4) % 2}
+    arrays |= {"x_test": np.concatenate([photos[13:], again[1:]]), "y_test": np.arange(4) % 2}
+    found = survey(from_arrays(arrays))
+    assert found.near == (("train[0]", "val[3]"), ("train[1]", "test[3]"))
+    assert (found.copies, found.leaks, found.near_leaks) == ((), 0, 2)
+
+
+def test_the_sheet_shows_the_same_images_augmented(blobs: dict[str, np.ndarray]) -> None:
+    data = from_arrays(blobs)
+    plain, flipped = examples(data, 12), examples(data, 12, "shift_flip")
+    assert [label for _, label in plain] == [label for _, label in flipped]
+    for (image, _), (other, _) in zip(plain, flipped, strict=True):
+        padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+        assert any(
+            np.array_equal(other, padded[y : y + 8, x : x + 8][:, ::step])
+            for y in range(3)
+            for x in range(3)
+            for step in (1, -1)
+        )
+    assert any(not np.array_equal(a, b) for (a, _), (b, _) in zip(plain, flipped, strict=True))
+
+
+def test_sheets_have_two_blocks_or_one(blobs_npz: Path) -> None:
+    heights = []
+    for augment in ("shift", "none"):
+        done = CliRunner().invoke(
+            main, ["data", "blobs.npz", "-o", "a.png", "--augment", augment, "--no-time"]
+        )
+        assert done.exit_code == 0, done.output
+        assert "training   " not in done.stdout
+        with Image.open("a.png") as picture:
+            heights.append(picture.height)
+    assert heights[0] == 2 * heights[1]
