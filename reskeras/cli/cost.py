@@ -20,7 +20,8 @@ def cost(network: str, as_json: bool) -> None:
 
     This prints its parameters, multiply-adds, memory, receptive field, and depth.
     """
-    spec = recipe(resolve(network, NetworkKind.PRESET, NetworkKind.SPEC)).spec
+    found_recipe = recipe(resolve(network, NetworkKind.PRESET, NetworkKind.SPEC))
+    spec, trained = found_recipe.spec, found_recipe.train
     found = reskeras.cost(spec)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found), indent=2))
@@ -41,6 +42,11 @@ def cost(network: str, as_json: bool) -> None:
             "activations of one image in training, float32",
         ),
         ("", in_bytes(found.inference_bytes), "activations of one image in inference, float32"),
+        (
+            "",
+            in_bytes(found.training_bytes(trained.batch_size)),
+            f"training with Adam and scoring, batches of {trained.batch_size}",
+        ),
         ("receptive field", str(found.receptive_field), "pixels, before global pooling"),
         ("depth", str(found.depth), "convolutions and dense layers on the longest path"),
         ("layers", str(found.layers), "Keras layers"),

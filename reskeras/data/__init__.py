@@ -8,7 +8,7 @@ Imported by: reskeras.cli, reskeras.training, tuning.running, tuning.search.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from reskeras.data.arrays import from_arrays, from_npz
 from reskeras.data.contents import check_contents
@@ -16,6 +16,7 @@ from reskeras.data.folder import from_folder
 from reskeras.data.images import ImageData
 from reskeras.data.options import NO_OPTIONS, Cache, DataOptions
 from reskeras.data.pairs import from_pairs, has_pairs
+from reskeras.data.streams import from_streams
 from reskeras.data.tfds import from_tfds, made_by_tfds
 from reskeras.errors import RequestError, in_a_line
 from reskeras.spec import ImageShape
@@ -72,13 +73,14 @@ _SOURCES = (
 
 
 def load(
-    name: str, image_shape: ImageShape | None = None, options: DataOptions = NO_OPTIONS
+    name: Any, image_shape: ImageShape | None = None, options: DataOptions = NO_OPTIONS
 ) -> ImageData:
     """Finds the data that `--data` names and checks them. Images are read later, on demand.
 
     Args:
         name: a path that ends in `.npz`, a folder (a name that starts with a slash, a dot or a
-            tilde is one), or a TFDS name.
+            tilde is one), or a TFDS name. Or what Keras' `fit` takes, such as a `tf.data.Dataset`,
+            which is read into memory (see `reskeras.data.streams.from_streams`).
         image_shape: height, width and channels for images without a common size; None lets the
             source choose.
         options: how they are read.
@@ -86,6 +88,9 @@ def load(
     Raises:
         RequestError: the data do not exist, or cannot train image networks.
     """
+    if not isinstance(name, str | Path):
+        return from_streams(name)
+    name = str(name)
     if not name.strip():
         raise RequestError(
             "--data is empty; it takes `digits`, a TFDS name, a folder of images or an .npz"

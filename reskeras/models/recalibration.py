@@ -8,12 +8,10 @@ import keras
 import numpy as np
 
 from reskeras.errors import RequestError, did_you_mean
+from reskeras.nets.cost import PASS_BYTES
 
 Moment = np.ndarray[Any, Any]
 
-PASS_BYTES = 64 << 20
-"""A pass over images may hold as many activations as a training batch, or this many if these are
-fewer."""
 MOST_RECALIBRATED = 8192
 """Most images to compute statistics from."""
 

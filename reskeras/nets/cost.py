@@ -17,6 +17,12 @@ from reskeras.spec import AnySpec
 FLOAT32 = 4
 """Bytes per number."""
 
+PASS_BYTES = 64 << 20
+"""A pass over images that only scores may hold as many activations as a training batch, or this
+many if these are fewer."""
+_BYTES_PER_PARAM = 16
+"""A weight, its gradient, and the two values that Adam keeps for it."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -45,6 +51,10 @@ class Cost:
     network's name. Gates do not count."""
     layers: int
     """Keras layers, without the input layer."""
+
+    def training_bytes(self, batch_size: int) -> int:
+        """Memory of training and scoring: weights, gradients, slots, and activations of a batch."""
+        return _BYTES_PER_PARAM * self.params + max(batch_size * self.activation_bytes, PASS_BYTES)
 
 
 def cost(spec: AnySpec | str) -> Cost:

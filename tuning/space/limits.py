@@ -5,9 +5,6 @@ import dataclasses
 from reskeras.nets.cost import cost
 from reskeras.spec import Recipe
 
-_BYTES_PER_PARAM = 16
-"""A weight, its gradient, and the two values that Adam keeps for it."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -18,8 +15,7 @@ class Limits:
     macs: int | None = None
     """Multiply-adds for one image."""
     memory: int | None = None
-    """Bytes in training: weights, gradients, the optimizer's slots, and the activations of a
-    batch."""
+    """Bytes in training and scoring (`Cost.training_bytes`)."""
 
     def refusal(self, recipe: Recipe) -> str | None:
         """The limit that a recipe exceeds, in words; None if it exceeds none."""
@@ -28,7 +24,7 @@ class Limits:
             return f"more than {self.params:,} parameters"
         if self.macs is not None and found.macs > self.macs:
             return f"more than {self.macs:,} multiply-adds"
-        needed = _BYTES_PER_PARAM * found.params + recipe.train.batch_size * found.activation_bytes
+        needed = found.training_bytes(recipe.train.batch_size)
         if self.memory is not None and needed > self.memory:
             return f"more than {self.memory:,} bytes of memory"
         return None
