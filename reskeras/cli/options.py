@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from reskeras.data.options import Cache, DataOptions
+from reskeras.data.options import Cache, DataOptions, Fold
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -27,7 +27,7 @@ def data(default: str | None = None, show_default: bool | str = True) -> _Decora
         default=default,
         show_default=show_default,
         help="The data: digits, a TFDS name, a folder with a subfolder of images per class or with "
-        "images/ and masks/, or an .npz file.",
+        "images/ and masks/, a CSV of paths and labels, or an .npz file.",
     )
 
 
@@ -40,6 +40,11 @@ _HOW = (
         help="Where decoded images stay between epochs.",
     ),
     click.option("--strict", is_flag=True, help="Refuse data with an unreadable image file."),
+    click.option(
+        "--fold",
+        metavar="I/K",
+        help="Deal the images of train and val into K folds; validate on fold I, train on others.",
+    ),
     click.option(
         "--splits",
         metavar="OURS=THEIRS,...",
@@ -70,13 +75,19 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
         *,
         cache: str,
         strict: bool,
+        fold: str | None,
         splits: str | None,
         features: str | None,
         data_dir: str | None,
         **rest: Any,
     ) -> Any:
         how = DataOptions(
-            cache=Cache(cache), strict=strict, splits=splits, features=features, data_dir=data_dir
+            cache=Cache(cache),
+            strict=strict,
+            fold=None if fold is None else Fold.parse(fold),
+            splits=splits,
+            features=features,
+            data_dir=data_dir,
         )
         return command(how=how, **rest)
 

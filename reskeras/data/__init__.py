@@ -1,4 +1,4 @@
-"""Image data by name: TensorFlow Datasets, embedded sets, a folder of images, an .npz, or arrays.
+"""Image data by name: TensorFlow Datasets, embedded sets, image files, an .npz, or arrays.
 
 Start at `load`. Each source has a module and returns an `ImageData`.
 
@@ -6,6 +6,7 @@ Imports: reskeras.data.embedded, reskeras.spec, reskeras.tasks.
 Imported by: reskeras.cli, reskeras.training, tuning.running, tuning.search.
 """
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ from reskeras.data.arrays import from_arrays, from_npz
 from reskeras.data.contents import check_contents
 from reskeras.data.folder import from_folder
 from reskeras.data.images import ImageData
-from reskeras.data.options import NO_OPTIONS, Cache, DataOptions
+from reskeras.data.options import NO_OPTIONS, Cache, DataOptions, Fold
 from reskeras.data.pairs import from_pairs, has_pairs
 from reskeras.data.streams import from_streams
+from reskeras.data.table import from_table, is_table, table_in
 from reskeras.data.tfds import from_tfds, made_by_tfds
 from reskeras.errors import RequestError, in_a_line
 from reskeras.spec import ImageShape
@@ -25,11 +27,13 @@ from reskeras.words import printable
 __all__ = [
     "Cache",
     "DataOptions",
+    "Fold",
     "ImageData",
     "from_arrays",
     "from_folder",
     "from_npz",
     "from_pairs",
+    "from_table",
     "from_tfds",
     "load",
 ]
@@ -39,11 +43,27 @@ def _from_files(root: Path, shape: ImageShape | None, options: DataOptions) -> I
     if not root.is_dir():
         found = "a file, not a folder" if root.is_file() else "no such folder"
         raise RequestError(f"{printable(root)}: {found}")
-    if "\N{REPLACEMENT CHARACTER}" in printable(root.resolve()):
-        raise RequestError(f"{printable(root)}: the path is not UTF-8; reports name it: rename it")
+    _check_name(root)
     check_contents(root)
-    opened = from_pairs if has_pairs(root) else from_folder
-    return opened(root, shape, options)
+    if has_pairs(root):
+        return from_pairs(root, shape, options)
+    if (table := table_in(root)) is None:
+        return from_folder(root, shape, options)
+    return dataclasses.replace(
+        from_table(table, shape, options),
+        name=printable(root.resolve().name),
+        source=str(root.resolve()),
+    )
+
+
+def _from_table(path: Path, shape: ImageShape | None, options: DataOptions) -> ImageData:
+    _check_name(path)
+    return from_table(path, shape, options)
+
+
+def _check_name(path: Path) -> None:
+    if "\N{REPLACEMENT CHARACTER}" in printable(path.resolve()):
+        raise RequestError(f"{printable(path)}: the path is not UTF-8; reports name it: rename it")
 
 
 class _Source(NamedTuple):
@@ -56,7 +76,11 @@ class _Source(NamedTuple):
 _SOURCES = (
     _Source(
         lambda _, path: path.suffix.lower() == ".npz",
-        lambda _, path, shape, options: from_npz(path),
+        lambda _, path, shape, options: from_npz(path, options),
+    ),
+    _Source(
+        lambda _, path: is_table(path),
+        lambda _, path, shape, options: _from_table(path, shape, options),
     ),
     _Source(
         lambda name, path: (
@@ -78,9 +102,9 @@ def load(
     """Finds the data that `--data` names and checks them. Images are read later, on demand.
 
     Args:
-        name: a path that ends in `.npz`, a folder (a name that starts with a slash, a dot or a
-            tilde is one), or a TFDS name. Or what Keras' `fit` takes, such as a `tf.data.Dataset`,
-            which is read into memory (see `reskeras.data.streams.from_streams`).
+        name: a path that ends in `.npz`, `.csv` or `.tsv`, a folder (a name that starts with a
+            slash, a dot or a tilde is one), or a TFDS name. Or what Keras' `fit` takes, such as a
+            `tf.data.Dataset`, which is read into memory (see `reskeras.data.streams.from_streams`).
         image_shape: height, width and channels for images without a common size; None lets the
             source choose.
         options: how they are read.
@@ -89,11 +113,12 @@ def load(
         RequestError: the data do not exist, or cannot train image networks.
     """
     if not isinstance(name, str | Path):
-        return from_streams(name)
+        return from_streams(name, options=options)
     name = str(name)
     if not name.strip():
         raise RequestError(
-            "--data is empty; it takes `digits`, a TFDS name, a folder of images or an .npz"
+            "--data is empty; it takes `digits`, a TFDS name, a folder of images, a CSV of their "
+            "labels or an .npz"
         )
     try:
         path = Path(name).expanduser()

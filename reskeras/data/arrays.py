@@ -20,6 +20,7 @@ from reskeras.data.images import (
     sample,
 )
 from reskeras.data.labels import classes_of, plain
+from reskeras.data.options import NO_OPTIONS, DataOptions, Fold
 from reskeras.data.pixels import is_bytes_or_floats, range_of, scaled
 from reskeras.errors import RequestError
 from reskeras.tasks import TASKS, task_of_labels
@@ -28,6 +29,8 @@ from reskeras.words import percent
 _SPLITS = ("train", "val", "test")
 _ALSO = {"valid": "val", "validation": "val"}
 """Other words for a split in the names of arrays."""
+_FOLD_SEED = 19_740_101
+"""Fixes which images make a fold."""
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -41,8 +44,12 @@ _UNREADABLE = (
 """What NumPy and zipfile raise for a file that is not an .npz, damaged or encrypted."""
 
 
-def from_npz(path: Path) -> ImageData:
+def from_npz(path: Path, options: DataOptions = NO_OPTIONS) -> ImageData:
     """Opens an .npz with x_train, y_train[, x_val, y_val][, x_test, y_test].
+
+    Args:
+        path: the file.
+        options: how they are read.
 
     Raises:
         RequestError: no such file, not an .npz, or unsuitable arrays (see `from_arrays`).
@@ -66,12 +73,17 @@ def from_npz(path: Path) -> ImageData:
     if arrays is None:
         raise RequestError(f"{path}: not an .npz but a single array (.npy)")
     return dataclasses.replace(
-        from_arrays(arrays, name=path.stem, where=str(path)), source=str(path.resolve())
+        from_arrays(arrays, name=path.stem, where=str(path), options=options),
+        source=str(path.resolve()),
     )
 
 
 def from_arrays(
-    arrays: Mapping[str, Any], *, name: str = "arrays", where: str = "data"
+    arrays: Mapping[str, Any],
+    *,
+    name: str = "arrays",
+    where: str = "data",
+    options: DataOptions = NO_OPTIONS,
 ) -> ImageData:
     """Image data from named arrays: x_train, y_train[, x_val, y_val][, x_test, y_test].
 
@@ -85,6 +97,7 @@ def from_arrays(
             without gaps become classes in their order. `class_names` may name the classes.
         name: name of the data in reports.
         where: start of each line of an error.
+        options: how they are read.
 
     Raises:
         RequestError: one line for every array that is missing or unsuitable.
@@ -119,7 +132,10 @@ def from_arrays(
         raise RequestError(
             f"{where}: y_train holds only the class {called[trained[0]]}; at least two are needed"
         )
-    if "val" not in splits:
+    if options.fold is not None:
+        splits = _in_fold(splits, options.fold, where)
+        trained = np.unique(splits["train"][1]).tolist()
+    elif "val" not in splits:
         splits = _with_val(splits)
         notes.append(f"no x_val: {percent(HELD)} of the training images are for validation")
     if len(trained) < len(called):
@@ -139,6 +155,7 @@ def from_arrays(
         class_names=found.names,
         peak=peak,
         notes=tuple(notes),
+        options=options,
     )
 
 
@@ -197,6 +214,40 @@ def _with_val(
     count = max(1, round(HELD * len(places)))
     chosen = places[sample(len(places), count, y[places] if y.ndim == 1 else None)]
     held = np.isin(np.arange(len(x)), chosen)
+    cut = {"train": (x[~held], y[~held]), "val": (x[held], y[held])}
+    return cut | {split: pair for split, pair in splits.items() if split not in cut}
+
+
+def _in_fold(
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]], fold: Fold, where: str
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The images of a fold as `val`, and the others of train and val as `train`.
+
+    Each class is dealt to the folds in turn, in a random order that is always the same. The only
+    image of a class is always in training.
+    """
+    both = [splits[split] for split in ("train", "val") if split in splits]
+    if len({x.dtype for x, _ in both}) > 1:
+        raise RequestError(
+            f"{where}: --fold {fold}: x_train is {both[0][0].dtype} and x_val {both[1][0].dtype}; "
+            "images that are dealt into folds have one type"
+        )
+    x, y = (np.concatenate(arrays) for arrays in zip(*both, strict=True))
+    if len(x) < fold.count:
+        raise RequestError(f"{where}: --fold {fold}: {len(x):,} images cannot make so many folds")
+    order = np.random.default_rng(_FOLD_SEED).permutation(len(x))
+    alone = np.zeros(len(x), bool)
+    if y.ndim == 1:
+        order = order[np.argsort(y[order], kind="stable")]
+        alone = np.bincount(y)[y] == 1
+    held = np.zeros(len(x), bool)
+    held[order[fold.index - 1 :: fold.count]] = True
+    held &= ~alone
+    if not held.any():
+        raise RequestError(
+            f"{where}: --fold {fold}: no images to validate on, as each is the only one of its "
+            "class; take fewer folds"
+        )
     cut = {"train": (x[~held], y[~held]), "val": (x[held], y[held])}
     return cut | {split: pair for split, pair in splits.items() if split not in cut}
 

@@ -74,7 +74,13 @@ def look(path: Path, *, thorough: bool) -> Facts:
         BadImageError: it is not an image, or damaged.
     """
     if not os.path.isfile(path):  # opening a pipe waits
-        raise BadImageError("a link to nothing" if path.is_symlink() else "not a regular file")
+        raise BadImageError(
+            "a link to nothing"
+            if path.is_symlink()
+            else "not a regular file"
+            if path.exists()
+            else "no such file"
+        )
     try:
         with open(path, "rb") as file:
             if (size := os.fstat(file.fileno()).st_size) > _MOST_BYTES:

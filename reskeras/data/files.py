@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,19 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reskeras.data.decode import SUFFIXES, BadImageError, Facts, blaming, look, read_image
-from reskeras.data.images import HELD, FilesFound, Places, RowReader
+from reskeras.data.images import FilesFound, ImageData, Places, RowReader, balance_notes
+from reskeras.data.options import DataOptions
 from reskeras.data.pixels import white_of
 from reskeras.data.scans import Scan, Seen, Signature, signature
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape, Resize
-from reskeras.words import percent, printable
+from reskeras.tasks import Task
+from reskeras.words import printable
 
 _SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "validation", "valid", "dev"),
     "test": ("test", "testing"),
 }
-"""The names of the splits' folders, in any case."""
+"""The names of splits, in any case."""
 _LONGEST = 64
 """The longer side of images, in pixels, if no network says how large they are."""
 _STRETCHED = 1.1
@@ -46,8 +48,9 @@ class File(NamedTuple):
     path: Path
     label: int
     """The number of its class; 0 where images have masks."""
-    group: str
-    """What a split must not tear apart: the folder that holds it, or its own name."""
+    group: tuple[str, ...]
+    """What a split must not tear apart: the folder that holds it, or its own name and the place
+    where that is its name. The first part decides the split."""
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -100,6 +103,11 @@ def named_splits(folder: Path) -> dict[str, Path]:
         for child in reversed(inside)
         if child.name.lower() in names
     }
+
+
+def split_of(word: str) -> str | None:
+    """The split that a word names; None if it names none."""
+    return next((split for split, names in _SPLITS.items() if word.lower() in names), None)
 
 
 def split_folders(root: Path) -> dict[str, Path]:
@@ -217,42 +225,6 @@ def found_in(facts: Iterable[Facts], unreadable: Mapping[str, str]) -> FilesFoun
         different=len(set(sizes)),
         unreadable=unreadable,
     )
-
-
-def with_val(splits: Mapping[str, Sequence[File]], notes: list[str]) -> dict[str, list[File]]:
-    """The splits, cut from `all` if there are none, with a validation split cut from `train`."""
-    if "all" in splits:
-        return _dealt(splits["all"], ("val", "test"))
-    found = {split: list(files) for split, files in splits.items()}
-    if "val" in found:
-        return found
-    notes.append(f"no val/: {percent(HELD)} of the training images are for validation")
-    return _dealt(found.pop("train"), ("val",)) | found
-
-
-def _dealt(files: Sequence[File], held_splits: Sequence[str]) -> dict[str, list[File]]:
-    """Splits files within each class: `held_splits` get `HELD` each, training the rest.
-
-    By a hash of names: the split repeats from run to run, and hardly changes when files are added.
-    A group goes to one split as a whole.
-    """
-    splits: dict[str, list[File]] = {split: [] for split in ("train", *held_splits)}
-    for label in sorted({file.label for file in files}):
-        groups: dict[str, list[File]] = {}
-        for file in files:
-            if file.label == label:
-                groups.setdefault(file.group, []).append(file)
-        order = sorted(groups, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
-        # Whatever there is too little of, training has the first of it.
-        splits["train"] += groups[order.pop()]
-        held = HELD * sum(map(len, groups.values()))
-        for split in held_splits:
-            taken = 0
-            while order and (not taken or taken + len(groups[order[0]]) / 2 <= held):
-                taken += len(groups[order[0]])
-                splits[split] += groups[order.pop(0)]
-        splits["train"] += [file for name in order for file in groups[name]]
-    return splits
 
 
 def peak_of(root: Path, facts: Iterable[Facts], notes: list[str]) -> float | None:
@@ -386,6 +358,75 @@ class FileReader(RowReader):
         if self._peak is not None and image.dtype == np.uint8:
             return image.astype(np.float32) / np.float32(255)  # among images with more bits
         return image
+
+
+def image_data(
+    root: Path,
+    splits: Mapping[str, Sequence[File]],
+    facts: Mapping[Path, Facts],
+    read: Callable[[ImageShape, Resize, float | None], FileReader],
+    *,
+    task: Task,
+    names: Sequence[str],
+    counted: bool = False,
+    contents: Mapping[Path, str],
+    unreadable: Mapping[str, str],
+    image_shape: ImageShape | None,
+    step: int = 1,
+    options: DataOptions,
+    notes: list[str],
+) -> ImageData:
+    """The data in files that are checked and split.
+
+    Args:
+        root: the folder that holds them.
+        splits: the files of each split.
+        facts: what a look at each image found.
+        read: makes their reader from the shape of images, how they are resized, and their peak.
+        task: the task.
+        names: of the classes.
+        counted: whether the names are the numbers of the classes.
+        contents: a digest of the content of each file, and of its label where its name tells none.
+        unreadable: why files are left out.
+        image_shape: the shape of images, if a network says it.
+        step: what the sides must be multiples of, if no network says them.
+        options: how they are read.
+        notes: what is known already; gets the rest.
+
+    Raises:
+        RequestError: the images hold negative values.
+    """
+    peak = peak_of(root, facts.values(), notes)
+    if frames := sum(fact.frames > 1 for fact in facts.values()):
+        notes.append(f"of {frames:,} files with several frames, the first frame is used")
+    resize = options.resize or task.resize
+    used = [facts[file.path] for files in splits.values() for file in files]
+    shape = shape_of(used, image_shape, resize, notes, step=step)
+    reader = read(shape, resize, peak)
+    if (labels := reader.classes_of("train")) is not None:
+        notes += balance_notes(labels, names)
+    return ImageData(
+        name=printable(root.resolve().name),
+        task=task,
+        image_shape=shape,
+        classes=len(names),
+        sizes={split: len(files) for split, files in splits.items()},
+        digest=digest_of(
+            {
+                split: [(file.path, contents[file.path]) for file in files]
+                for split, files in splits.items()
+            },
+            root,
+        ),
+        reader=reader,
+        source=str(root.resolve()),
+        class_names=() if counted else tuple(map(printable, names)),
+        resize=resize,
+        peak=peak,
+        notes=tuple(notes),
+        options=options,
+        files=found_in(facts.values(), unreadable),
+    )
 
 
 def listed(names: Iterable[str]) -> str:

@@ -4,25 +4,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reskeras.data.decode import SUFFIXES
+from reskeras.data.decode import SUFFIXES, Facts
 from reskeras.data.files import (
     File,
     FileReader,
     check_channels,
-    digest_of,
     folders_in,
-    found_in,
+    image_data,
     images_below,
     is_image,
     listed,
     look_at,
-    peak_of,
-    shape_of,
     split_folders,
-    with_val,
 )
-from reskeras.data.images import ImageData, balance_notes
+from reskeras.data.images import ImageData
 from reskeras.data.options import NO_OPTIONS, DataOptions
+from reskeras.data.splits import complete
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
 from reskeras.tasks import CLASSIFICATION
@@ -35,8 +32,9 @@ def from_folder(
     """Opens `root/CLASS/*.png` or `root/{train[,val][,test]}/CLASS/*.png`.
 
     The first layout is split 70 / 15 / 15 within each class. Images may lie in folders below a
-    class, such as one per patient; a split does not tear these apart. Every file is looked at;
-    unreadable ones are left out, and named in the notes.
+    class, such as one per patient; a split does not tear these apart, also where several classes
+    have a folder of one name. Every file is looked at; unreadable ones are left out, and named in
+    the notes.
 
     Args:
         root: the folder.
@@ -66,37 +64,55 @@ def from_folder(
     _check_classes(root, classes, splits)
     paths = [file.path for files in splits.values() for file in files]
     facts = look_at(root, paths, notes, strict=options.strict, unreadable=unreadable)
+    return with_labels(root, classes, splits, facts, {}, unreadable, image_shape, options, notes)
+
+
+def with_labels(
+    root: Path,
+    classes: list[str],
+    splits: Mapping[str, Sequence[File]],
+    facts: Mapping[Path, Facts],
+    labels: Mapping[Path, str],
+    unreadable: Mapping[str, str],
+    image_shape: ImageShape | None,
+    options: DataOptions,
+    notes: list[str],
+) -> ImageData:
+    """The data in files that have a class each.
+
+    Args:
+        root: the folder that holds them.
+        classes: the names of the classes.
+        splits: the files of each split, or of `all`.
+        facts: what a look at the readable ones found.
+        labels: the label of each file, if its path does not tell it.
+        unreadable: why files are left out.
+        image_shape: the shape of images, if a network says it.
+        options: how they are read.
+        notes: what is known already; gets the rest.
+
+    Raises:
+        RequestError: there are too few images.
+    """
     splits = {split: [f for f in files if f.path in facts] for split, files in splits.items()}
     classes, splits = _with_images(root, classes, splits, notes)
-    splits = with_val(splits, notes)
+    splits = complete(splits, options.fold, root, notes)
     _check_splits(root, classes, splits, notes)
-    peak = peak_of(root, facts.values(), notes)
-    if frames := sum(fact.frames > 1 for fact in facts.values()):
-        notes.append(f"of {frames:,} files with several frames, the first frame is used")
-    resize = options.resize or CLASSIFICATION.resize
-    shape = shape_of(list(facts.values()), image_shape, resize, notes)
-    notes += balance_notes([file.label for file in splits["train"]], classes)
-    return ImageData(
-        name=printable(root.resolve().name),
+    return image_data(
+        root,
+        splits,
+        facts,
+        lambda shape, resize, peak: FileReader(splits, shape, resize, peak),
         task=CLASSIFICATION,
-        image_shape=shape,
-        classes=len(classes),
-        sizes={split: len(files) for split, files in splits.items()},
-        digest=digest_of(
-            {
-                split: [(file.path, facts[file.path].digest) for file in files]
-                for split, files in splits.items()
-            },
-            root,
-        ),
-        reader=FileReader(splits, shape, resize, peak),
-        source=str(root.resolve()),
-        class_names=tuple(map(printable, classes)),
-        resize=resize,
-        peak=peak,
-        notes=tuple(notes),
+        names=classes,
+        contents={
+            path: f"{fact.digest} {labels[path]}" if labels else fact.digest
+            for path, fact in facts.items()
+        },
+        image_shape=image_shape,
         options=options,
-        files=found_in(facts.values(), unreadable),
+        unreadable=unreadable,
+        notes=notes,
     )
 
 
@@ -115,11 +131,14 @@ def _labeled(folder: Path, classes: Sequence[str]) -> list[File]:
         raise RequestError(
             f"{printable(folder)}: classes that train/ does not have: {listed(strangers)}"
         )
-    return [
-        File(path, label, path.relative_to(folder / name).parts[0])
-        for label, name in enumerate(classes)
-        for path in images_below(folder / name)
-    ]
+    found = []
+    for label, name in enumerate(classes):
+        for path in images_below(folder / name):
+            inner = path.relative_to(folder / name).parts
+            # A folder is a group in all classes; a file is one alone, whatever it is called.
+            group = inner[:1] if len(inner) > 1 else (*inner, folder.name, name)
+            found.append(File(path, label, group))
+    return found
 
 
 def _check_classes(
@@ -142,8 +161,8 @@ def _check_classes(
 
 
 def _with_images(
-    root: Path, classes: list[str], splits: Mapping[str, list[File]], notes: list[str]
-) -> tuple[list[str], dict[str, list[File]]]:
+    root: Path, classes: list[str], splits: Mapping[str, Sequence[File]], notes: list[str]
+) -> tuple[list[str], Mapping[str, Sequence[File]]]:
     """The classes that have training images, and the files of these."""
     trained = {file.label for file in splits.get("train", splits.get("all", []))}
     known = sorted(trained)
@@ -151,7 +170,7 @@ def _with_images(
         named = f"the class {printable(classes[known[0]])!r} has" if known else "no class has"
         raise RequestError(f"{printable(root)}: only {named} images; at least two are needed")
     if len(known) == len(classes):
-        return classes, dict(splits)
+        return classes, splits
     missing = [name for label, name in enumerate(classes) if label not in trained]
     notes.append(f"left out classes without training images: {listed(missing)}")
     number = {label: new for new, label in enumerate(known)}
@@ -168,6 +187,7 @@ def _check_splits(
         if not files:
             raise RequestError(
                 f"{printable(root)}: no images for the {split} split; each class needs a few"
+                ", in several groups"
             )
         count = Counter(file.label for file in files)
         if absent := [name for label, name in enumerate(classes) if not count[label]]:

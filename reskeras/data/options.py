@@ -2,9 +2,11 @@
 
 import dataclasses
 import enum
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from reskeras.errors import RequestError
 from reskeras.spec import Resize
 
 
@@ -20,6 +22,37 @@ class Cache(enum.Enum):
     """Nowhere: every epoch decodes all of them."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """One of several folds: its images are for validation, and those of the others train."""
+
+    index: int
+    """Counted from 1."""
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count or self.count < 2:
+            raise RequestError(
+                f"--fold {self}: there is no such fold; 2/5 is the second of five, and two is the "
+                "least"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "Fold":
+        """Reads `I/K`.
+
+        Raises:
+            RequestError: it is anything else.
+        """
+        match = re.fullmatch(r"\s*([0-9]{1,9})\s*/\s*([0-9]{1,9})\s*", text)
+        if match is None:
+            raise RequestError(f"--fold {text!r}: not I/K; 2/5 is the second of five folds")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """How data are read. The options of the command line have the names of these fields."""
@@ -29,6 +62,8 @@ class DataOptions:
     cache: Cache = Cache.AUTO
     strict: bool = False
     """Whether one unreadable file is too many."""
+    fold: Fold | None = None
+    """What to validate on, of the images for training and validation; None: as the data say."""
     splits: str | None = None
     """What is ours of a TFDS data set, in TFDS' words: `train=train[:80%],val=train[80%:]`."""
     features: str | None = None
@@ -39,7 +74,7 @@ class DataOptions:
     def document(self) -> dict[str, Any]:
         """The options that change what the data are, for a record; without those not given."""
         return {
-            field.name: value
+            field.name: str(value) if isinstance(value, Fold) else value
             for field in dataclasses.fields(self)
             if field.name not in ("cache", "strict")
             and (value := getattr(self, field.name)) != field.default
@@ -47,7 +82,10 @@ class DataOptions:
 
     def over(self, document: Mapping[str, Any]) -> "DataOptions":
         """These options, and those of a record where these are not given."""
-        return dataclasses.replace(self, **{**document, **self.document()})
+        given = {**document, **self.document()}
+        if "fold" in given:
+            given["fold"] = Fold.parse(given["fold"])
+        return dataclasses.replace(self, **given)
 
     def of_tfds(self) -> list[str]:
         """The options given that only TFDS data sets have, as the command line calls them."""

@@ -12,21 +12,18 @@ from reskeras.data.files import (
     File,
     FileReader,
     check_channels,
-    digest_of,
     folders_in,
-    found_in,
+    image_data,
     images_below,
     listed,
     look_at,
     named_splits,
-    peak_of,
-    shape_of,
     split_folders,
-    with_val,
 )
 from reskeras.data.images import ImageData
 from reskeras.data.labels import check_mask_values, counts_from_0
 from reskeras.data.options import NO_OPTIONS, DataOptions
+from reskeras.data.splits import complete
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape, Resize
 from reskeras.tasks import SEGMENTATION
@@ -78,7 +75,7 @@ def from_pairs(
         split: [f for f in files if f.path in facts and masks[f.path] in seen]
         for split, files in splits.items()
     }
-    splits = with_val(splits, notes)
+    splits = complete(splits, options.fold, root, notes)
     for split, files in splits.items():
         if not files:
             raise RequestError(f"{printable(root)}: no images for the {split} split")
@@ -91,34 +88,20 @@ def from_pairs(
                 f"({' and '.join(sizes)})"
             )
     values = _values(root, [masks[path] for path in used], notes)
-    peak = peak_of(root, facts.values(), notes)
-    # A U-Net halves both sides a few times.
-    resize = options.resize or SEGMENTATION.resize
-    shape = shape_of([facts[path] for path in used], image_shape, resize, notes, step=8)
-    return ImageData(
-        name=printable(root.resolve().name),
+    return image_data(
+        root,
+        splits,
+        facts,
+        lambda shape, resize, peak: _Pairs(splits, masks, values, shape, resize, peak),
         task=SEGMENTATION,
-        image_shape=shape,
-        classes=len(values),
-        sizes={split: len(files) for split, files in splits.items()},
-        digest=digest_of(
-            {
-                split: [
-                    (file.path, f"{facts[file.path].digest} {seen[masks[file.path]].digest}")
-                    for file in files
-                ]
-                for split, files in splits.items()
-            },
-            root,
-        ),
-        reader=_Pairs(splits, masks, values, shape, resize, peak),
-        source=str(root.resolve()),
-        class_names=() if values == list(range(len(values))) else tuple(map(str, values)),
-        resize=resize,
-        peak=peak,
-        notes=tuple(notes),
+        names=tuple(map(str, values)),
+        counted=values == list(range(len(values))),
+        contents={path: f"{facts[path].digest} {seen[masks[path]].digest}" for path in used},
+        image_shape=image_shape,
+        step=8,  # a U-Net halves both sides a few times
         options=options,
-        files=found_in(facts.values(), unreadable),
+        unreadable=unreadable,
+        notes=notes,
     )
 
 
@@ -209,7 +192,8 @@ def _paired(images: Path, places: Path, masks: dict[Path, Path]) -> list[File]:
             )
         if found:
             masks[path] = found[0]
-            files.append(File(path, 0, inner.parts[0]))
+            group = inner.parts[:1] if len(inner.parts) > 1 else (inner.name, str(images))
+            files.append(File(path, 0, group))
         else:
             alone.append(str(inner))
     if alone:

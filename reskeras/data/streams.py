@@ -7,6 +7,7 @@ import numpy as np
 
 from reskeras.data.arrays import from_arrays
 from reskeras.data.images import ImageData
+from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.errors import RequestError
 from reskeras.words import in_bytes
 
@@ -15,7 +16,13 @@ _MOST_BYTES = 8 << 30
 """What is larger belongs on disk, where a folder or a TFDS data set is read bit by bit."""
 
 
-def from_streams(given: Any, *, name: str = "arrays", where: str = "data") -> ImageData:
+def from_streams(
+    given: Any,
+    *,
+    name: str = "arrays",
+    where: str = "data",
+    options: DataOptions = NO_OPTIONS,
+) -> ImageData:
     """Image data from what Keras' `fit` takes, read to its end into memory.
 
     Args:
@@ -26,18 +33,19 @@ def from_streams(given: Any, *, name: str = "arrays", where: str = "data") -> Im
             `train` is cut off. Or the arrays that `from_arrays` takes.
         name: name of the data in reports.
         where: start of each line of an error.
+        options: how they are read.
 
     Raises:
         RequestError: not images with labels, without an end, or more than 8 GiB.
     """
     if isinstance(given, Mapping) and not set(given) <= set(_SPLITS):
-        return from_arrays(given, name=name, where=where)
+        return from_arrays(given, name=name, where=where, options=options)
     splits = given if isinstance(given, Mapping) else {"train": given}
     arrays: dict[str, Any] = {}
     for split, stream in splits.items():
         pair = _read(stream, f"{where}: {split}" if isinstance(given, Mapping) else where)
         arrays |= {f"{axis}_{split}": array for axis, array in zip("xy", pair, strict=True)}
-    return from_arrays(arrays, name=name, where=where)
+    return from_arrays(arrays, name=name, where=where, options=options)
 
 
 def _read(stream: Any, where: str) -> tuple[Any, Any]:

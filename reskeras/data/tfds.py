@@ -54,6 +54,10 @@ def from_tfds(
     Raises:
         RequestError: no such data set, not images with labels, or a download without a network.
     """
+    if options.fold is not None:
+        raise RequestError(
+            f"data set {name!r}: --fold takes a folder, a table or an .npz, and no TFDS data yet"
+        )
     options = dataclasses.replace(options, data_dir=_absolute(options.data_dir))
     if options.splits is not None:
         _wanted(options.splits)
