@@ -36,10 +36,21 @@ class FileFormat(enum.Enum):
     is_flag=True,
     help="Fold batch norms into the layers next to them: faster, but not for further training.",
 )
+@click.option(
+    "--bare",
+    is_flag=True,
+    help="Write the network alone: it takes float32 images of its own size, in 0..1.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @options.tracking_uri
-def export(model: str, out: Path, fold: bool, force: bool, tracking_uri: str | None) -> None:
+def export(
+    model: str, out: Path, fold: bool, bare: bool, force: bool, tracking_uri: str | None
+) -> None:
     """OUT ends in .keras, .onnx, .tflite, or .weights.h5; without an ending it is a SavedModel.
+
+    ONNX, TFLite and SavedModel take raw images of any size, uint8 [N,h,w,C], and answer as
+    `predict` does; after training on other numbers than bytes, float32. .keras and .weights.h5 hold
+    the network alone, for more training.
 
     MODEL is a .keras file, a folder with one (searches/NAME, trained/NAME), or the id of a run in
     MLflow, of which the first 6 digits are enough.
@@ -53,6 +64,10 @@ def export(model: str, out: Path, fold: bool, force: bool, tracking_uri: str | N
     check_free(out, force=force, mark="saved_model.pb" if form is FileFormat.SAVED_MODEL else None)
     with find_model(model, tracking_uri) as found:
         network = load_model(found)
+        if fold:
+            network = _folded(network)
+        if not bare and form not in (FileFormat.KERAS, FileFormat.WEIGHTS):
+            network = _raw(network, found)
         with replacing(out) as partial:
             _write(network, found, form, partial, fold)
     ins, outs = (", ".join(map(_shape, tensors)) for tensors in (network.inputs, network.outputs))
@@ -69,14 +84,26 @@ def _format(out: Path) -> FileFormat:
     return form or FileFormat.SAVED_MODEL
 
 
-def _write(network: Any, found: Found, form: FileFormat, path: Path, fold: bool) -> None:
-    if fold:
-        from reskeras.models.folding import fold_batch_norm
+def _folded(network: Any) -> Any:
+    from reskeras.models.folding import fold_batch_norm
 
-        try:
-            network = fold_batch_norm(network)
-        except TypeError as error:
-            raise reskeras.RequestError(str(error)) from error
+    try:
+        return fold_batch_norm(network)
+    except TypeError as error:
+        raise reskeras.RequestError(str(error)) from error
+
+
+def _raw(network: Any, found: Found) -> Any:
+    """The network with what happens to its images before it."""
+    from reskeras.models.preprocessing import preprocessed
+
+    try:
+        return preprocessed(network, found.data)
+    except reskeras.RequestError as error:
+        raise reskeras.RequestError(f"{error}; --bare exports the network alone") from error
+
+
+def _write(network: Any, found: Found, form: FileFormat, path: Path, fold: bool) -> None:
     match form:
         case FileFormat.KERAS if not fold:
             shutil.copyfile(found.path, path)  # with its optimizer

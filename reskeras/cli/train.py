@@ -153,6 +153,7 @@ def train(
         "class_names": images.class_names,
         "peak": images.peak,
         "resize": images.resize,
+        "pixels": images.pixels,
         "image_shape": images.image_shape,
     }
     write_text(folder / ABOUT, json.dumps(about))

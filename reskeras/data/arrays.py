@@ -154,6 +154,7 @@ def from_arrays(
         reader=_Arrays(splits, peak),
         class_names=found.names,
         peak=peak,
+        pixels="bytes" if splits["train"][0].dtype == np.uint8 else "floats",
         notes=tuple(notes),
         options=options,
     )

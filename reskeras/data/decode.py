@@ -170,15 +170,24 @@ def in_sides(
         return image
     match resize:
         case "stretch":
-            return image.resize((width, height), resampling)
+            return _resized(image, (width, height), resampling)
         case "crop":
-            return image.crop(central_box(image.size, sides)).resize((width, height), resampling)
+            part = image.crop(central_box(image.size, sides))
+            return _resized(part, (width, height), resampling)
         case "pad":
             left, top, right, bottom = inner_box(image.size, sides)
             canvas = Image.new(image.mode, (width, height), fill)
-            inner = image.resize((right - left, bottom - top), resampling)
+            inner = _resized(image, (right - left, bottom - top), resampling)
             canvas.paste(inner, (left, top))
             return canvas
+
+
+def _resized(
+    image: Image.Image, size: tuple[int, int], resampling: Image.Resampling
+) -> Image.Image:
+    """An image of this width and height: resized along rows, rounded, and then along columns."""
+    # In one call, Pillow 13 swaps the two for some tall images, and older versions do not.
+    return image.resize((size[0], image.height), resampling).resize(size, resampling)
 
 
 def central_box(size: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int, int, int]:

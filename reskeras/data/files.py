@@ -423,6 +423,7 @@ def image_data(
         class_names=() if counted else tuple(map(printable, names)),
         resize=resize,
         peak=peak,
+        pixels="bytes" if peak is None else "floats",
         notes=tuple(notes),
         options=options,
         files=found_in(facts.values(), unreadable),

@@ -11,7 +11,7 @@ import numpy as np
 from reskeras.data.decode import naming_bad_images
 from reskeras.data.options import NO_OPTIONS, Cache, DataOptions
 from reskeras.data.pixels import scaled
-from reskeras.spec import ImageShape, Resize
+from reskeras.spec import ImageShape, Pixels, Resize
 from reskeras.tasks import Task
 from reskeras.words import percent
 
@@ -172,6 +172,8 @@ class ImageData:
     peak: float | None = None
     """The value that becomes 1 in images that are not bytes; None: they are in 0..1 already, or
     used as they are."""
+    pixels: Pixels = "bytes"
+    """What raw images hold, before they are resized and scaled."""
     notes: tuple[str, ...] = ()
     """What a person should know of these data, a sentence each."""
     options: DataOptions = NO_OPTIONS

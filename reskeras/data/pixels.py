@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from reskeras.data.decode import in_sides
 from reskeras.errors import RequestError
+from reskeras.spec import Resize
 
 SHARES = 2
 """Values up to this are shares of 1; what is beyond counts from 0 to white."""
@@ -35,14 +38,26 @@ def scaled(images: Any, peak: float | None = None) -> Any:
     return floats if white is None else floats / np.float32(white)
 
 
-def resized(images: Any, sides: tuple[int, int]) -> Any:
-    """Resizes images to this height and width by antialiased bilinear interpolation, if needed."""
+def resized(images: Any, sides: tuple[int, int], resize: Resize = "stretch") -> Any:
+    """Resizes images as image files are, if needed: by Pillow, which averages where it shrinks.
+
+    Args:
+        images: an array. Bytes stay bytes, other numbers become float32.
+        sides: height and width.
+        resize: how they get these sides (see `in_sides`).
+    """
     if tuple(images.shape[-3:-1]) == tuple(sides):
         return images
-    import tensorflow as tf
+    planes = images if images.dtype == np.uint8 else images.astype(np.float32)
+    planes = np.moveaxis(planes, -1, -3).reshape(-1, *images.shape[-3:-1])
+    found = np.stack([_plane(plane, sides, resize) for plane in planes])
+    return np.moveaxis(found.reshape(*images.shape[:-3], images.shape[-1], *sides), -3, -1)
 
-    found = tf.image.resize(images, sides, antialias=True)
-    return found.numpy() if isinstance(images, np.ndarray) else found
+
+def _plane(values: np.ndarray[Any, Any], sides: tuple[int, int], resize: Resize) -> Any:
+    """One channel of an image, resized."""
+    image = in_sides(Image.fromarray(values), sides, resize, Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def white_of(largest: float) -> float:

@@ -15,6 +15,7 @@ from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.data.tfds_features import Chosen, Label, choose, named_in
 from reskeras.data.tfds_prepare import builder_of, prepare
 from reskeras.data.tfds_records import (
+    WHITE_16,
     Part,
     Range,
     RecordReader,
@@ -106,6 +107,8 @@ def from_tfds(
         source=name,
         class_names=found.names,
         resize=resize,
+        peak=WHITE_16 if chosen.image.feature.np_dtype == np.uint16 else None,
+        pixels="bytes" if chosen.image.feature.np_dtype == np.uint8 else "floats",
         notes=tuple(notes),
         options=options,
     )

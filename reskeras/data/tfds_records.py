@@ -25,6 +25,8 @@ _SAMPLED = 1_000
 """Images whose sizes are looked at."""
 _SAMPLE_SEED = 20_170_806
 """Fixes which ones."""
+WHITE_16 = 65535.0
+"""The white of images of 16 bits."""
 _BYTES = 256
 """The number of values of a byte."""
 
@@ -298,7 +300,7 @@ class RecordReader(Reader):
         elif field.is_encoded:
             image = field.feature.decode_example(image)
         if image.dtype == tf.uint16:
-            return scaled(image, 65535)
+            return scaled(image, WHITE_16)
         return image if image.dtype == tf.uint8 else scaled(image)
 
     def _in_sides(self, image: Any) -> Any:

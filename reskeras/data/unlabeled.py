@@ -53,7 +53,7 @@ class ImageSet:
         return (
             self._files(image_shape, size, peak, resize)
             if self.array is None
-            else self._arrays(image_shape, size, peak)
+            else self._arrays(image_shape, size, peak, resize)
         )
 
     def _files(
@@ -67,7 +67,9 @@ class ImageSet:
             for start in range(0, len(self.files), size):
                 yield np.stack(list(pool.map(read, self.files[start : start + size])))
 
-    def _arrays(self, image_shape: ImageShape, size: int, peak: float | None) -> Iterator[Any]:
+    def _arrays(
+        self, image_shape: ImageShape, size: int, peak: float | None, resize: Resize
+    ) -> Iterator[Any]:
         if self.array.shape[3] != image_shape[2]:
             raise RequestError(
                 f"{self.names[0]}: images with {self.array.shape[3]} channels; the network "
@@ -75,7 +77,11 @@ class ImageSet:
             )
         white = self._white(peak)
         for start in range(0, len(self.array), size):
-            yield resized(scaled(self.array[start : start + size], white), image_shape[:2])
+            images = self.array[start : start + size]
+            if images.dtype != np.uint8:
+                images = scaled(images, white)
+            # Bytes are rounded to bytes before they are scaled, as in files.
+            yield scaled(resized(images, image_shape[:2], resize))
 
     def _white(self, peak: float | None) -> float | None:
         """The value of the array that becomes 1, if its images are not bytes.

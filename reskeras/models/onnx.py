@@ -1,9 +1,11 @@
 """Exports a network to ONNX with Keras and tf2onnx; needs the extra `onnx`."""
 
 import contextlib
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +21,8 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
     batch norms first (`fold_batch_norm`) for a smaller file.
 
     Args:
-        model: a built model with one input whose dimensions are known except for the batch.
+        model: a built model with one input. Dimensions may be free besides the batch's, as the
+            sides of raw images are (`reskeras.models.preprocessing`).
         path: the file to write; replaced if it exists.
 
     Raises:
@@ -35,7 +38,7 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
             f"ONNX export needs the extra `onnx`: pip install '.[onnx]' in a clone ({error})"
         ) from error
     (given,) = model.inputs
-    image = np.random.default_rng(0).normal(size=(1, *given.shape[1:])).astype(given.dtype)
+    image = _example(given.shape[1:], given.dtype)
     expected = keras.tree.flatten(model(image, training=False))
     path = Path(path)
     try:
@@ -46,7 +49,7 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
         outputs = session.run(None, {session.get_inputs()[0].name: image})
         for output, tensor in zip(outputs, expected, strict=True):
             wanted = keras.ops.convert_to_numpy(tensor)
-            tolerance = 1e-2 if "float16" in model.dtype_policy.name else 1e-4
+            tolerance = 1e-2 if _is_half(model) else 1e-4
             np.testing.assert_allclose(
                 output, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max()
             )
@@ -55,6 +58,20 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
     except Exception as error:  # onnxruntime's errors have no common base class
         path.unlink(missing_ok=True)
         raise ValueError(f"{model.name} cannot be exported to ONNX: {error}") from error
+
+
+def _example(shape: Sequence[int | None], dtype: str) -> np.ndarray[Any, Any]:
+    """A random input; the sides that are free are not those of the network."""
+    random, free = np.random.default_rng(0), itertools.count(67, 22)
+    sides = [next(free) if side is None else side for side in shape]
+    if dtype == "uint8":
+        return random.integers(0, 256, (1, *sides), np.uint8)
+    return random.normal(size=(1, *sides)).astype(dtype)
+
+
+def _is_half(model: keras.Model) -> bool:
+    """Whether a model, or one that it wraps, computes with half precision."""
+    return any("float16" in layer.dtype_policy.name for layer in (model, *model.layers))
 
 
 def _keep_rims(path: Path) -> None:

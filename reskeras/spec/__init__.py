@@ -43,7 +43,7 @@ from reskeras.spec.norms import (
     NormOrder,
 )
 from reskeras.spec.options import ConvBias
-from reskeras.spec.scalars import Activation, ImageShape, Init, InputShape
+from reskeras.spec.scalars import Activation, ImageShape, Init, InputShape, Pixels
 from reskeras.spec.shortcuts import (
     DropoutShortcut,
     GatedShortcut,
@@ -93,6 +93,7 @@ __all__ = [
     "NoNorm",
     "Norm",
     "NormOrder",
+    "Pixels",
     "PlainBlock",
     "Precision",
     "PresetEncoder",

@@ -27,3 +27,6 @@ InputShape = Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)]
 """Sides and channels of one input, channels last: [C], [L, C], [H, W, C] or [D, H, W, C]."""
 
 ImageShape = tuple[int, int, int]
+
+Pixels = Literal["bytes", "floats"]
+"""What raw images hold: bytes, or other numbers, which are not rounded when they are resized."""

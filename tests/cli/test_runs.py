@@ -895,7 +895,7 @@ def test_an_exported_network_computes_the_same(
 ) -> None:
     images = np.random.default_rng(0).uniform(size=(3, 8, 8, 1)).astype("float32")
     wanted = trained.predict(images, verbose=0)
-    done = reskeras_("export", "trained/net", out)
+    done = reskeras_("export", "trained/net", out, "--bare")
     assert done.exit_code == 0, done.output
     np.testing.assert_allclose(_served(out, images), wanted, rtol=1e-4, atol=1e-6)
     assert done.stdout.startswith(f"saved: {out}, ")
@@ -904,7 +904,7 @@ def test_an_exported_network_computes_the_same(
         refused("export", "trained/net", out) == f"error: {out} already exists; --force replaces it"
     )
     if out != "net.weights.h5":
-        folded = reskeras_("export", "trained/net", out, "--fold", "--force")
+        folded = reskeras_("export", "trained/net", out, "--fold", "--bare", "--force")
         assert folded.exit_code == 0, folded.output
         np.testing.assert_allclose(_served(out, images), wanted, rtol=1e-4, atol=1e-6)
     if out == "net.keras":

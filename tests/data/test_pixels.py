@@ -36,7 +36,6 @@ def test_resizing_is_pillows_where_it_shrinks() -> None:
             wanted = np.asarray(plane.resize((2, 4), Image.Resampling.BILINEAR)) / 255
             np.testing.assert_allclose(one[..., channel], wanted, atol=1e-4)
     assert resized(images, (8, 4)) is images
-    np.testing.assert_array_equal(resized(tf.constant(images), (4, 2)), found)
 
 
 def test_one_image_is_the_same_from_arrays_a_folder_and_a_file(tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def tune(
                         "options": data.options.document(),
                         "peak": data.peak,
                         "resize": data.resize,
+                        "pixels": data.pixels,
                         "image_shape": list(data.image_shape),
                         "classes": data.classes,
                         "sizes": dict(data.sizes),

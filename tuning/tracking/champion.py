@@ -3,17 +3,20 @@
 import hashlib
 import importlib
 import re
+import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reskeras.errors import RequestError, in_a_line
+from reskeras.spec import ImageShape
+from tuning.record.journal import read_header
 
 if TYPE_CHECKING:
-    from reskeras.models.inputs import InputForm
     from tuning.tracking.search_run import SearchRun
 
 ALIAS = "champion"
@@ -47,7 +50,9 @@ def log_champion(search: "SearchRun", run_id: str, name: str, directory: Path) -
         return
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder, "model")
-        _pack(file, directory / EXAMPLE, packed)
+        header = read_header(directory / "journal.jsonl")
+        record = {} if header is None else header["about"]["data"]
+        _pack(file, directory / EXAMPLE, record, packed)
         params = {"network": name}
         made = client.create_logged_model(
             search.experiment, name="model", source_run_id=run_id, params=params, model_type="keras"
@@ -86,8 +91,31 @@ def _register(
     client.set_registered_model_alias(name, ALIAS, version.version)
 
 
-def _pack(file: Path, example: Path, packed: Path) -> None:
-    """The model in a folder in the form that MLflow loads and serves."""
+def _pack(file: Path, example: Path, record: Mapping[str, Any], packed: Path) -> None:
+    """The model in a folder, in the forms that MLflow loads and serves.
+
+    `mlflow.keras` loads the network. `mlflow.pyfunc` serves a SavedModel that takes raw images, and
+    needs no Keras layers of ours; but if Keras does not run on TensorFlow, the network.
+
+    Args:
+        file: the network.
+        example: an image [H,W,C] of its data, as the network sees it.
+        record: the facts of its data.
+        packed: the folder to make.
+    """
+    import keras
+
+    try:
+        network = keras.saving.load_model(file)
+    except (ValueError, OSError) as error:
+        raise RequestError(f"{file}: not a Keras model: {in_a_line(error)}") from error
+    if keras.backend.backend() == "tensorflow":
+        _pack_served(network, file, example, record, packed)
+    else:
+        _pack_network(network, example, packed)
+
+
+def _pack_network(network: Any, example: Path, packed: Path) -> None:
     import keras
 
     from reskeras.models.inputs import input_form
@@ -96,30 +124,112 @@ def _pack(file: Path, example: Path, packed: Path) -> None:
         import mlflow.keras
         import mlflow.pyfunc.model
         from mlflow.models import infer_signature
-    try:
-        model = keras.saving.load_model(file)
-    except (ValueError, OSError) as error:
-        raise RequestError(f"{file}: not a Keras model: {in_a_line(error)}") from error
-    images = _example(example, input_form(model))[None]
-    outputs = keras.tree.map_structure(keras.ops.convert_to_numpy, model(images, training=False))
+    form = input_form(network)
+    image = _example(example, form.image_shape(network.name))
+    images = form.arrange(image)[np.newaxis]
+    outputs = keras.tree.map_structure(keras.ops.convert_to_numpy, network(images, training=False))
     # mlflow.keras writes the example there before it creates the folder (mlflow/mlflow#16183)
     packed.mkdir()
-    # The requirements are given: to find them, MLflow would start a Python process that imports
-    # TensorFlow.
-    backend = keras.backend.backend()
-    versions = {"keras": keras, "numpy": np, backend: importlib.import_module(backend)}
-    requirements = [f"{name}=={module.__version__}" for name, module in versions.items()]
     mlflow.keras.save_model(
-        model,
+        network,
         str(packed),
         signature=infer_signature(images, outputs),
         input_example=images,
-        pip_requirements=requirements,
+        pip_requirements=_requirements(),
     )
 
 
-def _example(path: Path, form: "InputForm") -> Any:
-    """The example image in the model's form; noise if there is none."""
-    if not path.exists():
-        return np.random.default_rng(0).random(form.shape, dtype=np.float32)
-    return form.arrange(np.load(path))
+def _pack_served(
+    network: Any, file: Path, example: Path, record: Mapping[str, Any], packed: Path
+) -> None:
+    import keras
+
+    from reskeras.models.preprocessing import preprocessed
+
+    with warnings.catch_warnings(action="ignore"):  # about type hints in its own code
+        import mlflow.pyfunc.model
+        import mlflow.tensorflow
+        from mlflow.models import Model, ModelSignature, infer_signature
+        from mlflow.types import Schema, TensorSpec
+    model = preprocessed(network, record)
+    (given,) = model.inputs
+    served = _served(model)
+    height, width = model.get_layer("preprocessing").sides
+    image = _example(example, (height, width, given.shape[-1]))
+    images = _raw(image, given.dtype, record.get("peak"))[np.newaxis]
+    # Sides are free, which cannot be inferred from an example.
+    sides = tuple(side or -1 for side in given.shape)
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(given.dtype), sides)]),
+        outputs=infer_signature(images, served(images).numpy()).outputs,
+    )
+    about = Model()
+    mlflow.tensorflow.save_model(
+        served,
+        str(packed),
+        mlflow_model=about,
+        signature=signature,
+        input_example=images,
+        pip_requirements=_requirements(),
+    )
+    data = packed / "data"
+    data.mkdir()
+    shutil.copyfile(file, data / "model.keras")
+    (data / "keras_module.txt").write_text("keras", encoding="utf-8")
+    about.add_flavor(
+        "keras",
+        data="data",
+        keras_version=keras.__version__,
+        keras_backend=keras.backend.backend(),
+        save_exported_model=False,
+        # `mlflow.tensorflow` looks here first.
+        model_type=about.flavors["tensorflow"]["model_type"],
+    )
+    about.save(str(packed / "MLmodel"))
+
+
+def _served(model: Any) -> Any:
+    """A model as what MLflow calls; with several heads (deep supervision), the last one answers."""
+    import tensorflow as tf
+
+    (given,) = model.inputs
+
+    class Served(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(name="served")
+            self.kept = [variable.value for variable in model.variables]
+
+        @tf.function(  # type: ignore[untyped-decorator]
+            input_signature=[tf.TensorSpec(given.shape, given.dtype)]
+        )
+        def __call__(self, images: Any) -> Any:
+            outputs = model(images, training=False)
+            return outputs["head"] if isinstance(outputs, dict) else outputs
+
+    return Served()
+
+
+def _requirements() -> list[str]:
+    """What a model needs.
+
+    MLflow would find it by starting a Python process that imports TensorFlow.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    versions = {"keras": keras, "numpy": np, backend: importlib.import_module(backend)}
+    return [f"{name}=={module.__version__}" for name, module in versions.items()]
+
+
+def _example(path: Path, shape: ImageShape) -> Any:
+    """The example image; noise of this shape if there is none."""
+    if path.exists():
+        return np.load(path)
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def _raw(image: Any, dtype: str, peak: float | None) -> Any:
+    """An image as it was before it was scaled."""
+    if dtype == "uint8":
+        return np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
+    return (image * (peak or 1)).astype(np.float32)
