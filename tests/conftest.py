@@ -5,7 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
+# A busy machine is no error.
+settings.register_profile("reskeras", deadline=None)
+settings.load_profile("reskeras")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # TFDS reads this when it is imported, and prepares data sets there, not in the home directory.

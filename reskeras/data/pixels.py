@@ -1,7 +1,7 @@
 """Pixel values and sizes: bytes become floats in 0..1, and images are resized.
 
 Training, prediction and every data source use these functions, so all see the same numbers. They
-take NumPy arrays and TensorFlow tensors, single images [H,W,C] and batches [N,H,W,C].
+take single images [H,W,C] and batches [N,H,W,C].
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -42,7 +42,6 @@ def in_folds(files: list[File], count: int) -> list[dict[str, list[File]]]:
     ]
 
 
-@settings(deadline=None)
 @given(files=FILES, held=st.sampled_from([("val",), ("val", "test")]))
 def test_splits_tear_no_group_and_train_every_class(files: list[File], held: tuple[str]) -> None:
     splits = deal(files, held)
@@ -55,7 +54,6 @@ def test_splits_tear_no_group_and_train_every_class(files: list[File], held: tup
     )
 
 
-@settings(deadline=None)
 @given(counts=st.dictionaries(st.integers(0, 3), st.integers(1, 99), min_size=1))
 def test_without_groups_each_class_has_its_share(counts: dict[int, int]) -> None:
     splits = deal(alone(counts), ("val", "test"))
@@ -65,7 +63,6 @@ def test_without_groups_each_class_has_its_share(counts: dict[int, int]) -> None
             assert abs(got - 0.15 * count) <= 0.5 or (count < 4 and got <= 1)
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=20, max_size=60),
     classes=st.integers(1, 3),
@@ -84,7 +81,6 @@ def test_with_many_groups_each_class_is_near_its_share(sizes: list[int], classes
             assert abs(got - 0.15 * sum(sizes)) <= max(sizes)
 
 
-@settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 30), min_size=3, max_size=6), salt=st.integers())
 def test_few_groups_are_enough_for_every_split_and_fold(sizes: list[int], salt: int) -> None:
     files = [
@@ -97,7 +93,6 @@ def test_few_groups_are_enough_for_every_split_and_fold(sizes: list[int], salt: 
         assert len({file.group for file in splits["val"]}) == 1
 
 
-@settings(deadline=None)
 @given(count=st.integers(20, 80), new=st.integers(1, 3), folds=st.integers(2, 5))
 def test_more_files_move_few(count: int, new: int, folds: int) -> None:
     fewer, more = alone({0: count}), alone({0: count + new})
@@ -110,7 +105,6 @@ def test_more_files_move_few(count: int, new: int, folds: int) -> None:
     assert moved <= count / 4 + folds
 
 
-@settings(deadline=None)
 @given(files=FILES, count=st.integers(2, 5))
 def test_each_group_validates_in_one_fold(files: list[File], count: int) -> None:
     if len({file.group for file in files}) < count:
@@ -134,7 +128,6 @@ def test_each_group_validates_in_one_fold(files: list[File], count: int) -> None
     assert set(held.values()) <= {1}
 
 
-@settings(deadline=None)
 @given(counts=st.dictionaries(st.integers(0, 3), st.integers(2, 40), min_size=1))
 def test_folds_of_single_images_are_scikit_learns_in_size(counts: dict[int, int]) -> None:
     files, count = alone(counts), 3

@@ -184,7 +184,7 @@ def test_flat_images_are_not_all_alike() -> None:
     assert near_groups(small_versions(np.zeros((5, 8, 8, 1), np.float32)), 0.0) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(8, 8, 1), (21, 16, 3), (40, 5, 1)]))
 def test_no_pair_is_missed(seed: int, shape: tuple[int, int, int]) -> None:
     """By comparing all pairs: what is near to none before it begins a group of those after it."""

@@ -193,7 +193,7 @@ def test_the_other_direction_gives_the_same() -> None:
     assert up == importances(records[::-1], TWO, "val_accuracy")
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.lists(st.integers(-50, 50), min_size=FEWEST, max_size=16),
     st.sampled_from([0.25, 1.0, 8.0]),

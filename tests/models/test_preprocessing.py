@@ -47,7 +47,7 @@ def _pillow(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(found).reshape(*size[::-1], -1)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     height=st.integers(1, 200),
     width=st.integers(1, 200),
@@ -75,7 +75,7 @@ def test_extreme_factors_are_exact(size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(Preprocessing((4, 4))(white), np.ones((1, 4, 4, 1), "float32"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
     sides=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -91,7 +91,7 @@ def test_every_way_to_resize_is_that_of_files(
     np.testing.assert_array_equal(resized(pixels, sides, resize), wanted)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
     sides=st.tuples(st.integers(1, 40), st.integers(1, 40)),

@@ -250,7 +250,7 @@ def test_macs_and_memory_of_a_unet_worked_out_by_hand() -> None:
     assert cost.inference_bytes == 4 * (32 + 32 + 64)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(spec=specs)
 def test_arithmetic_and_keras_agree_on_every_layer(spec: Any) -> None:
     run = record(spec).nodes
