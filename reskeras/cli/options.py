@@ -33,6 +33,12 @@ def data(default: str | None = None, show_default: bool | str = True) -> _Decora
 
 _HOW = (
     click.option(
+        "--ignore",
+        type=int,
+        metavar="VALUE",
+        help="The value of pixels of masks that have no class, such as 255: they do not count.",
+    ),
+    click.option(
         "--cache",
         type=click.Choice([cache.value for cache in Cache]),
         default=Cache.AUTO.value,
@@ -73,6 +79,7 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def called(
         *,
+        ignore: int | None,
         cache: str,
         strict: bool,
         fold: str | None,
@@ -82,6 +89,7 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
         **rest: Any,
     ) -> Any:
         how = DataOptions(
+            ignore=ignore,
             cache=Cache(cache),
             strict=strict,
             fold=None if fold is None else Fold.parse(fold),

@@ -47,6 +47,7 @@ def _from_files(root: Path, shape: ImageShape | None, options: DataOptions) -> I
     check_contents(root)
     if has_pairs(root):
         return from_pairs(root, shape, options)
+    options.check_no_ignore(printable(root))
     if (table := table_in(root)) is None:
         return from_folder(root, shape, options)
     return dataclasses.replace(
@@ -58,6 +59,7 @@ def _from_files(root: Path, shape: ImageShape | None, options: DataOptions) -> I
 
 def _from_table(path: Path, shape: ImageShape | None, options: DataOptions) -> ImageData:
     _check_name(path)
+    options.check_no_ignore(printable(path))
     return from_table(path, shape, options)
 
 

@@ -19,11 +19,18 @@ from reskeras.data.images import (
     balance_notes,
     sample,
 )
-from reskeras.data.labels import classes_of, plain
+from reskeras.data.labels import (
+    classes_of,
+    ignored_note,
+    no_ignored_note,
+    numbered,
+    plain,
+    without_a_class,
+)
 from reskeras.data.options import NO_OPTIONS, DataOptions, Fold
 from reskeras.data.pixels import is_bytes_or_floats, range_of, scaled
 from reskeras.errors import RequestError
-from reskeras.tasks import TASKS, task_of_labels
+from reskeras.tasks import IGNORED, TASKS, task_of_labels
 from reskeras.words import percent
 
 _SPLITS = ("train", "val", "test")
@@ -102,6 +109,7 @@ def from_arrays(
     Raises:
         RequestError: one line for every array that is missing or unsuitable.
     """
+    ignore = options.ignore
     arrays, names = _known(arrays, where)
     splits, width = {}, 0
     for split in _SPLITS:
@@ -119,22 +127,27 @@ def from_arrays(
     task = None if problems else task_of_labels(*(array.shape for array in splits["train"]))
     if task is None:
         raise RequestError("\n".join(problems))
-    found = classes_of({split: y for split, (_, y) in splits.items()}, names, width, where)
-    values, notes = found.values, list(found.notes)
-    if values != list(range(len(values))):
+    splits, ignored = _without_unknown(splits, ignore, where)
+    labels = {split: y for split, (_, y) in splits.items()}
+    found = classes_of(labels, names, width, where, ignore)
+    values, notes = found.values, [*ignored, *found.notes]
+    ignores = label_rank > 1 and bool(ignored)
+    if ignore is not None and not ignored:
+        notes.append(no_ignored_note(ignore))
+    if values != list(range(len(values))) or ignores:
         splits = {
-            split: (x, np.searchsorted(np.array(values), y).astype(np.int32))
+            split: (x, numbered(y, values, ignore if ignores else None))
             for split, (x, y) in splits.items()
         }
     called = found.names or tuple(map(str, values))
-    trained = np.unique(splits["train"][1]).tolist()
+    trained = [label for label in np.unique(splits["train"][1]).tolist() if label != IGNORED]
     if len(trained) < 2:
         raise RequestError(
             f"{where}: y_train holds only the class {called[trained[0]]}; at least two are needed"
         )
     if options.fold is not None:
         splits = _in_fold(splits, options.fold, where)
-        trained = np.unique(splits["train"][1]).tolist()
+        trained = [label for label in np.unique(splits["train"][1]).tolist() if label != IGNORED]
     elif "val" not in splits:
         splits = _with_val(splits)
         notes.append(f"no x_val: {percent(HELD)} of the training images are for validation")
@@ -157,7 +170,29 @@ def from_arrays(
         pixels="bytes" if splits["train"][0].dtype == np.uint8 else "floats",
         notes=tuple(notes),
         options=options,
+        ignores=ignores,
     )
+
+
+def _without_unknown(
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]], ignore: int | None, where: str
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
+    """The splits without images that have no class, and a note on what is ignored, if it is there.
+
+    Raises:
+        RequestError: nothing is left of a split.
+    """
+    unknown = {split: without_a_class(y, ignore) for split, (_, y) in splits.items()}
+    if not any(lost.any() for lost in unknown.values()):
+        return dict(splits), []
+    for split, lost in unknown.items():
+        if (~lost).sum() < (2 if split == "train" else 1):
+            raise RequestError(f"{where}: y_{split} holds hardly anything but {ignore}, --ignore")
+    if splits["train"][1].ndim > 1:
+        return dict(splits), [ignored_note(unknown["train"].mean(), ignore)]
+    count, total = (sum(int(f(lost)) for lost in unknown.values()) for f in (np.sum, np.size))
+    kept = {split: (x[~unknown[split]], y[~unknown[split]]) for split, (x, y) in splits.items()}
+    return kept, [f"left out {count:,} of {total:,} images, whose label is {ignore}"]
 
 
 def _known(arrays: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Any]:

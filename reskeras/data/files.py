@@ -369,6 +369,7 @@ def image_data(
     task: Task,
     names: Sequence[str],
     counted: bool = False,
+    ignores: bool = False,
     contents: Mapping[Path, str],
     unreadable: Mapping[str, str],
     image_shape: ImageShape | None,
@@ -386,6 +387,7 @@ def image_data(
         task: the task.
         names: of the classes.
         counted: whether the names are the numbers of the classes.
+        ignores: as `ImageData.ignores`.
         contents: a digest of the content of each file, and of its label where its name tells none.
         unreadable: why files are left out.
         image_shape: the shape of images, if a network says it.
@@ -423,6 +425,7 @@ def image_data(
         class_names=() if counted else tuple(map(printable, names)),
         resize=resize,
         peak=peak,
+        ignores=ignores,
         pixels="bytes" if peak is None else "floats",
         notes=tuple(notes),
         options=options,

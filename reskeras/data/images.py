@@ -12,7 +12,7 @@ from reskeras.data.decode import naming_bad_images
 from reskeras.data.options import NO_OPTIONS, Cache, DataOptions
 from reskeras.data.pixels import scaled
 from reskeras.spec import ImageShape, Pixels, Resize
-from reskeras.tasks import Task
+from reskeras.tasks import IGNORED, Task
 from reskeras.words import percent
 
 CACHE_BYTES = 1 << 30
@@ -24,6 +24,8 @@ _SAMPLE_SEED = 20_170_806
 
 HELD = 0.15
 """The share of images for validation, and for the test, where a source has no such split."""
+_COUNTED = 1024
+"""Masks in which classes are counted, at most."""
 _COMMON = 0.6
 """A class with this share of the training images is worth a note."""
 
@@ -180,8 +182,13 @@ class ImageData:
     """The options that `source` was opened with."""
     files: FilesFound | None = None
     """None unless the source is a folder of image files."""
+    ignores: bool = False
+    """Whether masks have pixels without a class, whose number is `reskeras.tasks.IGNORED`."""
     _tensors: dict[str, Any] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
+    )
+    _counts: list[int] = dataclasses.field(
+        default_factory=list, init=False, repr=False, compare=False
     )
     _sampled: dict[int, Any] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -198,6 +205,11 @@ class ImageData:
     def shuffled(self, name: str, seed: int) -> Any:
         """Like `split`, in a random order that follows from the seed."""
         return as_floats(self.reader.shuffled(name, seed))
+
+    @property
+    def border(self) -> int:
+        """The number of the pixels that augmentation adds to a mask."""
+        return IGNORED if self.ignores else 0
 
     @property
     def in_memory(self) -> bool:
@@ -244,6 +256,32 @@ class ImageData:
             self._sampled[count] = found[order]
         return self._sampled[count]
 
+    def class_counts(self) -> tuple[int, ...]:
+        """The number of training images of each class.
+
+        If labels are masks, of pixels that have one, in a random sample of the images.
+        """
+        if not self._counts:
+            labels = self.reader.classes_of("train")
+            if labels is None:
+                masks = self.task.label_follows_image
+                labels = self._labels(min(_COUNTED, self.sizes["train"]) if masks else None)
+            counts = np.bincount(labels[labels > IGNORED], minlength=self.classes)
+            self._counts.extend(counts.tolist())
+        return tuple(self._counts)
+
+    def _labels(self, count: int | None) -> Any:
+        """The labels or masks of a sample of the training images; of all if `count` is None."""
+        import tensorflow as tf
+
+        size = self.sizes["train"]
+        places = np.arange(size) if count is None else self.sample(count)
+        if self.in_memory:
+            return tf.gather(self.tensors("train")[1], places).numpy()
+        chosen = self.reader.chosen("train", places).map(lambda _, label: label)
+        with naming_bad_images():
+            return np.stack(list(chosen.as_numpy_iterator()))
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tensors": {}, "_sampled": {}}  # another process decodes its own
 
@@ -276,7 +314,8 @@ def sample(size: int, count: int, classes: Any) -> Places:
 
 def balance_notes(labels: Any, names: Sequence[Any]) -> list[str]:
     """A note if most training images (or pixels of masks) are of one class."""
-    counts = np.bincount(np.asarray(labels).ravel(), minlength=len(names))
+    labels = np.asarray(labels)
+    counts = np.bincount(labels[labels > IGNORED], minlength=len(names))
     share, of = counts.max() / counts.sum(), "pixels" if np.ndim(labels) > 1 else "images"
     if share < max(_COMMON, 1.5 / len(names)):
         return []

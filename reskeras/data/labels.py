@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reskeras.errors import RequestError
+from reskeras.tasks import IGNORED
+from reskeras.words import percent
 
 Array = np.ndarray[Any, Any]
 
 _MOST_CLASSES = 1 << 16
 _MOST_MASK_CLASSES = 200
 """Masks with more values are pictures, or were changed by a lossy format."""
-_IGNORED = 255
+_UNKNOWN = 255
 """The value that often marks pixels without a class."""
 _WHOLE = 2.0**53
 """Floats beyond this are not exact whole numbers."""
@@ -64,8 +66,27 @@ def plain(y: Any, image_rank: int) -> tuple[Array, int]:
     return y, 0
 
 
+def without_a_class(y: Array, ignore: int | None) -> Array:
+    """Which labels, or pixels of masks, have the value that means no class."""
+    if ignore is None or y.dtype.kind not in "iu":
+        return np.zeros(y.shape, bool)
+    return np.asarray(y == ignore)
+
+
+def numbered(y: Array, values: Sequence[Any] | Array, ignore: int | None) -> Array:
+    """Labels or masks as the numbers of their values; `IGNORED` where the value means no class."""
+    numbers = np.searchsorted(np.array(values), y)
+    if ignore is not None:
+        numbers = np.where(y == ignore, IGNORED, numbers)
+    return numbers.astype(np.int32)
+
+
 def classes_of(
-    labels: Mapping[str, Array], names: Sequence[str] | None, width: int, where: str
+    labels: Mapping[str, Array],
+    names: Sequence[str] | None,
+    width: int,
+    where: str,
+    ignore: int | None = None,
 ) -> Classes:
     """The classes that the labels of all splits name.
 
@@ -74,11 +95,35 @@ def classes_of(
         names: names of the classes, if they are given.
         width: the number of classes, if a one-hot form says it; otherwise 0.
         where: start of each line of an error.
+        ignore: the value that is no class, if there is one.
 
     Raises:
         RequestError: these are not classes, or their names do not fit.
     """
+    found = _classes_of(labels, names, width, where, ignore)
+    if ignore not in found.values:
+        return found
+    place = found.values.index(ignore)
+    names = found.names or tuple(map(str, found.values))
+    return Classes(
+        found.values[:place] + found.values[place + 1 :],
+        names[:place] + names[place + 1 :],
+        found.notes,
+    )
+
+
+def _classes_of(
+    labels: Mapping[str, Array],
+    names: Sequence[str] | None,
+    width: int,
+    where: str,
+    ignore: int | None,
+) -> Classes:
     values = np.unique(np.concatenate([np.unique(y) for y in labels.values()])).tolist()
+    if ignore in values:
+        values.remove(ignore)
+    if not values:
+        raise RequestError(f"{where}: labels hold {ignore} alone, which is to be ignored")
     count = len(labels["train"])
     if labels["train"].ndim > 1:
         check_mask_values(values, where)
@@ -108,23 +153,34 @@ def counts_from_0(values: Sequence[int]) -> bool:
     return values[0] == 0 and len(values) > (values[-1] + 1) / 2
 
 
+def ignored_note(share: float, ignore: int | None) -> str:
+    """A note that a share of the pixels of masks does not count."""
+    return f"{percent(share)} of the pixels of training masks are {ignore}: they have no class"
+
+
+def no_ignored_note(ignore: int | None) -> str:
+    """A note that a value to be ignored is nowhere."""
+    return f"nothing has the value {ignore} that is to be ignored"
+
+
 def check_mask_values(values: Sequence[int], where: str) -> None:
     """Checks that the values of masks, in order, can be classes.
 
     Raises:
         RequestError: they cannot.
     """
-    rest = [value for value in values if value != _IGNORED]
+    rest = [value for value in values if value != _UNKNOWN]
     ignored = None
     if values[0] < 0:
         ignored = values[0]
-    elif len(values) > 2 and values[-1] == _IGNORED and rest[-1] < _IGNORED - 1:
-        ignored = _IGNORED
+    elif len(values) > 2 and values[-1] == _UNKNOWN and rest[-1] < _UNKNOWN - 1:
+        ignored = _UNKNOWN
     if ignored is not None:
         others = _few([value for value in values if value != ignored])
         raise RequestError(
             f"{where}: masks hold {ignored} beside {others}; if it marks pixels without a class, "
-            "give these a class of their own, such as the next number"
+            f"--ignore {ignored} (from Python, ignore={ignored}) leaves them out; otherwise give "
+            "them another number"
         )
     if len(values) > _MOST_MASK_CLASSES:
         raise RequestError(

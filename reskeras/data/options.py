@@ -59,6 +59,8 @@ class DataOptions:
 
     resize: Resize | None = None
     """How images get the sides of the network's input; None: as the task's published recipes do."""
+    ignore: int | None = None
+    """The value of pixels of masks, or of labels in arrays, that have no class."""
     cache: Cache = Cache.AUTO
     strict: bool = False
     """Whether one unreadable file is too many."""
@@ -86,6 +88,14 @@ class DataOptions:
         if "fold" in given:
             given["fold"] = Fold.parse(given["fold"])
         return dataclasses.replace(self, **given)
+
+    def check_no_ignore(self, where: str) -> None:
+        """Raises RequestError if a value is to be ignored; for images that have a class each."""
+        if self.ignore is not None:
+            raise RequestError(
+                f"{where}: --ignore {self.ignore} is for masks, and for labels in an .npz; these "
+                "images have a class each"
+            )
 
     def of_tfds(self) -> list[str]:
         """The options given that only TFDS data sets have, as the command line calls them."""

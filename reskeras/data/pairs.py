@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,14 @@ from reskeras.data.files import (
     split_folders,
 )
 from reskeras.data.images import ImageData
-from reskeras.data.labels import check_mask_values, counts_from_0
+from reskeras.data.labels import (
+    check_mask_values,
+    counts_from_0,
+    ignored_note,
+    no_ignored_note,
+    numbered,
+    without_a_class,
+)
 from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.data.splits import complete
 from reskeras.errors import RequestError
@@ -87,22 +94,65 @@ def from_pairs(
                 f"{printable(masks[path])}: the mask has another size than its image "
                 f"({' and '.join(sizes)})"
             )
-    values = _values(root, [masks[path] for path in used], notes)
+    found = {
+        split: _Values.of([masks[file.path] for file in files], options.ignore)
+        for split, files in splits.items()
+    }
+    ignore = options.ignore if any(each.ignored for each in found.values()) else None
+    values = _values(root, found, options.ignore, notes)
+    without = "" if ignore is None else f" {ignore}"
     return image_data(
         root,
         splits,
         facts,
-        lambda shape, resize, peak: _Pairs(splits, masks, values, shape, resize, peak),
+        lambda shape, resize, peak: _Pairs(splits, masks, values, shape, resize, peak, ignore),
         task=SEGMENTATION,
         names=tuple(map(str, values)),
+        ignores=ignore is not None,
         counted=values == list(range(len(values))),
-        contents={path: f"{facts[path].digest} {seen[masks[path]].digest}" for path in used},
+        contents={
+            path: f"{facts[path].digest} {seen[masks[path]].digest}{without}" for path in used
+        },
         image_shape=image_shape,
         step=8,  # a U-Net halves both sides a few times
         options=options,
         unreadable=unreadable,
         notes=notes,
     )
+
+
+class _Values(NamedTuple):
+    """What the pixels of masks hold."""
+
+    values: set[int]
+    """Those that are classes."""
+    ignored: int
+    """The number of pixels that have none."""
+    pixels: int
+    """Of all of them."""
+
+    @classmethod
+    def of(cls, masks: Sequence[Path], ignore: int | None) -> "_Values":
+        """Reads masks.
+
+        Raises:
+            RequestError: one cannot be a mask.
+        """
+        values: set[int] = set()
+        ignored = pixels = 0
+        for path in masks:
+            if path.suffix.lower() in _LOSSY:
+                raise RequestError(
+                    f"{printable(path)}: JPEG changes the values of pixels; save masks as PNG"
+                )
+            try:
+                mask = read_mask(path)
+            except BadImageError as error:
+                raise RequestError(f"{printable(path)}: {error}") from error
+            lost = without_a_class(mask, ignore)
+            values.update(np.unique(mask[~lost]).tolist())
+            ignored, pixels = ignored + int(lost.sum()), pixels + mask.size
+        return cls(values, ignored, pixels)
 
 
 class _Pairs(FileReader):
@@ -116,12 +166,13 @@ class _Pairs(FileReader):
         image_shape: ImageShape,
         resize: Resize,
         peak: float | None,
+        ignore: int | None,
     ) -> None:
         super().__init__(splits, image_shape, resize, peak)
         self._masks = {
             split: [str(masks[f.path]) for f in files] for split, files in splits.items()
         }
-        self._values = np.array(values)
+        self._values, self._ignore = values, ignore
 
     def classes_of(self, split: str) -> Any:
         return None
@@ -140,9 +191,9 @@ class _Pairs(FileReader):
             (height, width),
             self._resize,
             Image.Resampling.NEAREST,
-            fill=int(self._values[0]),
+            fill=self._values[0] if self._ignore is None else self._ignore,
         )
-        return np.searchsorted(self._values, np.asarray(small)).astype(np.int32)
+        return numbered(np.asarray(small), self._values, self._ignore)
 
 
 def _pair(folder: Path) -> tuple[Path, Path] | None:
@@ -205,24 +256,26 @@ def _paired(images: Path, places: Path, masks: dict[Path, Path]) -> list[File]:
     return files
 
 
-def _values(root: Path, masks: Sequence[Path], notes: list[str]) -> list[int]:
+def _values(
+    root: Path, found: Mapping[str, _Values], ignore: int | None, notes: list[str]
+) -> list[int]:
     """The values of all masks, in order: a class each."""
-    found: set[int] = set()
-    for path in masks:
-        if path.suffix.lower() in _LOSSY:
+    for split, each in found.items():
+        if not each.values:
             raise RequestError(
-                f"{printable(path)}: JPEG changes the values of pixels; save masks as PNG"
+                f"{printable(root)}: masks of the {split} split hold {ignore} alone, which is to "
+                "be ignored"
             )
-        try:
-            found.update(np.unique(read_mask(path)).tolist())
-        except BadImageError as error:
-            raise RequestError(f"{printable(path)}: {error}") from error
-    values = sorted(found)
+    if ignore is not None:
+        share = found["train"].ignored / found["train"].pixels
+        lost = any(each.ignored for each in found.values())
+        notes.append(ignored_note(share, ignore) if lost else no_ignored_note(ignore))
+    values = sorted(set().union(*(each.values for each in found.values())))
     check_mask_values(values, printable(root))
     if len(values) < 2:
         raise RequestError(f"{printable(root)}: all masks hold the value {values[0]} alone")
     if counts_from_0(values):
-        return list(range(values[-1] + 1))
+        return [value for value in range(values[-1] + 1) if value != ignore]
     few = ", ".join(map(str, values if len(values) <= 8 else [*values[:7], "..."]))
     notes.append(f"masks hold the values {few}; they become classes 0 to {len(values) - 1}")
     return values

@@ -14,6 +14,7 @@ from reskeras.data.images import ImageData, as_floats
 from reskeras.data.near import near_groups, small_versions
 from reskeras.data.pixels import scaled
 from reskeras.spec import Augment
+from reskeras.tasks import IGNORED
 
 _BATCH = 256
 """Images in memory at once, of data that do not stay there."""
@@ -25,7 +26,8 @@ class Survey:
     """Facts about image data as they reach a network."""
 
     counts: Mapping[str, tuple[int, ...]]
-    """For each split, the number of images of each class; of pixels, if labels are masks."""
+    """For each split, the number of images of each class; of pixels that have one, if
+    labels are masks."""
     largest_share: float
     """The share of the training images (or pixels) that the commonest class has."""
     smallest_share: float
@@ -73,7 +75,7 @@ def survey(data: ImageData) -> Survey:
         total, place, start = np.zeros(data.classes, np.int64), 0, time.perf_counter()
         for images, labels in _batches(data, split):
             reading += time.perf_counter() - start
-            total += np.bincount(np.ravel(labels), minlength=data.classes)
+            total += np.bincount(labels[labels > IGNORED], minlength=data.classes)
             new = np.zeros(len(images), bool)
             for number, image in enumerate(images):
                 digest = hashlib.blake2b(image.tobytes()).digest()
@@ -148,6 +150,6 @@ def examples(data: ImageData, count: int, augment: Augment = "none") -> list[tup
     The same ones whatever `augment` is, which changes them as training does.
     """
     chosen = data.reader.chosen("train", data.sample(count))
-    chosen = augmented(chosen, augment, _AUGMENT_SEED, data.task)
+    chosen = augmented(chosen, augment, _AUGMENT_SEED, data.task, data.border)
     with naming_bad_images():
         return list(chosen.as_numpy_iterator())

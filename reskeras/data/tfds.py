@@ -10,7 +10,7 @@ import numpy as np
 
 from reskeras.data.files import shape_of
 from reskeras.data.images import ImageData, balance_notes
-from reskeras.data.labels import Classes, classes_of
+from reskeras.data.labels import Classes, classes_of, no_ignored_note
 from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.data.tfds_features import Chosen, Label, choose, named_in
 from reskeras.data.tfds_prepare import builder_of, prepare
@@ -63,7 +63,9 @@ def from_tfds(
     if options.splits is not None:
         _wanted(options.splits)
     builder = builder_of(name, options.data_dir)
-    choose(builder.info, name, options.features)  # before anything is downloaded
+    # before anything is downloaded
+    if choose(builder.info, name, options.features).kind is not Label.MASK:
+        options.check_no_ignore(f"data set {name!r}")
     if not builder.is_prepared():
         prepare(builder, name)
     info = builder.info
@@ -71,7 +73,7 @@ def from_tfds(
     notes: list[str] = []
     parts = _parts(name, options, info.splits, chosen, notes)
     records = Records(name, options.data_dir, parts, chosen)
-    found = _classes(records, parts, f"data set {name!r}", notes)
+    found, ignore = _classes(records, parts, options.ignore, f"data set {name!r}", notes)
     if len(found.values) < 2:
         raise RequestError(
             f"data set {name!r}: {chosen.label.path} holds only the class "
@@ -83,7 +85,7 @@ def from_tfds(
     height, width, channels = chosen.image.feature.shape
     if None in (height, width, channels):
         # A U-Net halves both sides a few times.
-        step = 8 if task is SEGMENTATION else 1
+        step = 8 if task.label_follows_image else 1
         facts, of = looked_at(records), "sampled images"
         shape = shape_of(facts, image_shape, resize, notes, step=step, of=of)
     if height is None or width is None:
@@ -96,6 +98,8 @@ def from_tfds(
     digest = " ".join([info.full_name, *(part.digest for part in parts.values())])
     if options.features is not None:
         digest += f" image={chosen.image.path} label={chosen.label.path}"
+    if ignore is not None:
+        digest += f" ignore={ignore}"
     return ImageData(
         name=name,
         task=task,
@@ -103,7 +107,7 @@ def from_tfds(
         classes=len(found.values),
         sizes={split: part.size for split, part in parts.items()},
         digest=digest,
-        reader=RecordReader(records, shape, resize, found.values),
+        reader=RecordReader(records, shape, resize, found.values, ignore),
         source=name,
         class_names=found.names,
         resize=resize,
@@ -111,6 +115,7 @@ def from_tfds(
         pixels="bytes" if chosen.image.feature.np_dtype == np.uint8 else "floats",
         notes=tuple(notes),
         options=options,
+        ignores=ignore is not None,
     )
 
 
@@ -127,14 +132,20 @@ def _absolute(data_dir: str | None) -> str | None:
     return str(Path(data_dir).expanduser().resolve())
 
 
-def _classes(records: Records, parts: Mapping[str, Part], where: str, notes: list[str]) -> Classes:
-    """The classes of the labels; adds notes about them."""
+def _classes(
+    records: Records,
+    parts: Mapping[str, Part],
+    ignore: int | None,
+    where: str,
+    notes: list[str],
+) -> tuple[Classes, int | None]:
+    """The classes of the labels, and `ignore` if training masks hold it; adds notes."""
     chosen = records.chosen
-    names = getattr(chosen.label.feature, "names", None)
+    names, held = getattr(chosen.label.feature, "names", None), None
     match chosen.kind:
         case Label.CLASS:
             count = int(chosen.label.feature.num_classes)
-            return Classes(list(range(count)), tuple(names or ()), [])
+            return Classes(list(range(count)), tuple(names or ()), []), None
         case Label.NUMBER:
             labels = {split: numbers_of(records, split) for split in parts}
             found = classes_of(labels, None, 0, where)
@@ -143,9 +154,14 @@ def _classes(records: Records, parts: Mapping[str, Part], where: str, notes: lis
             found.notes.extend(balance_notes(trained, called))
         case Label.MASK:
             values = np.array(mask_values(records))
-            found = classes_of({"train": values[np.newaxis]}, names, 0, where)
+            found = classes_of({"train": values[np.newaxis]}, names, 0, where, ignore)
+            if ignore in values:
+                notes.append(f"pixels of masks that are {ignore} have no class")
+                held = ignore
+            elif ignore is not None:
+                notes.append(no_ignored_note(ignore))
     notes += found.notes
-    return found
+    return found, held
 
 
 def _parts(

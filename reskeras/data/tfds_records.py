@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from reskeras.data.decode import BadImageError, Facts, in_sides
 from reskeras.data.images import Places, Reader
+from reskeras.data.labels import numbered, without_a_class
 from reskeras.data.pixels import scaled
 from reskeras.data.tfds_features import Chosen, Field, Label
 from reskeras.data.tfds_prepare import builder_of
@@ -238,7 +239,12 @@ class RecordReader(Reader):
     """
 
     def __init__(
-        self, records: Records, shape: ImageShape, resize: Resize, values: Sequence[int]
+        self,
+        records: Records,
+        shape: ImageShape,
+        resize: Resize,
+        values: Sequence[int],
+        ignore: int | None = None,
     ) -> None:
         """Reads `records`.
 
@@ -247,9 +253,10 @@ class RecordReader(Reader):
             shape: of the images.
             resize: how images of other sizes get it.
             values: the value of each class, in order.
+            ignore: the value of pixels of masks that have no class, if there is one.
         """
         self._records, self._shape, self._resize = records, shape, resize
-        self._values = np.array(values, np.int64)
+        self._values, self._ignore = np.array(values, np.int64), ignore
         field = records.chosen.image
         self.dtype = np.uint8 if field.feature.np_dtype == np.uint8 else np.float32
         self.encoded_bytes = records.size_on_disk if field.is_encoded else 0
@@ -332,12 +339,12 @@ class RecordReader(Reader):
             self._shape[:2],
             self._resize,
             Image.Resampling.NEAREST,
-            fill=int(self._values[0]),
+            fill=int(self._values[0]) if self._ignore is None else self._ignore,
         )
         pixels = np.asarray(small)
-        strange = np.setdiff1d(pixels, self._values)
+        strange = np.setdiff1d(pixels[~without_a_class(pixels, self._ignore)], self._values)
         if strange.size:
             raise BadImageError(
                 f"{where}: a mask holds the value {strange[0]}, which no training mask holds"
             )
-        return np.searchsorted(self._values, pixels).astype(np.int32)
+        return numbered(pixels, self._values, self._ignore)

@@ -16,7 +16,7 @@ def sheet(blocks: Mapping[str, Sequence[tuple[Any, Any]]], names: Sequence[str])
     Args:
         blocks: images with labels by title. An image is an array [H,W,C] of bytes, or of floats,
             which are shown from the smallest value of all to the largest. A label is a class, or a
-            mask [H,W], of which the borders are drawn.
+            mask [H,W], of which the borders are drawn; pixels without a class (-1) are pale.
         names: the names of the classes; empty for numbers.
     """
     from matplotlib.figure import Figure
@@ -42,6 +42,8 @@ def sheet(blocks: Mapping[str, Sequence[tuple[Any, Any]]], names: Sequence[str])
             shown = shown[..., :3] if shown.shape[-1] >= 3 else np.repeat(shown[..., :1], 3, -1)
             axis.imshow(shown, interpolation="nearest")
             if np.ndim(label):
+                unknown = (np.asarray(label) < 0)[..., np.newaxis]
+                axis.imshow(np.where(unknown, (1 + shown) / 2, shown), interpolation="nearest")
                 levels = np.unique(label)[1:] - 0.5
                 if len(levels) and min(np.shape(label)) > 1:
                     axis.contour(label, levels=levels, colors=HIGHLIGHT, linewidths=0.8)

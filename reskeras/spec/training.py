@@ -42,6 +42,9 @@ class TrainSpec:
     proportions. `crop` cuts the longer sides off around the center, as published recipes for labels
     do (arXiv 1512.03385, Section 3.4); `pad` adds black on both sides. None is `crop` for labels
     and `stretch` for masks, whose every pixel counts."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """`balanced` multiplies the trained loss of a class with n of N training images (or pixels, of
+    1,024 masks at most) by N/(Kn), for K classes. The losses that are reported have no weights."""
     precision: Precision = "float32"
     """Precision of the layers' computations; weights and heads stay float32 (arXiv 1710.03740).
     `mixed_float16` is for GPUs, `mixed_bfloat16` for TPUs and newer GPUs. Both are slower on CPUs.

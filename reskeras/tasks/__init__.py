@@ -12,6 +12,7 @@ Imported by: reskeras.cli, reskeras.data, reskeras.models, reskeras.training, tu
 from collections.abc import Sequence
 
 from reskeras.errors import RequestError
+from reskeras.tasks.class_labels import IGNORED, balanced
 from reskeras.tasks.classification import Classification
 from reskeras.tasks.metrics import LOSS, Better, Metric, Unit
 from reskeras.tasks.segmentation import Segmentation
@@ -19,6 +20,7 @@ from reskeras.tasks.task import Output, Task
 
 __all__ = [
     "CLASSIFICATION",
+    "IGNORED",
     "LOSS",
     "OBJECTIVES",
     "SEGMENTATION",
@@ -28,6 +30,7 @@ __all__ = [
     "Output",
     "Task",
     "Unit",
+    "balanced",
     "find_metric",
     "metric_of",
     "objective_of",

@@ -1,9 +1,22 @@
 """Losses, targets and metrics of tasks whose labels are classes, per image or per pixel."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reskeras.tasks.task import Output
+
+IGNORED = -1
+"""The number of a pixel without a class in a map of classes."""
+
+
+def balanced(counts: Sequence[int]) -> tuple[float, ...]:
+    """Weights that give all classes the same share of a loss: N/(K*n) for n of N, of K classes.
+
+    A class that is not there has the largest weight of those that are, and is not one of the K.
+    """
+    there = [count for count in counts if count] or [1]
+    rarest = min(there)
+    return tuple(sum(there) / (len(there) * (count or rarest)) for count in counts)
 
 
 def cross_entropies(outputs: Mapping[str, Output]) -> dict[str, Any]:
@@ -38,7 +51,10 @@ def threshold(output: Output) -> float:
 
 
 def encoded(label: Any, output: Output) -> Any:
-    """Converts a class, or a map of classes, to the form that the loss of an output takes."""
+    """Converts a class, or a map of classes, to the form that the loss of an output takes.
+
+    A pixel that is `IGNORED` stays this number; one-hot, it is zeros.
+    """
     import tensorflow as tf
 
     if not output.binary:

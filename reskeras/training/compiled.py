@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from reskeras.models.recalibration import norms_of, pooled
+from reskeras.training.fitted import scores_of
 from reskeras.training.segments import SegmentedModel, Update, function, fused_update
 from reskeras.training.targets import Targets, outputs_of
 
@@ -83,7 +84,14 @@ class CompiledTrainer:
             for n, v in optimizer.get_config().items()
             if n not in ("learning_rate", "name", "weight_decay")
         }
-        key = (segmented.structure, repr(config), decayed, trained, targets.signature)
+        key = (
+            segmented.structure,
+            repr(config),
+            decayed,
+            trained,
+            targets.signature,
+            targets.class_weights,
+        )
         if key not in programs.compiled:
             programs.keep(
                 key, _Program(segmented, model, targets, _update_rule(optimizer), decayed)
@@ -229,7 +237,12 @@ class _Program:
         )
         self.inputs, outputs = id(model.inputs[0]), outputs_of(model)
         self.names, self.outputs = list(outputs), [id(tensor) for tensor in outputs.values()]
-        self.losses, self.metrics = targets.losses(), targets.metrics()
+        self.losses = targets.losses()
+        self.heads, self.metrics = [], []
+        """The number of the output that each metric scores, and the metrics."""
+        for name, metrics in targets.metrics().items():
+            self.heads += [self.names.index(name)] * len(metrics)
+            self.metrics += metrics
         self.epoch = function(self._epoch)
         self.score = function(self._score, reduce_retracing=True)
         self.steps = 1
@@ -249,10 +262,10 @@ class _Program:
     def result(self, tally: list[Any]) -> dict[str, float]:
         """The mean loss and the metrics of a tally."""
         values, rest = {}, list(tally[2:])
-        for metric in self.metrics:
+        for head, metric in zip(self.heads, self.metrics, strict=True):
             mine, rest = rest[: len(metric.variables)], rest[len(metric.variables) :]
-            values[metric.name] = float(metric.stateless_result(mine))
-        return {**values, "loss": float(tally[0] / tf.maximum(tally[1], 1))}
+            values[f"{self.names[head]}_{metric.name}"] = float(metric.stateless_result(mine))
+        return scores_of({**values, "loss": float(tally[0] / tf.maximum(tally[1], 1))})
 
     def forward(
         self, images: Any, states: list[list[Any]], *, training: bool
@@ -281,12 +294,12 @@ class _Program:
         return self._tallied(self._loss(wanted, outputs, logits), wanted, outputs, tally)
 
     def _tallied(self, loss: Any, wanted: Any, outputs: list[Any], tally: list[Any]) -> list[Any]:
-        target = wanted["head"] if isinstance(wanted, dict) else wanted
         images = tf.cast(tf.shape(outputs[0])[0], tf.float32)
         seen, rest = [tally[0] + loss * images, tally[1] + images], list(tally[2:])
-        for metric in self.metrics:
+        for head, metric in zip(self.heads, self.metrics, strict=True):
             mine, rest = rest[: len(metric.variables)], rest[len(metric.variables) :]
-            seen += metric.stateless_update_state(mine, target, outputs[0])
+            target = wanted[self.names[head]] if isinstance(wanted, dict) else wanted
+            seen += metric.stateless_update_state(mine, target, outputs[head])
         return seen
 
     def _epoch(

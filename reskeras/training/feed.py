@@ -47,7 +47,8 @@ class Feed:
         random, reader = np.random.default_rng([spec.seed, epoch]), self._data.reader
         if not self._data.in_memory and not isinstance(reader, IndexedReader):
             shuffled = self._data.shuffled("train", int(random.integers(2**31)))
-            images = augmented(shuffled, spec.augment, int(random.integers(2**31)), self._data.task)
+            number = int(random.integers(2**31))
+            images = augmented(shuffled, spec.augment, number, self._data.task, self._data.border)
             return self._batched(self._counted(images, self._size), spec.batch_size)
         order, numbers = random.permutation(self._size), random.integers(2**31, size=self._size)
         if isinstance(reader, IndexedReader) and not self._data.in_memory:
@@ -164,6 +165,7 @@ class Feed:
                     spec.augment,
                     number,
                     self._data.task,
+                    self._data.border,
                 )
 
             return tf.data.Dataset.from_tensor_slices(tuple(read())).map(
@@ -201,7 +203,7 @@ class Feed:
         pairs = tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(numbers)))
         changed_pairs = pairs.map(
             lambda example, number: changed(
-                example[0], example[1], spec.augment, number, self._data.task
+                example[0], example[1], spec.augment, number, self._data.task, self._data.border
             ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )

@@ -1,6 +1,5 @@
 """Training with Keras' own `fit`: any backend, any precision, several devices."""
 
-import collections
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 
 from reskeras.models.recalibration import recalibrate_over
+from reskeras.tasks.counting import COUNTED_LOSS
 from reskeras.training.targets import Targets
 
 
@@ -30,7 +30,7 @@ class FittedTrainer:
         self._model = self._runner = self._single = model
         self._devices = _devices()
         if isinstance(self._devices, _Mirrored):
-            self._runner = _shared(model)
+            self._runner = _shared(model, targets.counted if targets.data.ignores else None)
             # Recalibration runs on one device: a strategy keeps separate batch-norm averages on
             # each.
             self._single = keras.models.clone_model(model)
@@ -65,8 +65,10 @@ class FittedTrainer:
 def scores_of(logs: Mapping[str, Any]) -> dict[str, float]:
     """The loss and the scores of the last head.
 
-    Keras also reports the losses of the other heads; these are part of the total loss already.
+    Keras also reports the losses of the other heads; these are part of the total loss already. If
+    not all counts alike, the loss is the mean of the outputs' own (see `Targets.metrics`).
     """
+    counted = [float(value) for name, value in logs.items() if name.endswith(COUNTED_LOSS)]
     scores = {
         name.removeprefix("head_"): float(value)
         for name, value in logs.items()
@@ -74,7 +76,7 @@ def scores_of(logs: Mapping[str, Any]) -> dict[str, float]:
     }
     return {
         **{name: value for name, value in scores.items() if name != "loss"},
-        "loss": scores["loss"],
+        "loss": sum(counted) / len(counted) if counted else scores["loss"],
     }
 
 
@@ -164,32 +166,20 @@ class _Parallel(_OneDevice):
     def fit(self, model: Any, batches: Any, steps: int) -> Mapping[str, Any]:
         # Keras lays out each batch like the first, so the last, possibly smaller, one goes
         # separately.
-        images, sums = 0, collections.Counter[str]()
-
-        def add(logs: Mapping[str, Any], count: int) -> None:
-            nonlocal images
-            images += count
-            sums.update({name: count * float(value) for name, value in logs.items()})
-
-        iterator = batches.as_numpy_iterator()
+        iterator, sums = batches.as_numpy_iterator(), []
         if steps > 1:
-            counts: list[int] = []
-
-            def counted(batches: Iterator[Any]) -> Iterator[Any]:
-                for batch in batches:
-                    counts.append(len(batch[0]))
-                    yield batch
-
-            first = counted(itertools.islice(iterator, steps - 1))
+            first = (batch for batch in itertools.islice(iterator, steps - 1))  # as Keras wants it
             with self.scope():
-                history = model.fit(
-                    first, epochs=1, steps_per_epoch=steps - 1, shuffle=False, verbose=0
-                ).history
-            add({name: values[-1] for name, values in history.items()}, sum(counts))
+                model.fit(first, epochs=1, steps_per_epoch=steps - 1, shuffle=False, verbose=0)
+            sums = [np.asarray(variable) for variable in model.metrics_variables]
         for inputs, targets in iterator:
             with self.scope() if len(inputs) % self._count == 0 else _in_force(None):
-                add(model.train_on_batch(inputs, targets, return_dict=True), len(inputs))
-        return {name: total / images for name, total in sums.items()}
+                model.train_on_batch(inputs, targets)
+        # Metrics hold sums over what they have seen; `train_on_batch` starts them anew.
+        for variable, value in zip(model.metrics_variables, sums, strict=False):
+            variable.assign(np.asarray(variable) + value)
+        found: Mapping[str, Any] = model.get_metrics_result()
+        return found
 
     def evaluate(self, model: Any, batches: Any) -> Mapping[str, Any]:
         # Every device runs whole batches: their sizes depend on the data and may not divide evenly.
@@ -221,11 +211,16 @@ def _devices() -> _OneDevice:
     return _OneDevice() if distribution is None else _Parallel(distribution)
 
 
-def _shared(model: Any) -> Any:
+def _shared(model: Any, counted: Any) -> Any:
     """A model on the layers of `model` that weighs every image equally in uneven parts of a batch.
 
     Keras averages the means of the replicas, which is the mean over the images only when all
     replicas have the same number of images.
+
+    Args:
+        model: the network.
+        counted: `Targets.counted` if some pixels are ignored: every pixel with a class weighs
+            equally then. None if all have one.
     """
     import tensorflow as tf
 
@@ -240,15 +235,29 @@ def _shared(model: Any) -> Any:
             weight = tf.cast(count * context.num_replicas_in_sync, "float32") / tf.cast(
                 total, "float32"
             )
+            weights = None
+            if counted is not None:  # how many pixels count differs from output to output
+                weight, weights = 1.0, self._shares(targets, count)
             with tf.GradientTape() as tape:
                 outputs = self(images, training=True)
                 # Mean over this replica's images, divided by the number of replicas
-                loss = self.compute_loss(images, targets, outputs, None, training=True)
+                loss = self.compute_loss(images, targets, outputs, weights, training=True)
                 scaled = self.optimizer.scale_loss(loss * weight)
             self.optimizer.apply(
                 tape.gradient(scaled, self.trainable_variables), self.trainable_variables
             )
             return self._scored(data, outputs, loss)
+
+        def _shares(self, targets: Any, count: Any) -> Any:
+            """What the mean over this replica's pixels weighs in that over all, of each output."""
+            context = tf.distribute.get_replica_context()
+
+            def share(here: Any) -> Any:
+                total = tf.maximum(context.all_reduce(tf.distribute.ReduceOp.SUM, here), 1)
+                return tf.reshape(here * context.num_replicas_in_sync / total, [1, 1, 1])
+
+            here = counted(tf.nest.map_structure(lambda whole: whole[:count], targets))
+            return tf.nest.map_structure(share, here)
 
         def test_step(self, data: Any) -> Any:
             images, targets, _ = data

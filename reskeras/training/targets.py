@@ -8,6 +8,7 @@ import numpy as np
 from reskeras.data.images import ImageData
 from reskeras.models.inputs import input_form
 from reskeras.tasks import Output
+from reskeras.tasks.counting import CountedLoss, CountedMetric, MeanLoss, counted
 
 
 class Targets:
@@ -19,14 +20,18 @@ class Targets:
     Args:
         model: a built network with a classifier or segmentation head.
         data: the training data.
+        class_weights: what the trained loss of each class is multiplied by; empty for 1.
 
     Attributes:
         data: as given.
+        class_weights: as given.
         heads: the outputs by name; the last head's is called `head` and comes first.
     """
 
-    def __init__(self, model: keras.Model, data: ImageData) -> None:
-        self.data = data
+    def __init__(
+        self, model: keras.Model, data: ImageData, class_weights: tuple[float, ...] = ()
+    ) -> None:
+        self.data, self.class_weights = data, class_weights
         self._form = input_form(model)
         self._named = isinstance(model.output, dict)
         made_by = {id(layer.output): layer for layer in model.layers}
@@ -46,32 +51,80 @@ class Targets:
 
     @property
     def signature(self) -> Any:
-        """Equal for networks and data that share the forms of images, labels and losses."""
+        """Equal for networks and data that share the forms of images and labels."""
         data = self.data
         return (
             data.task,
             data.image_shape,
             data.classes,
+            data.ignores,
             self._form,
             self._named,
             *self.heads.items(),
         )
 
     def losses(self) -> dict[str, Any]:
-        """A loss for each output; the loss of the model is their mean."""
-        return self.data.task.losses(self.heads)
+        """A loss for each output; the trained loss of the model is their mean."""
+        losses = self._stock_losses()
+        if not self._counts:
+            return losses
+        return {
+            name: CountedLoss(loss, self.heads[name], self.class_weights)
+            for name, loss in losses.items()
+        }
 
-    def metrics(self) -> list[Any]:
-        """Keras metrics of the last head."""
-        return self.data.task.keras_metrics(self.heads["head"], self.data.classes)
+    def metrics(self) -> dict[str, list[Any]]:
+        """Keras metrics of each output that has some.
+
+        Where not all counts alike, the loss of each output is one of them: without class weights,
+        and over all that counts. `scores_of` returns their mean.
+        """
+        metrics = self._stock_metrics()
+        if not self._counts:
+            return {"head": metrics}
+        found: dict[str, list[Any]] = {
+            name: [MeanLoss(loss, self.heads[name])] for name, loss in self._stock_losses().items()
+        }
+        found["head"] = [CountedMetric(m, self.heads["head"]) for m in metrics] + found["head"]
+        return found
 
     def compile_options(self) -> dict[str, Any]:
-        """Arguments of `compile`: loss and metrics."""
-        losses, metrics = self.losses(), self.metrics()
+        """Arguments of `compile` to train and to score: loss and metrics."""
+        return self._options(self.losses(), "metrics", self.metrics())
+
+    def stock_options(self) -> dict[str, Any]:
+        """Arguments of `compile` that only name classes of Keras, for a model that is saved.
+
+        If some pixels are ignored, the caller of `evaluate` gives these the sample weight 0, and
+        another class than -1.
+        """
+        kind = "weighted_metrics" if self.data.ignores else "metrics"
+        return self._options(self._stock_losses(), kind, {"head": self._stock_metrics()})
+
+    def counted(self, target: Any) -> Any:
+        """How many pixels of a batch of targets have a class, in the structure of the targets."""
         if not self._named:
-            return {"loss": losses["head"], "metrics": metrics}
+            return counted(target, self.heads["head"])
+        return {name: counted(target[name], head) for name, head in self.heads.items()}
+
+    @property
+    def _counts(self) -> bool:
+        """Whether some images or pixels count more than others."""
+        return self.data.ignores or bool(self.class_weights)
+
+    def _stock_losses(self) -> dict[str, Any]:
+        return self.data.task.losses(self.heads)
+
+    def _stock_metrics(self) -> list[Any]:
+        return self.data.task.keras_metrics(self.heads["head"], self.data.classes)
+
+    def _options(
+        self, losses: dict[str, Any], kind: str, metrics: dict[str, list[Any]]
+    ) -> dict[str, Any]:
+        if not self._named:
+            return {"loss": losses["head"], kind: metrics["head"]}
         weights = {name: 1 / len(losses) for name in losses}
-        return {"loss": losses, "loss_weights": weights, "metrics": {"head": metrics}}
+        return {"loss": losses, "loss_weights": weights, kind: metrics}
 
     def example(self) -> tuple[Any, Any]:
         """One target and one output, all zeros, for building losses and metrics before training."""

@@ -23,6 +23,7 @@ from reskeras.errors import RequestError
 from reskeras.models.build import build
 from reskeras.models.recalibration import MOST_RECALIBRATED, images_per_pass
 from reskeras.spec import Recipe, TrainSpec
+from reskeras.tasks import balanced
 from reskeras.training.feed import Feed
 from reskeras.training.fitted import FittedTrainer, scores_of
 from reskeras.training.optimizers import make_optimizer, make_schedule
@@ -80,7 +81,11 @@ def train(
 def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float]:
     """Scores a trained (compiled) model on a split: `loss` and the task's metrics."""
     size = min(256, images_per_pass(model, 1))
-    batches = Targets(model, data).prepared(data.split(split)).batch(size).prefetch(2)
+    targets = Targets(model, data)
+    batches = targets.prepared(data.split(split)).batch(size).prefetch(2)
+    if data.ignores:  # a model from a file does not know of it
+        model = keras.Model(model.input, model.output)
+        model.compile(**targets.compile_options())
     with naming_bad_images():
         return scores_of(model.evaluate(batches, verbose=0, return_dict=True))
 
@@ -143,7 +148,8 @@ class Training:
         _seed(spec.seed)
         self.model, self.spec, self.epoch = model, spec, first_epoch
         self.epochs: list[Epoch] = []
-        self._targets = targets = Targets(model, data)
+        weights = balanced(data.class_counts()) if spec.class_weight == "balanced" else ()
+        self._targets = targets = Targets(model, data, weights)
         self._first = first_epoch
         strategy = False
         if keras.backend.backend() == "tensorflow":
@@ -238,7 +244,7 @@ class Training:
 
     def finish(self) -> None:
         """Compiles the model with its optimizer and its state, as Keras' `fit` leaves it."""
-        self.model.compile(optimizer=self._trainer.optimizer, **self._targets.compile_options())
+        self.model.compile(optimizer=self._trainer.optimizer, **self._targets.stock_options())
 
     def save(self, path: Path) -> None:
         """Atomically writes everything that the rest of the training depends on."""

@@ -377,6 +377,15 @@ def test_masks_by_name_or_kind(opened: Any) -> None:
     assert (gray.task, gray.classes) == (SEGMENTATION, 4)
     with pytest.raises(reskeras.RequestError, match="masks hold 255 beside 0, 1"):
         opened("ignored")
+    left = opened("ignored", ignore=255)
+    assert (left.classes, left.ignores, left.notes[-1]) == (
+        2,
+        True,
+        "pixels of masks that are 255 have no class",
+    )
+    wanted = [(pixels(n, RGB), (pixels(n, (8, 8, 1)) % 3)[..., 0].astype(int)) for n in range(20)]
+    same(pairs(left, "train"), [(x, np.where(y == 2, -1, y).astype(np.int32)) for x, y in wanted])
+    assert left.digest != opened("ignored", ignore=0).digest
     strange = opened("strange")
     with pytest.raises(reskeras.RequestError, match="the value 2, which no training mask holds"):
         strange.tensors("val")

@@ -1,0 +1,106 @@
+"""Pixels without a class are as if they were not there, for every form of loss and metric."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, jaccard_score, log_loss
+from sklearn.utils.class_weight import compute_class_weight
+
+from reskeras.tasks import IGNORED, SEGMENTATION, Output, balanced
+from reskeras.tasks.counting import CountedLoss, CountedMetric, MeanLoss, counted
+
+SIDES = (4, 3)
+FORMS = {
+    "softmax": Output((None, *SIDES, 3), "softmax"),
+    "logits": Output((None, *SIDES, 3), "linear"),
+    "sigmoids": Output((None, *SIDES, 3), "sigmoid"),
+    "one map": Output((None, *SIDES, 1), "sigmoid"),
+    "one map of logits": Output((None, *SIDES, 1), "linear"),
+}
+WEIGHTS = (0.5, 2.0, 3.0)
+
+
+def answered(output: Output, random: np.random.Generator, count: int) -> tuple[np.ndarray, ...]:
+    """What a network answers, as it does and as probabilities."""
+    logits = random.normal(size=(count, *SIDES, output.shape[-1]))
+    if output.binary:
+        shares = 1 / (1 + np.exp(-logits))
+    else:
+        shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    answers = logits if output.activation == "linear" else shares
+    return answers.astype("float32"), shares
+
+
+def targets(output: Output, masks: np.ndarray) -> np.ndarray:
+    found = [SEGMENTATION.targets(tf.constant(m), {"head": output})["head"] for m in masks]
+    return np.stack(found)
+
+
+def pixel_losses(output: Output, y: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Scikit-learn's cross-entropy of each pixel [N]; `shares` are [N,K]."""
+    if not output.binary:
+        labels = np.arange(3)
+        return np.array(
+            [log_loss([one], [p], labels=labels) for one, p in zip(y, shares, strict=True)]
+        )
+    hits = y[:, None] if shares.shape[-1] == 1 else np.eye(3, dtype=int)[y]
+    return np.array(
+        [
+            np.mean([log_loss([h], [p], labels=[0, 1]) for h, p in zip(hit, share, strict=True)])
+            for hit, share in zip(hits, shares, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 999), lost=st.sampled_from([0.0, 0.4, 0.9]))
+def test_scores_are_scikit_learns_of_the_pixels_that_have_a_class(
+    form: str, seed: int, lost: float
+) -> None:
+    output, random = FORMS[form], np.random.default_rng(seed)
+    classes = max(2, output.shape[-1])
+    masks = random.integers(0, classes, (5, *SIDES)).astype("int32")
+    masks[random.random(masks.shape) < lost] = IGNORED
+    masks[0, 0, 0] = 1
+    masks[4] = IGNORED  # the second batch counts less than the first one, or has nothing
+    answers, shares = answered(output, random, 5)
+    stock = SEGMENTATION.losses({"head": output})["head"]
+    metrics = [CountedMetric(m, output) for m in SEGMENTATION.keras_metrics(output, classes)]
+    metrics.append(MeanLoss(stock, output))
+    y, there = targets(output, masks), masks != IGNORED
+    for start in (0, 2, 4):
+        for metric in metrics:
+            metric.update_state(y[start : start + 2], answers[start : start + 2])
+    accuracy, iou, loss = (float(metric.result()) for metric in metrics)
+    known, of = masks[there], shares[there]
+    chosen = (of[:, 0] > 0.5).astype(int) if of.shape[-1] == 1 else of.argmax(-1)
+    assert accuracy == pytest.approx(accuracy_score(known, chosen), abs=1e-5)
+    # Keras' BinaryIoU and MeanIoU leave out classes that neither mask nor answer has.
+    seen = np.union1d(known, chosen)
+    wanted = jaccard_score(known, chosen, labels=seen, average="macro")
+    assert iou == pytest.approx(wanted, abs=1e-5)
+    each = pixel_losses(output, known, of)
+    assert loss == pytest.approx(each.mean(), abs=1e-4)
+    assert float(counted(y, output)) == len(known)
+    assert float(CountedLoss(stock, output)(y, answers)) == pytest.approx(each.mean(), abs=1e-4)
+    weighted = (each * np.array(WEIGHTS)[known]).mean()
+    found = CountedLoss(stock, output, WEIGHTS[:classes])(y, answers)
+    assert float(found) == pytest.approx(weighted, abs=1e-4)
+    assert float(CountedLoss(stock, output)(y[4:], answers[4:])) == 0
+    # What a network answers where nothing has a class changes nothing.
+    others = np.where(there[..., None], answers, answered(output, random, 5)[0])
+    same = CountedLoss(stock, output)(y, others)
+    assert float(same) == float(CountedLoss(stock, output)(y, answers))
+
+
+@given(st.lists(st.integers(0, 3), min_size=1))
+def test_balanced_weights_are_scikit_learns(labels: list[int]) -> None:
+    counts = np.bincount(labels, minlength=4).tolist()
+    there = np.unique(labels)
+    wanted = compute_class_weight("balanced", classes=there, y=np.array(labels))
+    found = balanced(counts)
+    np.testing.assert_allclose(np.array(found)[there], wanted)
+    assert max(found) == pytest.approx(max(wanted))
