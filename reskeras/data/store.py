@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,12 +155,6 @@ class Stored(RowReader):
 
     def _write(self, split: str, on_images: Callable[[int], None] | None) -> None:
         images, labels = self._files(split)
-        stored = (
-            self._inner.batches(split, np.arange(self._sizes[split]), _BATCH)
-            if isinstance(self._inner, RowReader)
-            else self._inner.stored(split).batch(_BATCH)
-        )
-        batches = stored.prefetch(2).as_numpy_iterator()
         with (
             naming_bad_images(),
             replacing(labels.path) as label_path,
@@ -170,11 +164,20 @@ class Stored(RowReader):
         ):
             images.begin(image_file)
             labels.begin(label_file)
-            for image_batch, label_batch in batches:
+            for image_batch, label_batch in self._decoded(split):
                 image_file.write(np.ascontiguousarray(image_batch, self.dtype).data)
                 label_file.write(np.ascontiguousarray(label_batch, self._label_dtype).data)
                 if on_images is not None:
                     on_images(len(image_batch))
+
+    def _decoded(self, split: str) -> Iterator[tuple[Any, Any]]:
+        """Batches of a split in its stored order."""
+        inner, size = self._inner, self._sizes[split]
+        if isinstance(inner, RowReader):
+            for start in range(0, size, _BATCH):
+                yield inner.rows(split, np.arange(start, min(size, start + _BATCH)))
+        else:
+            yield from inner.stored(split).batch(_BATCH).prefetch(2).as_numpy_iterator()
 
     def _read(self, file: "_File", places: Places) -> Any:
         if file.path not in self._open:

@@ -30,7 +30,7 @@ from reskeras.training.optimizers import make_optimizer, make_schedule
 from reskeras.training.state import Epoch, State, assign, read_state, values_of, write_state
 from reskeras.training.targets import Targets
 
-_FEWEST_SAMPLED = 1024
+_FEWEST_SAMPLED = 512
 """Fewest images to recalibrate from between epochs; of many images, a tenth."""
 _SCORED = 1024
 """Largest batch for scoring, in images."""
