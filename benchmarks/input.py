@@ -14,9 +14,10 @@ by class as folders are, and reads two epochs of each in a process of its own:
 
 `open` is the time until the data set is there, with the scan of all files and, for `reskeras disk`,
 all decoding. `first` and `later` are images per second of the first epoch and of the second one, in
-wall time. `step` is what one training step of the default network for these images takes of it, in
-images per second: what the input has to keep up with. `peak` is the process's largest resident
-memory, of which `import` was there before.
+wall time. `training` is what the default network of `reskeras tune` for these images trains from
+each of reskeras' readers, in images per second: what the input has to keep up with (for the first
+number of files alone). `peak` is the process's largest resident memory before that training, of
+which `import` was there before all.
 """
 
 import json
@@ -50,9 +51,14 @@ def main(
 ) -> None:
     """Measures and prints a table."""
     if child is not None:
-        print(json.dumps(_measured(child[0], Path(child[1]), side)))  # noqa: T201
+        reader, folder = child
+        measure = _training if reader.startswith("training ") else _measured
+        found = measure(reader.removeprefix("training "), Path(folder), side)
+        print(json.dumps(found))  # noqa: T201
         return
-    table = Table("files", "reader", "open, s", "first", "later", "import, MB", "peak, MB")
+    table = Table(
+        "files", "reader", "open, s", "first", "later", "import, MB", "peak, MB", "training"
+    )
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             _make(Path(folder, "photos"), count)
@@ -64,6 +70,10 @@ def main(
                 command += ["--child", reader, f"{folder}/photos"]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found = json.loads(done.stdout.splitlines()[-1])
+                if count == counts[0] and reader in ("reskeras disk", "reskeras none", "arrays"):
+                    command[-2] = f"training {reader}"
+                    done = subprocess.run(command, check=True, capture_output=True, text=True)
+                    found.append(json.loads(done.stdout.splitlines()[-1]))
                 table.add_row(f"{count:,}", reader, *(f"{value:,.1f}" for value in found))
     Console(width=100).print(table)
 
@@ -93,7 +103,7 @@ class _Epochs:
         images = keras.Input((side, side, 3))
         head = keras.layers.Dense(2, activation="softmax", name="head")
         model = keras.Model(images, head(keras.layers.GlobalAveragePooling2D()(images)))
-        self._feed = Feed(Targets(model, data))
+        self.data, self._feed = data, Feed(Targets(model, data))
 
     def __call__(self, number: int) -> Iterable[Any]:
         from reskeras.spec import TrainSpec
@@ -154,13 +164,24 @@ def _tfds(folder: Path, side: int) -> Any:
     return lambda number: batches
 
 
-READERS = {
+READERS: dict[str, Any] = {
     "reskeras disk": lambda folder, side: _Epochs(_kept(folder, side, "disk"), side),
     "reskeras none": lambda folder, side: _Epochs(_kept(folder, side, "none"), side),
     "arrays": _arrays,
     "keras": _keras,
     "tfds": _tfds,
 }
+
+
+def _training(reader: str, folder: Path, side: int) -> float:
+    from reskeras.spec import Recipe
+    from reskeras.training.train import Training, build_seeded
+    from tuning.space import default_space
+
+    data = READERS[reader](folder, side).data
+    recipe: Recipe = default_space(data.image_shape, data.classes, data.task).base
+    training = Training(build_seeded(recipe), data, recipe.train)
+    return training.images_per_second(30)
 
 
 def _measured(reader: str, folder: Path, side: int) -> tuple[float, ...]:

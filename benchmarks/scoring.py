@@ -28,15 +28,16 @@ SIZES = (1_000, 4_000, 10_000, 30_000)
 
 
 @click.command()
+@click.option("--size", "sizes", multiple=True, default=SIZES, show_default=True)
 @click.option("--child", "words", multiple=True, hidden=True)
-def main(words: tuple[str, ...]) -> None:
+def main(sizes: tuple[int, ...], words: tuple[str, ...]) -> None:
     """Measures and prints two tables."""
     if words:
         kind, number = words
         print(json.dumps(_shares(int(number)) if kind == "time" else _memory(number)))  # noqa: T201
         return
     table = Table("training images", "sample", "recalibrate", "validate", "both", "as before")
-    for size in SIZES:
+    for size in sizes:
         found = in_child(__file__, "time", str(size))
         table.add_row(f"{size:,}", f"{found['sample']:,}", *map(_percent, found["shares"]))
     memory = Table("training of a U-Net at 512x512", "peak, MB")
