@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 import reskeras
-from reskeras.cli import options
+from reskeras.cli import options, reading
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.tables import print_columns, tell_data
 from reskeras.data.embedded import ABOUT
@@ -49,7 +49,7 @@ _MEASURED_SECONDS = 3.0
     help="How the sheet's second block is augmented; none leaves it out.",
 )
 @click.option("--no-time", is_flag=True, help="Do not measure how long an epoch of training takes.")
-@options.how
+@reading.how
 @options.as_json
 def data(
     name: str | None,
@@ -155,7 +155,9 @@ def _print(images: Any, found: Any) -> None:
         f"{'pixels' if masks else 'images'} are of the largest class, "
         f"{percent(found.smallest_share)} of the smallest"
     )
-    click.echo(f"baseline   {percent(found.baseline)} accuracy for always the commonest class")
+    click.echo(
+        f"baseline   {percent(found.baseline)} accuracy for always the commonest class, on val"
+    )
     if images.files is not None:
         sizes = ["x".join(map(str, size)) for size in images.files.sizes]
         one = f"all {sizes[0]} (height x width)"
@@ -192,8 +194,10 @@ def _print_groups(
 
 
 def _print_times(images: Any, times: dict[str, Any]) -> None:
+    from reskeras.data.store import stays_in_memory
+
     total = sum(images.sizes.values())
-    stay = "; they stay in memory after that" if images.in_memory else ""
+    stay = "; they stay in memory after that" if stays_in_memory(images) else ""
     rate = compact(times["read_per_second"])
     click.echo(f"reading    {rate} images/s, measured over all {total:,}{stay}")
     if "not_measured" in times:
@@ -206,7 +210,7 @@ def _print_times(images: Any, times: dict[str, Any]) -> None:
             f"{compact(times['trained_per_second'])} images/s: measured in a few steps of tune's "
             f"default network ({times['network']}, {compact(times['parameters'])} parameters, "
             f"batches of {times['batch_size']})"
-            + ("" if images.in_memory else ", which read the files; decoded ones are faster")
+            + ("" if stays_in_memory(images) else ", which read the files; decoded ones are faster")
         )
 
 

@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
@@ -14,6 +15,7 @@ import reskeras
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.networks import NetworkKind, find_run, resolve
 from reskeras.errors import RequestError, in_a_line
+from reskeras.spec import Pixels, Resize
 from tuning.record.journal import read_header
 
 ABOUT = "data.json"
@@ -97,12 +99,30 @@ def _data_of_search(folder: Path, search_id: str | None = None) -> dict[str, Any
 
 def _data_of_training(folder: Path) -> dict[str, Any]:
     about = folder / ABOUT
-    return _document(about.read_text(encoding="utf-8")) if about.is_file() else {}
+    return _document(about) if about.is_file() else {}
 
 
-def _document(text: str) -> dict[str, Any]:
+def _document(about: Path) -> dict[str, Any]:
+    """What `reskeras train` has written about the data of a network.
+
+    Raises:
+        RequestError: it is damaged: images would be scaled in another way than in training.
+    """
     try:
-        document = json.loads(text)
-    except ValueError:
-        return {}  # what it holds is optional
-    return document if isinstance(document, dict) else {}
+        found = json.loads(about.read_text(encoding="utf-8"))
+        peak, names = found.get("peak"), found.get("class_names", [])
+        is_whole = (
+            (peak is None or (type(peak) in (int, float) and 0 < peak < math.inf))
+            and found.get("resize", "stretch") in get_args(Resize)
+            and found.get("pixels", "bytes") in get_args(Pixels)
+            and isinstance(names, list)
+            and all(isinstance(name, str) for name in names)
+        )
+    except (ValueError, AttributeError):
+        is_whole = False
+    if not is_whole:
+        raise RequestError(
+            f"{about}: damaged; it says how images were scaled in training: train again, or delete "
+            "it if they were bytes, stretched to the network's input"
+        )
+    return dict(found)

@@ -86,7 +86,8 @@ def _answers(
 
     shape, ask = input_form(network).image_shape(network.name), classifier(network)
     peak, resize = data.get("peak"), data.get("resize", "stretch")
-    batches = [source.batches(shape, _BATCH, peak, resize) for source in sources]
+    pixels = data.get("pixels", "bytes")
+    batches = [source.batches(shape, _BATCH, peak, resize, pixels) for source in sources]
 
     def each() -> Iterator[tuple[str, Any]]:
         for source, parts in zip(sources, batches, strict=True):
@@ -118,6 +119,10 @@ def _write_masks(
             file.parent.mkdir(parents=True, exist_ok=True)
             mask = task.mask(answer)
             mask = mask if values is None else values[mask]
+            if mask.max() > 65535:
+                raise reskeras.RequestError(
+                    f"--out {out}: masks with the value {mask.max():,}; PNG holds up to 65,535"
+                )
             small = mask.astype("uint8" if mask.max() <= 255 else "uint16")
             file.write_bytes(tf.io.encode_png(small[..., np.newaxis]).numpy())
             written = str(out / f"{place}.png")

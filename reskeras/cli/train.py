@@ -12,13 +12,13 @@ import click
 from rich.console import Console
 
 import reskeras
-from reskeras.cli import options
+from reskeras.cli import options, reading
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.models import ABOUT
 from reskeras.cli.networks import NetworkKind, find_run, resolve
 from reskeras.cli.networks import recipe as read_recipe
 from reskeras.cli.tables import keep_decoded, tell_data
-from reskeras.data.options import DataOptions
+from reskeras.data.options import Cache, DataOptions
 from reskeras.files import replacing, try_folder, write_text
 from reskeras.spec import Recipe, image_shape
 from reskeras.spec.text import dump_recipe
@@ -48,7 +48,8 @@ class _Asked:
 @click.command()
 @click.argument("network")
 @options.data(show_default="digits, or the data of the run")
-@options.how
+@reading.how
+@reading.cache
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Train for this many epochs, not the spec's."
 )
@@ -59,6 +60,7 @@ def train(
     network: str,
     data: str | None,
     how: DataOptions,
+    cache: Cache,
     epochs: int | None,
     seed: int | None,
     out: Path | None,
@@ -85,6 +87,7 @@ def train(
     }
     # A run's options belong to its data.
     options = how.over(source.options) if data == source.data else how
+    options = dataclasses.replace(options, cache=cache)
     if recipe.train.resize is not None:
         options = dataclasses.replace(options, resize=recipe.train.resize)
     console.print(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 import signal
 import statistics
 import sys
@@ -18,12 +19,12 @@ from rich.table import Table
 
 import reskeras
 import tuning
-from reskeras.cli import options
+from reskeras.cli import options, reading
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress
 from reskeras.cli.tables import keep_decoded, tell_data
 from reskeras.cli.values import COUNT
-from reskeras.data.options import DataOptions
+from reskeras.data.options import Cache, DataOptions
 from reskeras.errors import RequestError, hide_passwords
 from reskeras.spec import PRECISIONS, Precision, image_shape
 from reskeras.tasks import OBJECTIVES, objective_of, write_score
@@ -55,6 +56,7 @@ class _Request:
     space: Path | None
     data: str
     how: DataOptions
+    cache: Cache
     oracle: str
     trials: int | None
     epochs: int | None
@@ -121,7 +123,8 @@ class _Request:
 @click.command()
 @click.argument("space", required=False, metavar="[SPACE.yaml]", type=click.Path(path_type=Path))
 @options.data("digits")
-@options.how
+@reading.how
+@reading.cache
 @click.option(
     "--oracle",
     type=click.Choice(list(ORACLES)),
@@ -283,7 +286,7 @@ def _run(request: _Request) -> None:
         if request.cluster is None:
             warm_up()
         size = None if searched is None else image_shape(searched.base.spec)
-        how = request.how
+        how = dataclasses.replace(request.how, cache=request.cache)
         if searched is not None and (resize := searched.base.train.resize) is not None:
             how = dataclasses.replace(how, resize=resize)
         images = load(request.data, size, how)
@@ -346,7 +349,8 @@ def _run(request: _Request) -> None:
         return
     store = f" --tracking-uri {request.tracking_uri}" if request.tracking_uri else ""
     look = hide_passwords(tracker.page or f"reskeras ui {name}{store}")
-    _show(result, searched, objective, request.data, look)
+    reopened = shlex.join(["--data", request.data, *request.how.words()])
+    _show(result, searched, objective, reopened, look)
 
 
 def _space(path: Path) -> Space:
@@ -364,7 +368,7 @@ def _default_name(space: Path | None, data: str) -> str:
     return data if space is None else f"{space.stem}-{data}"
 
 
-def _show(result: Result, space: Space, objective: str, data: str, look: str) -> None:
+def _show(result: Result, space: Space, objective: str, reopened: str, look: str) -> None:
     output = Console(markup=False)
 
     def line(text: str, **style: Any) -> None:
@@ -391,7 +395,7 @@ def _show(result: Result, space: Space, objective: str, data: str, look: str) ->
         f"{objective} {write_score(objective, result.kept.score)}{test}",
         style="bold",
     )
-    line(f"  train it again  reskeras train {result.directory}/best.yaml --data {data}")
+    line(f"  train it again  reskeras train {result.directory}/best.yaml {reopened}")
     line(f"  use it          reskeras predict {result.directory} IMAGES")
     line(f"  in Python       keras.models.load_model('{result.directory}/best.keras')")
     line(f"  compare trials  {look}")

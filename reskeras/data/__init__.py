@@ -115,6 +115,8 @@ def load(
         RequestError: the data do not exist, or cannot train image networks.
     """
     if not isinstance(name, str | Path):
+        if given := options.of_tfds():
+            raise RequestError(f"arrays and data sets in memory; {given[0]} is for TFDS names")
         return from_streams(name, options=options)
     name = str(name)
     if not name.strip():
@@ -125,10 +127,17 @@ def load(
     try:
         path = Path(name).expanduser()
         source = next(source for source in _SOURCES if source.means(name, path))
-    except (RuntimeError, OSError) as error:  # no such user's home, or a name that is too long
+    except (
+        RuntimeError,
+        OSError,
+        ValueError,
+    ) as error:  # no such user's home, or a name that is too long
         raise RequestError(f"{printable(name)}: {in_a_line(error)}") from error
     if source is not _SOURCES[-1] and (given := options.of_tfds()):
         raise RequestError(
             f"{printable(name)}: a file or a folder, and no TFDS data set, which {given[0]} is for"
         )
-    return source.open(name, path, image_shape, options)
+    try:
+        return source.open(name, path, image_shape, options)
+    except OSError as error:
+        raise RequestError(f"{printable(name)}: {in_a_line(error)}") from error

@@ -31,15 +31,16 @@ from reskeras.data.options import NO_OPTIONS, DataOptions, Fold
 from reskeras.data.pixels import is_bytes_or_floats, range_of, scaled
 from reskeras.errors import RequestError
 from reskeras.tasks import IGNORED, TASKS, task_of_labels
-from reskeras.words import percent
+from reskeras.words import percent, printable
 
 _SPLITS = ("train", "val", "test")
 _ALSO = {"valid": "val", "validation": "val"}
 """Other words for a split in the names of arrays."""
 _FOLD_SEED = 19_740_101
 """Fixes which images make a fold."""
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
+    MemoryError,
     ValueError,
     EOFError,
     NotImplementedError,
@@ -61,6 +62,8 @@ def from_npz(path: Path, options: DataOptions = NO_OPTIONS) -> ImageData:
     Raises:
         RequestError: no such file, not an .npz, or unsuitable arrays (see `from_arrays`).
     """
+    if path.exists() and not path.is_file():
+        raise RequestError(f"{path}: not a regular file")
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = None
@@ -69,7 +72,7 @@ def from_npz(path: Path, options: DataOptions = NO_OPTIONS) -> ImageData:
                 arrays = {key: file[key] for key in file.files}
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = "the file is empty" if isinstance(error, EOFError) else str(error)
         if reason.startswith("Object arrays"):
             reason = (
@@ -149,7 +152,7 @@ def from_arrays(
         splits = _in_fold(splits, options.fold, where)
         trained = [label for label in np.unique(splits["train"][1]).tolist() if label != IGNORED]
     elif "val" not in splits:
-        splits = _with_val(splits)
+        splits = _with_val(splits, where)
         notes.append(f"no x_val: {percent(HELD)} of the training images are for validation")
     if len(trained) < len(called):
         missing = ", ".join(name for label, name in enumerate(called) if label not in trained)
@@ -169,6 +172,7 @@ def from_arrays(
         peak=peak,
         pixels="bytes" if splits["train"][0].dtype == np.uint8 else "floats",
         notes=tuple(notes),
+        resize=options.resize or "stretch",
         options=options,
         ignores=ignores,
     )
@@ -205,7 +209,7 @@ def _known(arrays: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Any]:
         axis, _, split = str(key).lower().partition("_")
         usual = f"{axis}_{_ALSO.get(split, split)}"
         if key == "class_names":
-            names = None if array is None else [str(name) for name in np.ravel(array)]
+            names = None if array is None else [printable(str(n)) for n in np.ravel(array)]
         elif usual not in known:
             problems.append(f"{where}: unknown array {key!r}; known: {', '.join(known)}")
         elif usual in found:
@@ -237,7 +241,7 @@ def _pixels(x: np.ndarray) -> np.ndarray:
 
 
 def _with_val(
-    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]], where: str
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Cuts a validation split from train: random images, with its share of each class.
 
@@ -247,6 +251,10 @@ def _with_val(
     places = np.arange(len(x))
     if y.ndim == 1:
         places = places[np.bincount(y)[y] > 1]
+    if not len(places) or len(x) < 3:
+        raise RequestError(
+            f"{where}: too few images to cut a validation split from; give x_val and y_val"
+        )
     count = max(1, round(HELD * len(places)))
     chosen = places[sample(len(places), count, y[places] if y.ndim == 1 else None)]
     held = np.isin(np.arange(len(x)), chosen)
@@ -313,8 +321,8 @@ def _misfits(
         )
     if not is_bytes_or_floats(x) and not np.issubdtype(x.dtype, np.integer):
         lines.append(f"x_{split} is {x.dtype}; images are uint8, other integers, or floats")
-    elif not np.isfinite(x).all():
-        lines.append(f"x_{split} holds values that are not finite")
+    elif not np.isfinite(x.astype(np.float32, copy=False)).all():
+        lines.append(f"x_{split} holds values that are not finite, or beyond float32")
     if not np.issubdtype(y.dtype, np.integer) and y.dtype.kind not in "US":
         lines.append(f"y_{split} is {y.dtype}, and not whole numbers; labels are integers or words")
     if x.ndim != 4:

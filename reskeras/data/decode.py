@@ -30,6 +30,8 @@ _MOST_PIXELS = 200_000_000
 """A header that claims more is taken for damage: its image would fill gigabytes."""
 _MOST_BYTES = 4 << 30
 """A larger file is no image of so few pixels, and would fill the memory."""
+SHARES = 2
+"""Values up to this are shares of 1; what is beyond counts from 0 to white."""
 _DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 """Pillow's modes of gray images with more than 8 bits."""
 
@@ -134,7 +136,9 @@ def read_image(
     height, width, channels = image_shape
     image = _upright(path)
     if image.mode in _DEEP or image.mode == "F":
-        values = np.asarray(image).astype(np.float32) / np.float32(peak or 65535)
+        values = np.asarray(image).astype(np.float32)
+        shares = image.mode == "F" and values.max() <= SHARES
+        values /= np.float32(peak or (1 if shares else 65535))
         image = Image.fromarray(values)
     elif image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
         shown = image.convert("RGBA")
@@ -228,6 +232,11 @@ def read_mask(path: str | Path) -> Any:
         BadImageError: it is not an image, damaged, or in colors.
     """
     image = _upright(path)
+    form, compression = image.format or _format_of(path), image.info.get("compression")
+    if form in ("JPEG", "MPO", "WEBP") or compression == "jpeg":
+        raise BadImageError("JPEG and WebP change the values of pixels; save masks as PNG")
+    if form == "GIF":
+        raise BadImageError("GIF renumbers its palette, and so the classes; save masks as PNG")
     if image.mode == "F":
         raise BadImageError("a mask of fractions; give one with a whole number for each class")
     if image.mode not in {"1", "L", "P"} | _DEEP:
@@ -283,6 +292,11 @@ def _upright(path: str | Path) -> Any:
         raise BadImageError(error.strerror or str(error)) from error
 
 
+def _format_of(path: str | Path) -> str | None:
+    with Image.open(path, formats=_FORMATS) as image:  # a turned image forgets its own
+        return image.format
+
+
 def _opened(file: Any, size: int) -> Any:
     if size == 0:
         raise BadImageError("the file is empty")
@@ -302,7 +316,8 @@ def _opened(file: Any, size: int) -> Any:
 def _is_turned(image: Any, content: bytes) -> bool:
     """Whether a viewer turns an image by a quarter; Pillow does so itself for TIFF."""
     # Asked for the tags of a PNG, Pillow decodes all of it.
-    if image.format == "TIFF" or (image.format == "PNG" and b"eXIf" not in content):
+    tagged = b"eXIf" in content or b"tiff:Orientation" in content
+    if image.format == "TIFF" or (image.format == "PNG" and not tagged):
         return False
     with _damaging():
         return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)

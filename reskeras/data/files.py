@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reskeras.data.decode import SUFFIXES, BadImageError, Facts, blaming, look, read_image
+from reskeras.data.decode import SHARES, SUFFIXES, BadImageError, Facts, blaming, look, read_image
 from reskeras.data.images import FilesFound, ImageData, Places, RowReader, balance_notes
 from reskeras.data.options import DataOptions
 from reskeras.data.pixels import white_of
@@ -242,7 +242,7 @@ def peak_of(root: Path, facts: Iterable[Facts], notes: list[str]) -> float | Non
             f"{printable(root)}: images hold values from {low:,.6g} to {high:,.6g}; negative ones "
             "have no place between black and white"
         )
-    peak = 1.0 if high <= 1 else white_of(high)
+    peak = 1.0 if high <= SHARES else white_of(high)
     notes.append(
         f"{len(deep):,} images have more than 8 bits, with values up to {high:,.6g}; {peak:,.0f} "
         "becomes white"
@@ -283,7 +283,7 @@ def shape_of(
         stretched = max(aspects) > _STRETCHED * min(aspects)
         notes.append(
             f"{others:,} of {len(facts):,} {of} are resized to {shape[0]}x{shape[1]} (height x "
-            f"width; their median is {median[0]}x{median[1]})"
+            f"width; the median of each side is {median[0]}x{median[1]})"
             + (f", {_RESIZED[resize]} where their proportions differ" if stretched else "")
             + "; input_shape in a spec sets another size, train.resize another way"
         )

@@ -68,7 +68,7 @@ class Reader(abc.ABC):
 
     @abc.abstractmethod
     def chosen(self, split: str, places: Places) -> Any:
-        """The images at these places, in any order."""
+        """The images at these places: in the stored order, if there is no other way to read."""
 
     def classes_of(self, split: str) -> Any:
         """The class of each image of a split [N], if it is known without reading images."""
@@ -242,18 +242,26 @@ class ImageData:
         Each class has its share, if classes are known without reading images. The sample is always
         the same for the same data.
         """
-        return sample(self.sizes["train"], count, self.reader.classes_of("train"))
+        classes = self.reader.classes_of("train")
+        if classes is None and self.in_memory and not self.task.label_shape(self.image_shape):
+            classes = self.tensors("train")[1].numpy()
+        return sample(self.sizes["train"], count, classes)
 
     def sampled(self, count: int) -> Any:
-        """The images of `sample` [<=count,H,W,C], bytes or float32, read once and kept."""
+        """The images of `sample` [<=count,H,W,C], bytes or float32, in its order.
+
+        Those of a source that is read one after another are kept.
+        """
+        places = self.sample(count)
+        if self.in_memory:
+            return self.tensors("train")[0].numpy()[places]
+        if isinstance(self.reader, RowReader):
+            return self.reader.rows("train", places)[0]
         if count not in self._sampled:
-            places = self.sample(count)
             images = self.reader.chosen("train", places).map(lambda image, _: image)
             with naming_bad_images():
                 found = next(iter(images.batch(len(places)))).numpy()
-            # A source may have returned them in its own order.
-            order = np.random.default_rng(_SAMPLE_SEED).permutation(len(found))
-            self._sampled[count] = found[order]
+            self._sampled[count] = found[np.argsort(np.argsort(places))]
         return self._sampled[count]
 
     def class_counts(self) -> tuple[int, ...]:

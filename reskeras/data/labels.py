@@ -42,8 +42,10 @@ def plain(y: Any, image_rank: int) -> tuple[Array, int]:
         has room for, otherwise 0.
     """
     y = np.asarray(y)
-    if y.dtype == object and y.size and all(isinstance(word, str) for word in y.flat):
-        y = y.astype(str)
+    if y.dtype == object and y.size:  # words, as bytes in a batch of tf.data
+        for kind, dtype in ((str, "U"), (bytes, "S")):
+            if all(isinstance(word, kind) for word in y.flat):
+                y = y.astype(dtype)
     if y.dtype.kind == "S":
         y = np.char.decode(y, "utf-8", "replace")
     if y.dtype == bool:

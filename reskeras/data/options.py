@@ -55,7 +55,10 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """How data are read. The options of the command line have the names of these fields."""
+    """How data are read.
+
+    The options of the command line have the names of these fields; `resize` stands in a spec.
+    """
 
     resize: Resize | None = None
     """How images get the sides of the network's input; None: as the task's published recipes do."""
@@ -82,9 +85,24 @@ class DataOptions:
             and (value := getattr(self, field.name)) != field.default
         }
 
+    def words(self) -> list[str]:
+        """The options that change what the data are, as the command line takes them."""
+        return [
+            word
+            for name, value in self.document().items()
+            if name != "resize"  # which the spec says
+            for word in (f"--{name.replace('_', '-')}", str(value))
+        ]
+
     def over(self, document: Mapping[str, Any]) -> "DataOptions":
         """These options, and those of a record where these are not given."""
         given = {**document, **self.document()}
+        known = {field.name for field in dataclasses.fields(self)}
+        if unknown := [name for name in given if name not in known]:
+            raise RequestError(
+                f"the data were opened with {unknown[0]!r}, which this version of reskeras does "
+                "not know; use the one that wrote the run"
+            )
         if "fold" in given:
             given["fold"] = Fold.parse(given["fold"])
         return dataclasses.replace(self, **given)

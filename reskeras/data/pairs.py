@@ -45,7 +45,8 @@ _SUFFIXES = ("", "_mask", "-mask", "_label", "_gt", "_seg")
 
 def has_pairs(root: Path) -> bool:
     """Whether a folder, or the training split in it, holds images and their masks."""
-    return _pair(split_folders(root).get("train", root)) is not None
+    pair = _pair(split_folders(root).get("train", root))
+    return pair is not None and any(images_below(pair[1]))
 
 
 def from_pairs(

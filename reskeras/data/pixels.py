@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reskeras.data.decode import in_sides
+from reskeras.data.decode import SHARES, in_sides
 from reskeras.errors import RequestError
 from reskeras.spec import Resize
 
-SHARES = 2
-"""Values up to this are shares of 1; what is beyond counts from 0 to white."""
-_FAR = 10
+FAR = 10
 """Values that stay as they are and go further from 0 than this are worth a note."""
 
 
@@ -89,7 +87,13 @@ def range_of(
     largest = {split: float(array.max()) for split, array in arrays.items()}
     high = max(largest.values())
     if low < 0:
-        if max(high, -low) > _FAR:
+        if len(arrays) < len(splits) or high > FAR * max(1, *map(_size_of, arrays.values())):
+            told = ", ".join(
+                f"x_{name} from {array.min():,.6g} to {array.max():,.6g}"
+                for name, array in splits.items()
+            )
+            raise RequestError(f"{where}: the splits have other scales ({told}); scale them alike")
+        if max(high, -low) > FAR:
             notes.append(f"images hold values from {low:,.6g} to {high:,.6g}, used as they are")
         return None
     if high <= SHARES:
@@ -102,6 +106,12 @@ def range_of(
     white = white_of(high)
     notes.append(f"images are not bytes and go up to {high:,.6g}: {white:,.0f} becomes white")
     return white
+
+
+def _size_of(array: np.ndarray[Any, Any]) -> float:
+    """How far a split with negative values goes from 0; 0 for others."""
+    low = float(array.min())
+    return max(float(array.max()), -low) if low < 0 else 0.0
 
 
 def is_bytes_or_floats(images: np.ndarray[Any, Any]) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
+import PIL
 
 from reskeras.data.decode import naming_bad_images
 from reskeras.data.images import ImageData, Places, RowReader
@@ -48,11 +49,10 @@ def cached(data: ImageData, on_images: Callable[[int], None] | None = None) -> I
         RequestError: the disk is too small or cannot be written, or an image cannot be read.
     """
     reader, cache = data.reader, data.options.cache
-    small = reader.encoded_bytes <= _SMALL_BYTES and data.in_memory
     if (
         not reader.encoded_bytes
         or cache in (Cache.NONE, Cache.MEMORY)
-        or (cache is Cache.AUTO and small)
+        or (cache is Cache.AUTO and stays_in_memory(data))
     ):
         return data
     stored = Stored(data)
@@ -70,10 +70,16 @@ def cached(data: ImageData, on_images: Callable[[int], None] | None = None) -> I
         if cache is Cache.AUTO and needed > free / 2:
             if not data.in_memory:
                 told += ", of which half may be used: every epoch decodes them again"
-                return dataclasses.replace(data, notes=(*data.notes, told))
+                return dataclasses.replace(data, notes=tuple(dict.fromkeys((*data.notes, told))))
             return data
         stored.fill(on_images)
-    return dataclasses.replace(data, reader=stored)
+    options = dataclasses.replace(data.options, cache=Cache.DISK)
+    return dataclasses.replace(data, reader=stored, options=options)
+
+
+def stays_in_memory(data: ImageData) -> bool:
+    """Whether `cached` leaves data in the memory of each process, however large the disk is."""
+    return data.in_memory and data.reader.encoded_bytes <= _SMALL_BYTES
 
 
 class Stored(RowReader):
@@ -89,7 +95,15 @@ class Stored(RowReader):
         self._image = tuple(data.image_shape)
         self._label = tuple(data.task.label_shape(data.image_shape))
         self._label_dtype = np.min_scalar_type(-data.classes)
-        facts = (_FORM, data.digest, data.image_shape, data.resize, data.peak, self.dtype.str)
+        facts = (
+            _FORM,
+            PIL.__version__,
+            data.digest,
+            data.image_shape,
+            data.resize,
+            data.peak,
+            self.dtype.str,
+        )
         self._key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         self._open: dict[Path, tuple[Any, int]] = {}
 
@@ -119,6 +133,8 @@ class Stored(RowReader):
                 missing = self.missing
                 if missing:
                     _make_room(self.folder)
+                    for partial in self.folder.glob(".*.partial.*"):  # of a process that was killed
+                        partial.unlink(missing_ok=True)
                 for split in missing:
                     self._write(split, on_images)
         except OSError as error:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from reskeras.data.arrays import from_arrays
+from reskeras.data.files import split_of
 from reskeras.data.images import ImageData
 from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.errors import RequestError
@@ -14,6 +15,8 @@ from reskeras.words import in_bytes
 _SPLITS = ("train", "val", "test")
 _MOST_BYTES = 8 << 30
 """What is larger belongs on disk, where a folder or a TFDS data set is read bit by bit."""
+_ELEMENT_BYTES = 1_000
+"""What an element takes besides its numbers."""
 
 
 def from_streams(
@@ -38,13 +41,15 @@ def from_streams(
     Raises:
         RequestError: not images with labels, without an end, or more than 8 GiB.
     """
-    if isinstance(given, Mapping) and not set(given) <= set(_SPLITS):
+    if isinstance(given, Mapping) and not {*map(split_of, map(str, given))} <= set(_SPLITS):
         return from_arrays(given, name=name, where=where, options=options)
     splits = given if isinstance(given, Mapping) else {"train": given}
     arrays: dict[str, Any] = {}
     for split, stream in splits.items():
         pair = _read(stream, f"{where}: {split}" if isinstance(given, Mapping) else where)
-        arrays |= {f"{axis}_{split}": array for axis, array in zip("xy", pair, strict=True)}
+        arrays |= {
+            f"{axis}_{split_of(str(split))}": array for axis, array in zip("xy", pair, strict=True)
+        }
     return from_arrays(arrays, name=name, where=where, options=options)
 
 
@@ -57,16 +62,29 @@ def _read(stream: Any, where: str) -> tuple[Any, Any]:
     size = 0
     for element in _elements(stream, where):
         image, label = (np.asarray(part) for part in _pair(element, where))
-        if not _is_batch(image, label):
+        if not _is_batch(image, label, where):
             image, label = image[np.newaxis], label[np.newaxis]
+        if label.ndim == 0 or len(label) != len(image):
+            raise RequestError(
+                f"{where}: a batch of {len(image)} images with labels of shape {label.shape}"
+            )
+        if images and image.dtype != images[0].dtype:
+            raise RequestError(
+                f"{where}: images of {images[0].dtype} and of {image.dtype}; give them one type"
+            )
         if images and image.shape[1:] != images[0].shape[1:]:
             raise RequestError(
                 f"{where}: images of shapes {images[0].shape[1:]} and {image.shape[1:]}; give them "
                 "one size"
             )
+        if labels and label.shape[1:] != labels[0].shape[1:]:
+            raise RequestError(
+                f"{where}: labels of shapes {labels[0].shape[1:]} and {label.shape[1:]}; give them "
+                "one form"
+            )
         images.append(image)
         labels.append(label)
-        size += image.nbytes
+        size += image.nbytes + label.nbytes + _ELEMENT_BYTES
         if size > _MOST_BYTES:
             raise RequestError(
                 f"{where}: more than {in_bytes(_MOST_BYTES)} of images, or without an end; write "
@@ -110,9 +128,20 @@ def _is_array(part: Any) -> bool:
     return hasattr(part, "shape") and len(part.shape) > 0
 
 
-def _is_batch(image: Any, label: Any) -> bool:
-    """Whether an element holds several images: they have as many labels."""
+def _is_batch(image: Any, label: Any, where: str) -> bool:
+    """Whether an element holds several images: they have as many labels.
+
+    Raises:
+        RequestError: it could be both.
+    """
     if image.ndim != 3:
         return bool(image.ndim == 4)
     # [H,W,C], or gray images [N,H,W]
-    return bool(label.ndim and len(label) == len(image) and image.shape[-1] > 4)
+    if not label.ndim or len(label) != len(image) or image.shape[-1] <= 4:
+        return False
+    if label.ndim == 1 and (label != 0).sum() == 1 and label.sum() == 1:
+        raise RequestError(
+            f"{where}: an element {image.shape} with the label {label.tolist()} could be one image "
+            "with a one-hot label, or gray images; give batches [N,H,W,C], or labels as numbers"
+        )
+    return True

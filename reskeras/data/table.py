@@ -93,7 +93,8 @@ def table_in(root: Path) -> Path | None:
 def is_table(path: Path) -> bool:
     """Whether a path is called like a table, and is no folder."""
     hidden = path.name.startswith(".")
-    return path.suffix.lower() in _SUFFIXES and not hidden and not path.is_dir()
+    other = path.exists() and not path.is_file()  # a folder, or a pipe that nobody fills
+    return path.suffix.lower() in _SUFFIXES and not hidden and not other
 
 
 def from_table(

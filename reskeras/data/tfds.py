@@ -95,7 +95,7 @@ def from_tfds(
         assert shape is not None, "`shape_of` chooses one"
         channels = shape[2]
     shape = int(height), int(width), int(channels)
-    digest = " ".join([info.full_name, *(part.digest for part in parts.values())])
+    digest = " ".join([info.full_name, records.digest, *(part.digest for part in parts.values())])
     if options.features is not None:
         digest += f" image={chosen.image.path} label={chosen.label.path}"
     if ignore is not None:
@@ -139,9 +139,10 @@ def _classes(
     where: str,
     notes: list[str],
 ) -> tuple[Classes, int | None]:
-    """The classes of the labels, and `ignore` if training masks hold it; adds notes."""
+    """The classes of the labels, and `ignore` if they are masks; adds notes."""
     chosen = records.chosen
-    names, held = getattr(chosen.label.feature, "names", None), None
+    names = getattr(chosen.label.feature, "names", None)
+    held = None
     match chosen.kind:
         case Label.CLASS:
             count = int(chosen.label.feature.num_classes)
@@ -155,9 +156,9 @@ def _classes(
         case Label.MASK:
             values = np.array(mask_values(records))
             found = classes_of({"train": values[np.newaxis]}, names, 0, where, ignore)
+            held = ignore  # masks of other splits may hold it, if those for training do not
             if ignore in values:
                 notes.append(f"pixels of masks that are {ignore} have no class")
-                held = ignore
             elif ignore is not None:
                 notes.append(no_ignored_note(ignore))
     notes += found.notes

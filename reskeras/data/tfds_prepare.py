@@ -45,7 +45,7 @@ def builder_of(name: str, data_dir: str | None) -> Any:
         )
         raise RequestError(
             f"unknown data set {name!r}{near} --data takes `digits`, a TFDS name, a folder of "
-            "images or an .npz"
+            "images, a CSV of paths and labels, or an .npz"
         ) from error
     except (ValueError, AssertionError, RuntimeError, ImportError) as error:
         # An unknown configuration or version, or a missing extra

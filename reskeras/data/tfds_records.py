@@ -1,6 +1,7 @@
 """The records of a TFDS data set, and their images and labels as a network gets them."""
 
 import dataclasses
+import hashlib
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from reskeras.data.decode import BadImageError, Facts, in_sides
 from reskeras.data.images import Places, Reader
 from reskeras.data.labels import numbered, without_a_class
-from reskeras.data.pixels import scaled
+from reskeras.data.pixels import resized, scaled
 from reskeras.data.tfds_features import Chosen, Field, Label
 from reskeras.data.tfds_prepare import builder_of
 from reskeras.errors import RequestError
@@ -125,6 +126,19 @@ class Records:
     def size_on_disk(self) -> int:
         """The number of bytes of all records, about."""
         return sum(self._mean(split) * part.size for split, part in self._parts.items())
+
+    @property
+    def digest(self) -> str:
+        """Differs for other records under the same name: of their sizes, and of the first ones."""
+        digest = hashlib.sha256()
+        splits = builder_of(self.name, self._data_dir).info.splits
+        for name, split in sorted(splits.items()):
+            digest.update(f"{name} {split.num_bytes} {split.shard_lengths} ".encode())
+        for split in self._parts:
+            for record in self._read(self._parts[split].spec, (), None).take(1).as_numpy_iterator():
+                for field in (self.chosen.image, self.chosen.label):
+                    digest.update(np.asarray(field.of(record)).tobytes())
+        return digest.hexdigest()[:16]
 
     def _files(self, split: str) -> list[Range]:
         """The ranges of a split, cut where files end."""
@@ -279,7 +293,11 @@ class RecordReader(Reader):
             image, label = self._image(image_field, record), label_field.of(record)
             sides = tf.shape(image)[:2]
             if tuple(image.shape[:2]) != self._shape[:2]:
-                image = tf.numpy_function(self._in_sides, [image], image.dtype)
+                image = tf.numpy_function(
+                    lambda image: resized(image, self._shape[:2], self._resize),
+                    [image],
+                    image.dtype,
+                )
             match self._records.chosen.kind:
                 case Label.MASK:
                     mask = label_field.feature.decode_example(label)
@@ -290,7 +308,9 @@ class RecordReader(Reader):
                     label = tf.searchsorted(self._values, value)[0]
             return tf.ensure_shape(image, self._shape), label
 
-        return records.map(decoded, num_parallel_calls=os.cpu_count())
+        # AutoGraph does not know `match`, and warns.
+        plain = tf.autograph.experimental.do_not_convert(decoded)
+        return records.map(plain, num_parallel_calls=os.cpu_count())
 
     def _image(self, field: Field, record: Any) -> Any:
         """A decoded image: bytes, or float32."""
@@ -309,17 +329,6 @@ class RecordReader(Reader):
         if image.dtype == tf.uint16:
             return scaled(image, WHITE_16)
         return image if image.dtype == tf.uint8 else scaled(image)
-
-    def _in_sides(self, image: Any) -> Any:
-        """An image [H,W,C], bytes or float32, resized as image files are."""
-        sides, how = self._shape[:2], Image.Resampling.BILINEAR
-        if image.shape[2] == 3 and image.dtype == np.uint8:
-            return np.asarray(in_sides(Image.fromarray(image), sides, self._resize, how))
-        channels = (
-            in_sides(Image.fromarray(np.ascontiguousarray(channel)), sides, self._resize, how)
-            for channel in np.moveaxis(image, -1, 0)
-        )
-        return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
     def _mask(self, mask: Any, sides: Any) -> Any:
         """A mask [H,W,C] as classes [H,W], resized to the nearest pixel.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from reskeras.data.decode import SUFFIXES, blaming, read_image
+from reskeras.data.arrays import UNREADABLE
+from reskeras.data.decode import SHARES, SUFFIXES, blaming, read_image
 from reskeras.data.files import check_image, images_below
-from reskeras.data.pixels import SHARES, is_bytes_or_floats, resized, scaled
+from reskeras.data.pixels import FAR, is_bytes_or_floats, resized, scaled
 from reskeras.errors import RequestError
-from reskeras.spec import ImageShape, Resize
+from reskeras.spec import ImageShape, Pixels, Resize
 from reskeras.words import printable
 
 _ARRAYS = (".npy", ".npz")
@@ -38,6 +38,7 @@ class ImageSet:
         size: int,
         peak: float | None = None,
         resize: Resize = "stretch",
+        pixels: Pixels = "bytes",
     ) -> Iterator[Any]:
         """Yields arrays of images [<=size,H,W,C] in order, preprocessed as in training.
 
@@ -46,6 +47,7 @@ class ImageSet:
             size: images per array.
             peak: `ImageData.peak` of the network's data.
             resize: `ImageData.resize` of the network's data.
+            pixels: `ImageData.pixels` of the network's data.
 
         Raises:
             RequestError: a file cannot be decoded, or an array has another number of channels.
@@ -53,7 +55,7 @@ class ImageSet:
         return (
             self._files(image_shape, size, peak, resize)
             if self.array is None
-            else self._arrays(image_shape, size, peak, resize)
+            else self._arrays(image_shape, size, peak, resize, pixels)
         )
 
     def _files(
@@ -68,14 +70,19 @@ class ImageSet:
                 yield np.stack(list(pool.map(read, self.files[start : start + size])))
 
     def _arrays(
-        self, image_shape: ImageShape, size: int, peak: float | None, resize: Resize
+        self,
+        image_shape: ImageShape,
+        size: int,
+        peak: float | None,
+        resize: Resize,
+        pixels: Pixels,
     ) -> Iterator[Any]:
         if self.array.shape[3] != image_shape[2]:
             raise RequestError(
                 f"{self.names[0]}: images with {self.array.shape[3]} channels; the network "
                 f"takes {image_shape[2]}"
             )
-        white = self._white(peak)
+        white = self._white(peak, pixels)
         for start in range(0, len(self.array), size):
             images = self.array[start : start + size]
             if images.dtype != np.uint8:
@@ -83,7 +90,7 @@ class ImageSet:
             # Bytes are rounded to bytes before they are scaled, as in files.
             yield scaled(resized(images, image_shape[:2], resize))
 
-    def _white(self, peak: float | None) -> float | None:
+    def _white(self, peak: float | None, pixels: Pixels) -> float | None:
         """The value of the array that becomes 1, if its images are not bytes.
 
         Raises:
@@ -92,13 +99,21 @@ class ImageSet:
         if self.array.dtype == np.uint8:
             return None
         low, high = float(self.array.min()), float(self.array.max())
-        if peak is None and low >= 0 and high > SHARES:
+        fractions = high <= SHARES and bool((self.array % 1 != 0).any())
+        seen, white = "", peak
+        if peak is not None:
+            seen = "" if low >= 0 and high <= peak else f"images from 0 to {peak:,.6g}"
+            white = None if fractions else peak  # fractions are shares of 1 already
+        elif pixels == "bytes" and not (low >= 0 and high <= SHARES):
+            seen = "bytes: give bytes, or numbers in 0..1"
+        elif max(high, -low) > FAR:
+            seen = "numbers near 0, used as they are"
+        if seen:
             raise RequestError(
-                f"{self.names[0]}: values up to {high:,.6g}; the network was trained on images in "
-                "0..1 or on bytes"
+                f"{self.names[0]}: values from {low:,.6g} to {high:,.6g}; the network was trained "
+                f"on {seen}"
             )
-        # Fractions are shares of 1 already.
-        return None if peak is None or (high <= 1 and (self.array % 1 != 0).any()) else peak
+        return white
 
 
 def open_images(paths: Sequence[Path]) -> list[ImageSet]:
@@ -154,7 +169,7 @@ def _images(path: Path) -> Any:
                 array = file[key]
     except RequestError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise RequestError(f"{path}: not an array of images: {error or 'it is empty'}") from error
     shape = array.shape
     if array.ndim == 3:

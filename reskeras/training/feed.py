@@ -2,11 +2,12 @@
 
 A data set that fits in memory (`ImageData.in_memory`) is decoded once and gathered batch by batch;
 a larger one is read in a random order and prefetched by `tf.data`. Images stay as they are stored,
-mostly bytes, until they are in a batch. The order of an epoch depends only on the seed and the
-number of the epoch, so an interrupted training resumes with the images it would have seen, and
-images in memory, on disk and in files give the same batches. (TFDS records that are not kept come
-in an order of their own, into which `tf.data` also mixes the seed passed to `tf.random.set_seed`;
-the command line sets none.)
+mostly bytes, until they are in a batch or augmented.
+
+The order of an epoch depends only on the seed and the number of the epoch, so an interrupted
+training resumes with the images it would have seen, and images in memory, on disk and in files give
+the same batches. (TFDS records that are not kept come in an order of their own, into which
+`tf.data` also mixes the seed passed to `tf.random.set_seed`; the command line sets none.)
 """
 
 import math
@@ -75,17 +76,12 @@ class Feed:
         import tensorflow as tf
 
         data = self._data
-        if data.in_memory or not isinstance(data.reader, IndexedReader):
+        if not data.in_memory and isinstance(data.reader, RowReader):
+            read = data.reader.batches("train", data.sample(count), size)
+            batches = read.map(lambda images, _: images).prefetch(1).as_numpy_iterator()
+        else:
             images = data.sampled(count)
             batches = (images[start : start + size] for start in range(0, len(images), size))
-        else:
-            places = data.sample(count)
-            read = (
-                data.reader.batches("train", places, size)
-                if isinstance(data.reader, RowReader)
-                else data.reader.at("train", places).batch(size)
-            )
-            batches = read.map(lambda images, _: images).prefetch(1).as_numpy_iterator()
         for batch in batches:
             yield self._targets.image(tf.convert_to_tensor(scaled(batch)))
 

@@ -145,6 +145,11 @@ class Training:
         first_epoch: int = 0,
         programs: Any = None,
     ) -> None:
+        if spec.resize not in (None, data.resize):
+            raise RequestError(
+                f"train.resize is {spec.resize!r}, but the data were opened with {data.resize!r}; "
+                f"open them with DataOptions(resize={spec.resize!r})"
+            )
         _seed(spec.seed)
         self.model, self.spec, self.epoch = model, spec, first_epoch
         self.epochs: list[Epoch] = []
@@ -170,7 +175,8 @@ class Training:
             and compilable(model, self._optimizer)
         )
         if compiled:
-            self._feed = programs.feeds.setdefault((data.digest, targets.signature), self._feed)
+            key = data.digest, data.resize, data.peak, targets.signature
+            self._feed = programs.feeds.setdefault(key, self._feed)
             self._trainer: Any = CompiledTrainer(
                 model, targets, self._optimizer, recompute=spec.recompute, programs=programs
             )

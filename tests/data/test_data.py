@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,8 +265,8 @@ def test_the_size_of_images_is_chosen_from_the_files_and_said(tmp_path: Path) ->
     data = load("./set")
     assert data.image_shape == (48, 64, 1)  # as wide to its height as the images, and gray
     assert data.notes == (
-        "20 of 20 images are resized to 48x64 (height x width; their median is 360x480); "
-        "input_shape in a spec sets another size, train.resize another way",
+        "20 of 20 images are resized to 48x64 (height x width; the median of each side is "
+        "360x480); input_shape in a spec sets another size, train.resize another way",
     )
     Image.new("RGB", (10, 10)).save(tmp_path / "set" / "a" / "color.png")
     data = load("./set")
@@ -565,3 +566,56 @@ def test_other_words_for_splits_and_names_of_classes_are_known(
         {"train": 96, "val": 48, "test": 48},
         ("a", "b", "c"),
     )
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [
+        (np.linspace(-1, 1, 640), np.arange(640) % 256),
+        (np.arange(640) % 256, np.linspace(-1, 1, 640)),
+        (np.linspace(-1, 1, 640), np.linspace(0, 255, 640)),
+    ],
+)
+def test_splits_of_other_scales_are_refused(splits: tuple[np.ndarray, np.ndarray]) -> None:
+    arrays = {}
+    for name, values in zip(("train", "val"), splits, strict=True):
+        pixels = values.reshape(10, 8, 8)
+        whole = pixels.dtype.kind == "i"
+        arrays |= {f"x_{name}": pixels.astype("uint8" if whole else "float32")}
+        arrays |= {f"y_{name}": np.arange(10) % 2}
+    with pytest.raises(reskeras.RequestError, match="the splits have other scales"):
+        from_arrays(arrays)
+
+
+def test_too_few_images_for_a_validation_split_are_refused() -> None:
+    with pytest.raises(reskeras.RequestError, match="too few images to cut a validation split"):
+        from_arrays({"x_train": np.zeros((3, 4, 4), np.uint8), "y_train": np.arange(3)})
+
+
+@pytest.mark.parametrize(
+    ("peak", "pixels", "values", "white"),
+    [
+        (None, "bytes", [0, 0.5], None),
+        (None, "bytes", [0, 200.0], "bytes: give bytes, or numbers in 0..1"),
+        (None, "bytes", [-1, 1.0], "bytes: give bytes, or numbers in 0..1"),
+        (255.0, "floats", [0, 1.3], None),
+        (255.0, "floats", [0, 200.0], 255.0),
+        (255.0, "floats", [0, 60_000], "images from 0 to 255"),
+        (255.0, "floats", [-2, 2.0], "images from 0 to 255"),
+        (None, "floats", [0, 2.75], None),
+        (None, "floats", [-3, 2.5], None),
+        (None, "floats", [0, 255.0], "numbers near 0, used as they are"),
+    ],
+)
+def test_arrays_for_prediction_have_the_scale_of_training(
+    peak: float | None, pixels: Any, values: list[float], white: float | str | None, tmp_path: Path
+) -> None:
+    images = np.linspace(*values, 64).reshape(1, 8, 8, 1)
+    np.save(tmp_path / "one.npy", images)
+    (found,) = open_images([tmp_path / "one.npy"])
+    batches = found.batches((8, 8, 1), 9, peak, "stretch", pixels)
+    if isinstance(white, str):
+        with pytest.raises(reskeras.RequestError, match=f"the network was trained on {white}"):
+            next(batches)
+    else:
+        np.testing.assert_allclose(next(batches), images / (white or 1), rtol=1e-6)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
-from reskeras.data.decode import BadImageError, central_box, inner_box, look, read_image
+from reskeras.data.decode import BadImageError, central_box, inner_box, look, read_image, read_mask
 
 PIXELS = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40 + 10
 """Two rows, three columns, all different."""
@@ -207,3 +207,27 @@ def test_boxes(size: tuple[int, int], sides: tuple[int, int]) -> None:
         assert abs(height - max(1, scale * other[1])) <= 0.5 + 1e-9
         assert abs(left - (whole[0] - right)) <= 1
         assert abs(top - (whole[1] - bottom)) <= 1
+
+
+def test_masks_in_formats_that_change_values_are_refused(tmp_path: Path) -> None:
+    mask = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) % 3)
+    for name, form, reason in [
+        ("jpeg.png", "JPEG", "JPEG and WebP change the values"),
+        ("lossy.webp", "WEBP", "JPEG and WebP change the values"),
+        ("some.gif", "GIF", "GIF renumbers its palette"),
+    ]:
+        mask.save(tmp_path / name, format=form)
+        with pytest.raises(BadImageError, match=reason):
+            read_mask(tmp_path / name)
+
+
+def test_an_orientation_in_xmp_counts(tmp_path: Path) -> None:
+    tags = PngImagePlugin.PngInfo()
+    tags.add_itxt(
+        "XML:com.adobe.xmp",
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6"/>'
+        "</rdf:RDF></x:xmpmeta>",
+    )
+    Image.fromarray(PIXELS).save(tmp_path / "turned.png", pnginfo=tags)
+    shown = ImageOps.exif_transpose(Image.open(tmp_path / "turned.png"))
+    assert look(tmp_path / "turned.png", thorough=False).size == shown.size[::-1] == (3, 2)

@@ -186,3 +186,13 @@ def test_a_file_that_breaks_meanwhile_names_itself(photos: Path, cache: Path) ->
     with pytest.raises(reskeras.RequestError, match=r"a/3\.png: not a PNG"):
         cached(opened)
     assert not list(cache.rglob("*.npy"))
+
+
+def test_what_is_kept_on_disk_is_not_in_memory_too(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reskeras.data.store._SMALL_BYTES", 0)
+    data = cached(load(str(photos)))
+    assert isinstance(data.reader, Stored)
+    assert not data.in_memory
+    assert cached(data) is data

@@ -80,6 +80,9 @@ def endless() -> Iterator[Any]:
         (lambda: [(X[0], Y[0], 1.0)], "an element is 3 parts, not a pair"),
         (lambda: [(X[0], 0), (X[0, :4], 1)], r"shapes \(8, 6, 3\) and \(4, 6, 3\); give them"),
         (list, "holds no images"),
+        (lambda: [(X[:4], Y[:3]), (X[4:8], Y[4:9])], "a batch of 4 images with labels of shape"),
+        (lambda: [(X[:4], Y[:4]), (X[4:8] / 255, Y[4:8])], "images of uint8 and of float64"),
+        (lambda: [(X[0].repeat(2, -1), np.eye(8)[0])], "could be one image with a one-hot label"),
         (lambda: 3, "int holds no pairs of images and labels"),
         (lambda: {"train": [], "val": []}, "data: train: holds no images"),
         (endless, "without an end; write them to a folder"),
@@ -91,3 +94,12 @@ def test_what_is_no_stream_of_images_is_refused(
     monkeypatch.setattr("reskeras.data.streams._MOST_BYTES", 1 << 16)
     with pytest.raises(reskeras.RequestError, match=reason):
         load(given())
+
+
+def test_words_for_splits_and_labels_in_batches() -> None:
+    words = np.array(["cat", "dog", "eel"])[Y]
+    batches = tf.data.Dataset.from_tensor_slices((X, words)).batch(7)
+    data = load({"Training": batches, "validation": batches})
+    assert (data.class_names, data.sizes) == (("cat", "dog", "eel"), {"train": 30, "val": 30})
+    with pytest.raises(reskeras.RequestError, match=r"labels of shapes \(3,\) and \(4,\)"):
+        load([(X[:4], np.eye(3)[Y[:4]]), (X[4:8], np.eye(4)[Y[4:8]])])

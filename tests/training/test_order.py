@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -16,6 +17,8 @@ import reskeras
 from reskeras.data import Cache, ImageData, from_arrays, load
 from reskeras.data.store import Stored, cached
 from reskeras.spec import BasicBlock, CifarStem, Classifier, ResNet, Stage, TrainSpec
+from reskeras.training.feed import Feed
+from reskeras.training.targets import Targets
 from reskeras.training.train import train
 
 CLASSES, TRAIN, VAL = 3, 2400, 300
@@ -172,3 +175,24 @@ def test_a_sample_has_its_share_of_each_class_in_random_order(
     wanted = sorted(x.tobytes() for x in given["x_train"][places])
     assert sorted(x.tobytes() for x in sampled) == wanted
     assert sorted(data.sample(10_000)) == list(range(TRAIN))
+
+
+@pytest.mark.parametrize("make", [of_arrays, of_files, of_records])
+def test_the_sample_is_the_same_in_memory_and_on_disk(
+    make: Callable[[dict[str, np.ndarray], Path], ImageData], tmp_path: Path
+) -> None:
+    opened = make(arrays(shuffled=False), tmp_path)
+    found = []
+    for cache in (Cache.MEMORY, Cache.DISK, Cache.NONE):
+        if make is of_records and cache is Cache.NONE:
+            continue  # whose labels are not known without reading all
+        data = cached(
+            dataclasses.replace(opened, options=dataclasses.replace(opened.options, cache=cache))
+        )
+        image = keras.Input((8, 8, 1))
+        head = keras.layers.Dense(CLASSES, activation="softmax", name="head")
+        model = keras.Model(image, head(keras.layers.Flatten()(image)))
+        feed = Feed(Targets(model, data))
+        found.append([batch.numpy().tobytes() for batch in feed.images(500, 64)])
+        assert len(found[-1]) == 8
+    assert all(one == found[0] for one in found)

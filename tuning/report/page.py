@@ -182,7 +182,8 @@ def _answer(found: Findings) -> str:
     where, source = found.journal.path.parent, str(found.about["data"]["source"])
     ends = "".join(f"<li>{_safe(end.sentence)}</li>" for end in boundary(found.winner, found.space))
     again = shlex.join(found.about["command"])
-    train = shlex.join(["reskeras", "train", str(where / "best.yaml"), "--data", source])
+    best, given = str(where / "best.yaml"), found.about["data"].get("words", ())
+    train = shlex.join(["reskeras", "train", best, "--data", source, *given])
     use = f"keras.models.load_model({str(where / 'best.keras')!r})"
     commands = {
         "Repeat the search": f"<code>{_safe(again)}</code>"

@@ -151,6 +151,7 @@ def tune(
                         "source": data.source,
                         "class_names": list(data.class_names),
                         "options": data.options.document(),
+                        "words": data.options.words(),
                         "peak": data.peak,
                         "resize": data.resize,
                         "pixels": data.pixels,
