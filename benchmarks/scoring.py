@@ -4,8 +4,8 @@
 
 Time: the default network of `reskeras tune` on random images of 28x28x1 in ten classes, of which
 15 / 85 are for validation as in a folder; the third epoch. `recalibrate` and `validate` are shares
-of the time of the epoch's training steps (CPU time). `as before` is the share of recalibration if
-it takes up to 8,192 images after every epoch.
+of the time of the epoch's training steps (CPU time). `all` is the share of recalibration on up to
+8,192 images.
 
 Memory: a small U-Net on images of 512x512 in batches of 2, the largest resident memory less that
 before the first step: of training alone, and of training, recalibration and validation. One fresh
@@ -36,7 +36,7 @@ def main(sizes: tuple[int, ...], words: tuple[str, ...]) -> None:
         kind, number = words
         print(json.dumps(_shares(int(number)) if kind == "time" else _memory(number)))  # noqa: T201
         return
-    table = Table("training images", "sample", "recalibrate", "validate", "both", "as before")
+    table = Table("training images", "sample", "recalibrate", "validate", "both", "all")
     for size in sizes:
         found = in_child(__file__, "time", str(size))
         table.add_row(f"{size:,}", f"{found['sample']:,}", *map(_percent, found["shares"]))
