@@ -307,6 +307,12 @@ def _run(request: _Request) -> None:
         on_problem=lambda text: console.print(f"warning: {text}", style="yellow", highlight=False),
         system_metrics=request.system_metrics,
     )
+    if finals := request.epochs_of_finals():
+        console.print(
+            f"after the search, the best is trained for {finals} epochs (--final-epochs)",
+            style="dim",
+            highlight=False,
+        )
     executor = None
     if request.cluster is not None:
         from tuning.running.cluster import Ray

@@ -57,6 +57,8 @@ class Facts:
     deep: tuple[float, float] | None
     """The smallest and the largest value if pixels have more than 8 bits, otherwise None."""
     frames: int
+    cut: bool = False
+    """Whether colors have 16 bits, of which Pillow reads the upper 8."""
 
 
 def is_dicom(start: bytes) -> bool:
@@ -110,6 +112,8 @@ def look(path: Path, *, thorough: bool) -> Facts:
         gray=image.mode in {"1", "L", "LA", "F"} | _DEEP,
         deep=deep,
         frames=_frames(image),
+        # The header of a PNG: 16 bits, colors.
+        cut=image.format == "PNG" and content[24:26] in (b"\x10\x02", b"\x10\x06"),
     )
 
 

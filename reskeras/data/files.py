@@ -401,6 +401,8 @@ def image_data(
     peak = peak_of(root, facts.values(), notes)
     if frames := sum(fact.frames > 1 for fact in facts.values()):
         notes.append(f"of {frames:,} files with several frames, the first frame is used")
+    if cut := sum(fact.cut for fact in facts.values()):
+        notes.append(f"{cut:,} color images have 16 bits per channel; the upper 8 are used")
     resize = options.resize or task.resize
     used = [facts[file.path] for files in splits.values() for file in files]
     shape = shape_of(used, image_shape, resize, notes, step=step)

@@ -19,7 +19,7 @@ import PIL
 from reskeras.data.decode import Facts
 from reskeras.files import cache_folder, replacing
 
-_FORMAT = 1
+_FORMAT = 2
 """Changes when `Facts` or what makes a file unreadable does."""
 _RACY_NS = 2_000_000_000
 """A file that changed so shortly before it was read may change again under the same times: a file
@@ -124,7 +124,7 @@ def _plain(found: Facts | str) -> Any:
 def _entry(line: Any) -> tuple[str, tuple[Signature, Seen]]:
     name, size, modified, changed, inode, thorough, found = line
     if not isinstance(found, str):
-        digest, sides, gray, deep, frames = found
+        digest, sides, gray, deep, frames, cut = found
         height, width = sides
-        found = Facts(digest, (height, width), gray, deep and (deep[0], deep[1]), frames)
+        found = Facts(digest, (height, width), gray, deep and (deep[0], deep[1]), frames, cut)
     return name, (Signature(size, modified, changed, inode), Seen(thorough, found))

@@ -231,3 +231,19 @@ def test_an_orientation_in_xmp_counts(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "turned.png", pnginfo=tags)
     shown = ImageOps.exif_transpose(Image.open(tmp_path / "turned.png"))
     assert look(tmp_path / "turned.png", thorough=False).size == shown.size[::-1] == (3, 2)
+
+
+def test_colors_of_16_bits_are_said_to_be_cut(tmp_path: Path) -> None:
+    """Pillow cannot write such a file: this one is written by hand."""
+    rows = b"".join(b"\0" + np.arange(24, dtype=">u2").tobytes() for _ in range(8))
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        whole = kind + content
+        return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
+    (tmp_path / "deep.png").write_bytes(png + chunk(b"IEND", b""))
+    assert look(tmp_path / "deep.png", thorough=True).cut
+    Image.fromarray(PIXELS).convert("RGB").save(tmp_path / "eight.png")
+    assert not look(tmp_path / "eight.png", thorough=True).cut

@@ -150,7 +150,7 @@ def test_a_damaged_memory_is_no_memory(
         case "garbage":
             remembered.write_bytes(bytes(range(256)))
         case "other version":
-            remembered.write_text(text.replace('"format": 1', '"format": 0', 1))
+            remembered.write_text(text.replace('"format": 2', '"format": 0', 1))
         case "no lines":
             remembered.touch()
         case "a folder":
