@@ -1,5 +1,6 @@
 """A folder of images and one of their masks, for segmentation."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from reskeras.data.decode import BadImageError, blaming, in_sides, read_mask
+from reskeras.data.decode import BadImageError, in_sides, naming_bad_images, read_mask
 from reskeras.data.files import (
     File,
     FileReader,
@@ -15,6 +16,7 @@ from reskeras.data.files import (
     folders_in,
     image_data,
     images_below,
+    is_image,
     listed,
     look_at,
     named_splits,
@@ -38,7 +40,7 @@ from reskeras.words import printable
 
 _IMAGES = {"images", "image", "imgs", "img"}
 _MASKS = {"masks", "mask", "labels", "annotations", "segmentation", "segmentations", "gt"}
-_LOSSY = (".jpg", ".jpeg")
+_BACKGROUND = "background"
 _SUFFIXES = ("", "_mask", "-mask", "_label", "_gt", "_seg")
 """What follows the image's name in that of its mask."""
 
@@ -54,10 +56,11 @@ def from_pairs(
 ) -> ImageData:
     """Opens `root/images/*` with `root/masks/*`, or both in `root/{train[,val][,test]}`.
 
-    The splits may also be folders in `images` and `masks`. A mask has the name of its image. Its
+     The splits may also be folders in `images` and `masks`. A mask has the name of its image. Its
     values are the numbers of the classes (a palette's, too), 0 and 255, or any values, which become
-    classes in their order. The first layout is split 70 / 15 / 15; folders below `images` are not
-    torn apart.
+    classes in their order. Or each class has a folder in `masks`, with a mask of 0 and another
+    value of each image that holds the class; the rest is background. The first layout is split 70 /
+    15 / 15; folders below `images` are not torn apart.
 
     Args:
         root: the folder.
@@ -72,15 +75,17 @@ def from_pairs(
     check_channels(root, image_shape)
     notes: list[str] = []
     unreadable: dict[str, str] = {}
-    masks: dict[Path, Path] = {}
-    splits = {split: _paired(*pair, masks) for split, pair in _sources(root).items()}
+    masks: dict[Path, _Mask] = {}
+    sources = _sources(root)
+    classes = _class_folders(root, sources)
+    splits = {split: _paired(*pair, classes, masks) for split, pair in sources.items()}
     images = [file.path for files in splits.values() for file in files]
     strict = options.strict
     facts = look_at(root, images, notes, strict=strict, unreadable=unreadable)
-    places = [masks[path] for path in images]
+    places = [file for path in images for file in masks[path].files]
     seen = look_at(root, places, notes, strict=strict, unreadable=unreadable)
     splits = {
-        split: [f for f in files if f.path in facts and masks[f.path] in seen]
+        split: [f for f in files if f.path in facts and seen.keys() >= {*masks[f.path].files}]
         for split, files in splits.items()
     }
     splits = complete(splits, options.fold, root, notes)
@@ -88,11 +93,11 @@ def from_pairs(
         if not files:
             raise RequestError(f"{printable(root)}: no images for the {split} split")
     used = [file.path for files in splits.values() for file in files]
-    for path in used:
-        if facts[path].size != seen[masks[path]].size:
-            sizes = ("x".join(map(str, fact.size)) for fact in (seen[masks[path]], facts[path]))
+    for path, mask in ((image, mask) for image in used for mask in masks[image].files):
+        if facts[path].size != seen[mask].size:
+            sizes = ("x".join(map(str, fact.size)) for fact in (seen[mask], facts[path]))
             raise RequestError(
-                f"{printable(masks[path])}: the mask has another size than its image "
+                f"{printable(mask)}: the mask has another size than its image "
                 f"({' and '.join(sizes)})"
             )
     found = {
@@ -101,6 +106,8 @@ def from_pairs(
     }
     ignore = options.ignore if any(each.ignored for each in found.values()) else None
     values = _values(root, found, options.ignore, notes)
+    if classes:
+        values = list(range(len(classes) + 1))
     without = "" if ignore is None else f" {ignore}"
     return image_data(
         root,
@@ -108,11 +115,13 @@ def from_pairs(
         facts,
         lambda shape, resize, peak: _Pairs(splits, masks, values, shape, resize, peak, ignore),
         task=SEGMENTATION,
-        names=tuple(map(str, values)),
+        names=(_BACKGROUND, *map(printable, classes)) if classes else tuple(map(str, values)),
         ignores=ignore is not None,
-        counted=values == list(range(len(values))),
+        counted=not classes and values == list(range(len(values))),
         contents={
-            path: f"{facts[path].digest} {seen[masks[path]].digest}{without}" for path in used
+            path: " ".join([facts[path].digest, *(seen[m].digest for m in masks[path].files)])
+            + without
+            for path in used
         },
         image_shape=image_shape,
         step=8,  # a U-Net halves both sides a few times
@@ -120,6 +129,38 @@ def from_pairs(
         unreadable=unreadable,
         notes=notes,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mask:
+    """The mask of an image."""
+
+    files: tuple[Path, ...]
+    """One, or one for each class that the image holds."""
+    classes: tuple[int, ...] = ()
+    """The number of the class of each file; empty for a file with values of its own."""
+
+    def read(self) -> Any:
+        """The mask [H,W].
+
+        Raises:
+            BadImageError: naming its file, if it cannot be read or two classes overlap.
+        """
+        found: Any = None
+        for number, path in enumerate(self.files):
+            try:
+                mask = read_mask(path)
+            except BadImageError as error:
+                raise BadImageError(f"{printable(path)}: {error}") from error
+            if not self.classes:
+                return mask
+            found = np.zeros_like(mask) if found is None else found
+            if ((mask != 0) & (found != 0)).any():
+                raise BadImageError(
+                    f"{printable(path)}: a pixel of it is in the mask of another class, too"
+                )
+            found[mask != 0] = self.classes[number]
+        return found
 
 
 class _Values(NamedTuple):
@@ -133,7 +174,7 @@ class _Values(NamedTuple):
     """Of all of them."""
 
     @classmethod
-    def of(cls, masks: Sequence[Path], ignore: int | None) -> "_Values":
+    def of(cls, masks: Sequence[_Mask], ignore: int | None) -> "_Values":
         """Reads masks.
 
         Raises:
@@ -141,15 +182,9 @@ class _Values(NamedTuple):
         """
         values: set[int] = set()
         ignored = pixels = 0
-        for path in masks:
-            if path.suffix.lower() in _LOSSY:
-                raise RequestError(
-                    f"{printable(path)}: JPEG changes the values of pixels; save masks as PNG"
-                )
-            try:
-                mask = read_mask(path)
-            except BadImageError as error:
-                raise RequestError(f"{printable(path)}: {error}") from error
+        for each in masks:
+            with naming_bad_images():
+                mask = each.read()
             lost = without_a_class(mask, ignore)
             values.update(np.unique(mask[~lost]).tolist())
             ignored, pixels = ignored + int(lost.sum()), pixels + mask.size
@@ -162,7 +197,7 @@ class _Pairs(FileReader):
     def __init__(
         self,
         splits: Mapping[str, Sequence[File]],
-        masks: Mapping[Path, Path],
+        masks: Mapping[Path, _Mask],
         values: Sequence[int],
         image_shape: ImageShape,
         resize: Resize,
@@ -170,9 +205,7 @@ class _Pairs(FileReader):
         ignore: int | None,
     ) -> None:
         super().__init__(splits, image_shape, resize, peak)
-        self._masks = {
-            split: [str(masks[f.path]) for f in files] for split, files in splits.items()
-        }
+        self._masks = {split: [masks[f.path] for f in files] for split, files in splits.items()}
         self._values, self._ignore = values, ignore
 
     def classes_of(self, split: str) -> Any:
@@ -182,9 +215,7 @@ class _Pairs(FileReader):
         return self._image(split, place), self._mask(split, place)
 
     def _mask(self, split: str, place: int) -> Any:
-        path = self._masks[split][place]
-        with blaming(path, BadImageError):
-            mask = read_mask(path)
+        mask = self._masks[split][place].read()
         height, width = self._shape[:2]
         # Classes have no values between them: a pixel takes the class of the nearest one.
         small = in_sides(
@@ -227,7 +258,30 @@ def _sources(root: Path) -> dict[str, tuple[Path, Path]]:
     return {split: (folder, masks[split]) for split, folder in images.items()}
 
 
-def _paired(images: Path, places: Path, masks: dict[Path, Path]) -> list[File]:
+def _class_folders(root: Path, sources: Mapping[str, tuple[Path, Path]]) -> list[str]:
+    """The folders of masks that are classes, in order; empty if masks hold the classes.
+
+    Raises:
+        RequestError: there are other ones in another split.
+    """
+    found = {}
+    for split, (images, places) in sources.items():
+        groups = {folder.name for folder in folders_in(images)}
+        inside = [folder.name for folder in folders_in(places) if images_below(folder)]
+        alone = not any(is_image(path) for path in places.iterdir())
+        found[split] = inside if alone and not groups & set(inside) else []
+    classes = sorted({name for names in found.values() for name in names})
+    if classes and not all(found.values()):
+        none = next(split for split, names in found.items() if not names)
+        raise RequestError(
+            f"{printable(root)}: the masks of {none} have no folder for each class, as others have"
+        )
+    return classes
+
+
+def _paired(
+    images: Path, places: Path, classes: Sequence[str], masks: dict[Path, _Mask]
+) -> list[File]:
     """The images of a folder; adds the mask of each to `masks`."""
     known: dict[str, list[Path]] = {}
     for path in images_below(places):
@@ -236,14 +290,23 @@ def _paired(images: Path, places: Path, masks: dict[Path, Path]) -> list[File]:
     for path in images_below(images):
         inner = path.relative_to(images)
         stem = str(inner.with_suffix(""))
-        found = [mask for suffix in _SUFFIXES for mask in known.get(f"{stem}{suffix}", ())]
-        if len(found) > 1:
-            raise RequestError(
-                f"{printable(path)}: several masks could be its own: "
-                f"{listed(str(mask.relative_to(places)) for mask in found)}"
-            )
-        if found:
-            masks[path] = found[0]
+        found = {
+            number: [
+                mask
+                for suffix in _SUFFIXES
+                for mask in known.get(str(Path(name, f"{stem}{suffix}")), ())
+            ]
+            for number, name in enumerate(classes or [""], start=1)
+        }
+        for several in found.values():
+            if len(several) > 1:
+                raise RequestError(
+                    f"{printable(path)}: several masks could be its own: "
+                    f"{listed(str(mask.relative_to(places)) for mask in several)}"
+                )
+        there = {number: some[0] for number, some in found.items() if some}
+        if there:
+            masks[path] = _Mask(tuple(there.values()), tuple(there) if classes else ())
             group = inner.parts[:1] if len(inner.parts) > 1 else (inner.name, str(images))
             files.append(File(path, 0, group))
         else:

@@ -161,7 +161,7 @@ def test_masks_that_are_no_classes_are_refused(tmp_path: Path) -> None:
 
     rows = np.arange(24)[:, None].repeat(16, 1)
     assert "masks hold -1 beside 0, 1" in refused((rows > 20).astype("int32") - 1, "03.tif")
-    assert "JPEG changes the values" in refused((rows > 9).astype("uint8"), "03.jpg")
+    assert "JPEG and WebP change the values" in refused((rows > 9).astype("uint8"), "03.jpg")
     assert "a mask of fractions" in refused((rows / 24).astype("float32"), "03.tif")
     many = (np.arange(24 * 16).reshape(24, 16) % 256).astype("uint8")
     assert "256 different values" in refused(many, "03.png")
@@ -176,3 +176,36 @@ def test_a_search_takes_such_a_folder(tmp_path: Path) -> None:
     recipe = default_space(data.image_shape, data.classes, data.task).base
     (epoch,) = train(reskeras.build(recipe.spec), data, recipe.train, last_epoch=1)
     assert 0 <= epoch.metrics["val_mean_iou"] <= 1
+
+
+def test_each_class_may_have_a_folder_of_masks(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    wanted = {}
+    for number in range(12):
+        label = random.integers(0, 3, (8, 8))
+        wanted[number] = label
+        for place, pixels in [
+            ("images", np.full((8, 8), number, np.uint8)),
+            ("masks/cell", (label == 1).astype(np.uint8) * 255),
+            ("masks/a nucleus", (label == 2).astype(np.uint8)),
+        ]:
+            (tmp_path / "set" / place).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "set" / place / f"{number}.png")
+    (tmp_path / "set" / "masks" / "a nucleus" / "3.png").unlink()  # an image without one
+    data = load("./set")
+    assert data.class_names == ("background", "a nucleus", "cell")
+    seen = 0
+    for split in data.sizes:
+        for image, mask in data.split(split).as_numpy_iterator():
+            number = round(float(image[0, 0, 0]) * 255)
+            label = wanted[number]
+            nucleus = 0 if number == 3 else 1
+            expected = np.select([label == 1, label == 2], [2, nucleus], 0)
+            np.testing.assert_array_equal(mask, expected)
+            seen += 1
+    assert seen == 12
+    Image.fromarray(np.full((8, 8), 9, np.uint8)).save(
+        tmp_path / "set" / "masks" / "cell" / "5.png"
+    )
+    with pytest.raises(reskeras.RequestError, match=r"cell/5\.png: a pixel of it is in"):
+        load("./set")
