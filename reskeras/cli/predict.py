@@ -48,6 +48,8 @@ def predict(
     and .npz files of images [N,H,W(,C)]. They are resized to the network's input.
     """
     sources = open_images(images)
+    for line in (line for source in sources for line in source.unreadable):
+        click.echo(f"warning: left out {line}", err=True)
     if out is not None:
         check_free(out, hint="give a new folder")
         _check_masks(out, sources)

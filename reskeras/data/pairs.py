@@ -56,7 +56,7 @@ def from_pairs(
 ) -> ImageData:
     """Opens `root/images/*` with `root/masks/*`, or both in `root/{train[,val][,test]}`.
 
-     The splits may also be folders in `images` and `masks`. A mask has the name of its image. Its
+    The splits may also be folders in `images` and `masks`. A mask has the name of its image. Its
     values are the numbers of the classes (a palette's, too), 0 and 255, or any values, which become
     classes in their order. Or each class has a folder in `masks`, with a mask of 0 and another
     value of each image that holds the class; the rest is background. The first layout is split 70 /

@@ -18,6 +18,8 @@ from reskeras.spec import ImageShape, Pixels, Resize
 from reskeras.words import printable
 
 _ARRAYS = (".npy", ".npz")
+_LISTED = 10
+"""Unreadable files that a message names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class ImageSet:
     files: tuple[Path, ...] = ()
     array: Any = None
     """Images [N,H,W,C]; None for files."""
+    unreadable: tuple[str, ...] = ()
+    """Files of a folder that are left out, each with the reason."""
 
     def batches(
         self,
@@ -123,7 +127,7 @@ def open_images(paths: Sequence[Path]) -> list[ImageSet]:
     arrays, `x_test` is used.
 
     Raises:
-        RequestError: a path does not exist, is not an image, or contains none.
+        RequestError: a path does not exist, or holds no readable image.
     """
     return [_open(path) for path in paths]
 
@@ -145,13 +149,25 @@ def _open(path: Path) -> ImageSet:
         raise RequestError(f"{path}: no such file or folder of images")
     else:
         files = [path]
+    readable, unreadable = [], []
     for file in files:
-        check_image(file)
+        try:
+            check_image(file)
+        except RequestError as error:
+            unreadable.append(str(error))
+        else:
+            readable.append(file)
+    if not readable:
+        told = "\n".join(unreadable[:_LISTED])
+        more = f"\nand {len(unreadable) - _LISTED:,} more" if len(unreadable) > _LISTED else ""
+        raise RequestError(f"{told}{more}")
+    files = readable
     root = path if path.is_dir() else path.parent
     return ImageSet(
         names=tuple(map(printable, files)),
         places=tuple(printable(file.relative_to(root).with_suffix("")) for file in files),
         files=tuple(files),
+        unreadable=tuple(unreadable),
     )
 
 

@@ -619,3 +619,14 @@ def test_arrays_for_prediction_have_the_scale_of_training(
             next(batches)
     else:
         np.testing.assert_allclose(next(batches), images / (white or 1), rtol=1e-6)
+
+
+def test_unreadable_files_of_a_folder_to_predict_are_left_out_by_name(tmp_path: Path) -> None:
+    write_images(tmp_path / "set", 3, 9)
+    (tmp_path / "set" / "1.png").write_text("oops")
+    (found,) = open_images([tmp_path / "set"])
+    assert [path.name for path in found.files] == ["0.png", "2.png"]
+    (line,) = found.unreadable
+    assert re.search(r"1\.png: not a PNG", line)
+    with pytest.raises(reskeras.RequestError, match=r"1\.png: not a PNG"):
+        open_images([tmp_path / "set" / "1.png"])
