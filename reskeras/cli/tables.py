@@ -38,7 +38,9 @@ def keep_decoded(images: Any, console: Console) -> Any:
     from reskeras.data.store import Stored, cached
 
     columns = TextColumn("decoding images"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+    quiet = not console.is_terminal
+    timed = *columns, TimeRemainingColumn()
+    with Progress(*timed, console=console, transient=True, disable=quiet) as progress:
         shown = progress.add_task("", total=sum(images.sizes.values()))
         kept = cached(images, lambda count: progress.advance(shown, count))
     for note in kept.notes[len(images.notes) :]:

@@ -103,10 +103,10 @@ class Preprocessing(keras.layers.Layer):  # type: ignore[misc]
         self.peak = peak
 
     def call(self, images: Any) -> Any:
-        shape, channels = tf.shape(images), images.shape[3]
+        x = tf.cast(images, tf.float32)
+        shape, channels = tf.shape(x), images.shape[3]
         height, width = shape[1], shape[2]
         rows, columns = _spans((height, width), self.sides, self.resize)
-        x = tf.cast(images, tf.float32)
         if self.pixels == "bytes":
             along = _along_bytes
         else:

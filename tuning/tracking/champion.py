@@ -153,19 +153,20 @@ def _pack_served(
         from mlflow.types import Schema, TensorSpec
     model = preprocessed(network, record)
     (given,) = model.inputs
-    served = _served(model)
     height, width = model.get_layer("preprocessing").sides
     image = _example(example, (height, width, given.shape[-1]))
     images = _raw(image, given.dtype, record.get("peak"))[np.newaxis]
     # Sides are free, which cannot be inferred from an example.
     sides = tuple(side or -1 for side in given.shape)
+    # Eagerly: in a graph, oneDNN reports an error about bytes that is none.
+    answer = _head_of(model(images, training=False)).numpy()
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(given.dtype), sides)]),
-        outputs=infer_signature(images, served(images).numpy()).outputs,
+        outputs=infer_signature(images, answer).outputs,
     )
     about = Model()
     mlflow.tensorflow.save_model(
-        served,
+        _served(model),
         str(packed),
         mlflow_model=about,
         signature=signature,
@@ -203,10 +204,13 @@ def _served(model: Any) -> Any:
             input_signature=[tf.TensorSpec(given.shape, given.dtype)]
         )
         def __call__(self, images: Any) -> Any:
-            outputs = model(images, training=False)
-            return outputs["head"] if isinstance(outputs, dict) else outputs
+            return _head_of(model(images, training=False))
 
     return Served()
+
+
+def _head_of(outputs: Any) -> Any:
+    return outputs["head"] if isinstance(outputs, dict) else outputs
 
 
 def _requirements() -> list[str]:
