@@ -326,7 +326,7 @@ class FileReader(RowReader):
         self._shape, self._resize, self._peak = image_shape, resize, peak
         self.dtype = np.uint8 if peak is None else np.float32
 
-    @property
+    @functools.cached_property
     def encoded_bytes(self) -> int:  # type: ignore[override]
         return sum(os.stat(path).st_size for paths in self._paths.values() for path in paths)
 

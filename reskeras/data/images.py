@@ -19,7 +19,7 @@ CACHE_BYTES = 1 << 30
 """Splits of up to this size stay in memory."""
 _BLOCK_BYTES = 4 << 20
 """Rows that are read at once."""
-_SAMPLE_SEED = 20_170_806
+SAMPLE_SEED = 20_170_806
 """Fixes which images `ImageData.sample` takes, so all trainings on the same data take the same."""
 
 HELD = 0.15
@@ -86,16 +86,16 @@ class Reader(abc.ABC):
         return images, labels
 
 
-class IndexedReader(Reader):
-    """A reader of a source whose images can be read in any order, at no greater cost."""
+class RowReader(Reader):
+    """A reader of a source whose images can be read in any order, many at once."""
 
     @abc.abstractmethod
     def size(self, split: str) -> int:
         """The number of images of a split."""
 
     @abc.abstractmethod
-    def at(self, split: str, places: Places) -> Any:
-        """The images at these places, in this order."""
+    def rows(self, split: str, places: Places) -> tuple[Any, Any]:
+        """Images [N,H,W,C] and labels or masks (int32) at these places, as arrays."""
 
     def stored(self, split: str) -> Any:
         return self.at(split, np.arange(self.size(split)))
@@ -107,15 +107,8 @@ class IndexedReader(Reader):
     def chosen(self, split: str, places: Places) -> Any:
         return self.at(split, places)
 
-
-class RowReader(IndexedReader):
-    """A reader of decoded images, which are read many at once."""
-
-    @abc.abstractmethod
-    def rows(self, split: str, places: Places) -> tuple[Any, Any]:
-        """Images [N,H,W,C] and labels or masks (int32) at these places, as arrays."""
-
     def at(self, split: str, places: Places) -> Any:
+        """The images at these places, in this order."""
         import tensorflow as tf
 
         images, _ = self.rows(split, np.arange(1))
@@ -254,7 +247,10 @@ class ImageData:
         """
         places = self.sample(count)
         if self.in_memory:
-            return self.tensors("train")[0].numpy()[places]
+            import tensorflow as tf
+
+            # Not from `.numpy()`, which copies all images.
+            return tf.gather(self.tensors("train")[0], places).numpy()
         if isinstance(self.reader, RowReader):
             return self.reader.rows("train", places)[0]
         if count not in self._sampled:
@@ -310,7 +306,7 @@ def sample(size: int, count: int, classes: Any) -> Places:
         count: how many to take; all if there are fewer.
         classes: the class of each place [size]; each has its share. None if they are not known.
     """
-    random = np.random.default_rng(_SAMPLE_SEED)
+    random = np.random.default_rng(SAMPLE_SEED)
     places = random.permutation(size)
     if count >= size or classes is None:
         return places[:count]

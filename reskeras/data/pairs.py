@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from reskeras.data.decode import BadImageError, in_sides, naming_bad_images, read_mask
+from reskeras.data.decode import BadImageError, naming_bad_images, read_mask
 from reskeras.data.files import (
     File,
     FileReader,
@@ -32,6 +31,7 @@ from reskeras.data.labels import (
     without_a_class,
 )
 from reskeras.data.options import NO_OPTIONS, DataOptions
+from reskeras.data.pixels import resized_mask
 from reskeras.data.splits import complete
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape, Resize
@@ -216,16 +216,8 @@ class _Pairs(FileReader):
 
     def _mask(self, split: str, place: int) -> Any:
         mask = self._masks[split][place].read()
-        height, width = self._shape[:2]
-        # Classes have no values between them: a pixel takes the class of the nearest one.
-        small = in_sides(
-            Image.fromarray(mask),
-            (height, width),
-            self._resize,
-            Image.Resampling.NEAREST,
-            fill=self._values[0] if self._ignore is None else self._ignore,
-        )
-        return numbered(np.asarray(small), self._values, self._ignore)
+        small = resized_mask(mask, self._shape[:2], self._resize, self._values, self._ignore)
+        return numbered(small, self._values, self._ignore)
 
 
 def _pair(folder: Path) -> tuple[Path, Path] | None:

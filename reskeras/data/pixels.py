@@ -4,7 +4,7 @@ Training, prediction and every data source use these functions, so all see the s
 take single images [H,W,C] and batches [N,H,W,C].
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,28 @@ def resized(images: Any, sides: tuple[int, int], resize: Resize = "stretch") -> 
     planes = np.moveaxis(planes, -1, -3).reshape(-1, *images.shape[-3:-1])
     found = np.stack([_plane(plane, sides, resize) for plane in planes])
     return np.moveaxis(found.reshape(*images.shape[:-3], images.shape[-1], *sides), -3, -1)
+
+
+def resized_mask(
+    mask: Any,
+    sides: tuple[int, int],
+    resize: Resize,
+    values: Sequence[int] | np.ndarray[Any, Any],
+    ignore: int | None,
+) -> Any:
+    """Resizes a mask [H,W] as its image is; a pixel takes the value of the nearest one.
+
+    Args:
+        mask: an array.
+        sides: height and width.
+        resize: how it gets these sides (see `in_sides`).
+        values: of the classes, in order; borders have the first of them.
+        ignore: the value of pixels without a class, which borders then have; None: all have one.
+    """
+    # Classes have no values between them.
+    image, nearest = Image.fromarray(np.ascontiguousarray(mask)), Image.Resampling.NEAREST
+    fill = int(values[0]) if ignore is None else ignore
+    return np.asarray(in_sides(image, sides, resize, nearest, fill))
 
 
 def _plane(values: np.ndarray[Any, Any], sides: tuple[int, int], resize: Resize) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from reskeras.data.decode import BadImageError, Facts, in_sides
-from reskeras.data.images import Places, Reader
+from reskeras.data.decode import BadImageError, Facts
+from reskeras.data.images import SAMPLE_SEED, Places, Reader
 from reskeras.data.labels import numbered, without_a_class
-from reskeras.data.pixels import resized, scaled
+from reskeras.data.pixels import resized, resized_mask, scaled
 from reskeras.data.tfds_features import Chosen, Field, Label
 from reskeras.data.tfds_prepare import builder_of
 from reskeras.errors import RequestError
@@ -25,8 +25,6 @@ _SAMPLED_BYTES = 256 << 20
 """Files of about this size are read to learn the sizes of images."""
 _SAMPLED = 1_000
 """Images whose sizes are looked at."""
-_SAMPLE_SEED = 20_170_806
-"""Fixes which ones."""
 WHITE_16 = 65535.0
 """The white of images of 16 bits."""
 _BYTES = 256
@@ -111,7 +109,7 @@ class Records:
 
     def some(self, split: str, *fields: Field) -> Any:
         """Random records from where a split is, from a few random files if these are large."""
-        random = np.random.default_rng(_SAMPLE_SEED)
+        random = np.random.default_rng(SAMPLE_SEED)
         files = self._files(split)
         chosen: list[Range] = []
         most = _SAMPLED_BYTES // self._mean(split)
@@ -343,14 +341,9 @@ class RecordReader(Reader):
             raise BadImageError(
                 f"{where}: a mask has another size than its image ({' and '.join(sizes)})"
             )
-        small = in_sides(
-            Image.fromarray(np.ascontiguousarray(mask[..., 0])),
-            self._shape[:2],
-            self._resize,
-            Image.Resampling.NEAREST,
-            fill=int(self._values[0]) if self._ignore is None else self._ignore,
+        pixels = resized_mask(
+            mask[..., 0], self._shape[:2], self._resize, self._values, self._ignore
         )
-        pixels = np.asarray(small)
         strange = np.setdiff1d(pixels[~without_a_class(pixels, self._ignore)], self._values)
         if strange.size:
             raise BadImageError(

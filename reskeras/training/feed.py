@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from reskeras.data.augment import augmented, changed
-from reskeras.data.images import IndexedReader, RowReader, as_floats
+from reskeras.data.images import RowReader, as_floats
 from reskeras.data.pixels import scaled
 from reskeras.spec import TrainSpec
 from reskeras.training.targets import Targets
@@ -46,13 +46,13 @@ class Feed:
         first batch.
         """
         random, reader = np.random.default_rng([spec.seed, epoch]), self._data.reader
-        if not self._data.in_memory and not isinstance(reader, IndexedReader):
+        if not self._data.in_memory and not isinstance(reader, RowReader):
             shuffled = self._data.shuffled("train", int(random.integers(2**31)))
             number = int(random.integers(2**31))
             images = augmented(shuffled, spec.augment, number, self._data.task, self._data.border)
             return self._batched(self._counted(images, self._size), spec.batch_size)
         order, numbers = random.permutation(self._size), random.integers(2**31, size=self._size)
-        if isinstance(reader, IndexedReader) and not self._data.in_memory:
+        if isinstance(reader, RowReader) and not self._data.in_memory:
             if spec.augment == "none":
                 return self._read(reader, "train", order, spec.batch_size)
             return self._augmented(reader, spec, order, numbers)
@@ -89,7 +89,7 @@ class Feed:
         """Batches (images, targets) of a split in the order of the data, as a `tf.data.Dataset`."""
         reader, count = self._data.reader, self._data.sizes[name]
         if not self._data.in_memory:
-            if isinstance(reader, IndexedReader):
+            if isinstance(reader, RowReader):
                 return self._read(reader, name, np.arange(count), size)
             return self._batched(self._counted(self._data.split(name), count), size)
         import tensorflow as tf
@@ -170,12 +170,12 @@ class Feed:
 
         return self._batched(self._counted(begin.flat_map(examples), self._size), spec.batch_size)
 
-    def _read(self, reader: IndexedReader, split: str, order: Any, size: int) -> Any:
+    def _read(self, reader: RowReader, split: str, order: Any, size: int) -> Any:
         """Reads batches of images of a source in an order."""
         import tensorflow as tf
 
         labels = reader.classes_of(split)
-        if not isinstance(reader, RowReader) or labels is None:
+        if labels is None:
             images = as_floats(reader.at(split, order))
             return self._batched(self._counted(images, len(order)), size)
         # Whole batches: images one by one take twice the time.
@@ -191,7 +191,7 @@ class Feed:
             )
         ).prefetch(2)
 
-    def _augmented(self, reader: IndexedReader, spec: TrainSpec, order: Any, numbers: Any) -> Any:
+    def _augmented(self, reader: RowReader, spec: TrainSpec, order: Any, numbers: Any) -> Any:
         """Reads images of a source in an order, and augments each by its random number."""
         import tensorflow as tf
 
