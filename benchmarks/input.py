@@ -179,7 +179,7 @@ def _training(reader: str, folder: Path, side: int) -> float:
     from tuning.space import default_space
 
     data = READERS[reader](folder, side).data
-    recipe: Recipe = default_space(data.image_shape, data.classes, data.task).base
+    recipe: Recipe = default_space(data.facts, data.task).base
     training = Training(build_seeded(recipe), data, recipe.train)
     return training.images_per_second(30)
 

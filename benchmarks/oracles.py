@@ -49,11 +49,11 @@ def _measure(name: str, trials: int) -> list[tuple[str, str, str]]:
 def _oracle(name: str, trials: int, folder: str) -> Any:
     import keras_tuner
 
-    from reskeras.tasks import CLASSIFICATION
+    from reskeras.tasks import Facts, task_called
     from tuning.oracles import make_oracle
     from tuning.space import default_space, sample
 
-    space = default_space((8, 8, 1), 10, CLASSIFICATION)
+    space = default_space(Facts((8, 8, 1), 10), task_called("classification"))
     if name != "keras-tuner":
         return make_oracle(name, space, objective="val_loss", seed=0, epochs=EPOCHS)
     hyperparameters = keras_tuner.HyperParameters()

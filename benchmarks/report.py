@@ -21,13 +21,15 @@ from children import in_child
 from rich.console import Console
 from rich.table import Table
 
-from reskeras.tasks import CLASSIFICATION
+from reskeras.tasks import Facts, task_called
 from tuning.insight.importance import importances
 from tuning.record.entries import EpochRecord, Started, TrialRecord
 from tuning.record.journal import Journal
 from tuning.report.factors import factor_plot
 from tuning.report.page import write_report
 from tuning.space import Range, Space, default_space
+
+CLASSIFICATION = task_called("classification")
 
 EPOCHS = 6
 OBJECTIVE = "val_accuracy"
@@ -54,7 +56,7 @@ def _measured(count: int) -> dict[str, float]:
     import plotly.offline  # noqa: F401
     import sklearn.ensemble  # noqa: F401
 
-    space = default_space((8, 8, 1), 10, CLASSIFICATION)
+    space = default_space(Facts((8, 8, 1), 10), CLASSIFICATION)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         journal = _journal(folder / "journal.jsonl", space, count)

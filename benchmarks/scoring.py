@@ -67,8 +67,8 @@ def _training(images: Any, labels: Any, batch: int) -> Any:
             "y_val": labels[:held],
         }
     )
-    space = default_space(data.image_shape, data.classes, data.task)
-    spec = data.task.fit(space.base.spec, data.image_shape, data.classes)
+    space = default_space(data.facts, data.task)
+    spec = data.task.fit(space.base.spec, data.facts)
     recipe = Recipe(
         spec=spec, train=dataclasses.replace(space.base.train, batch_size=batch, epochs=9)
     )

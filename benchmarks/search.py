@@ -31,9 +31,11 @@ from children import in_child
 from search_rivals.runs import read_runs
 from search_rivals.tables import report
 
-from reskeras.tasks import CLASSIFICATION
+from reskeras.tasks import Facts, task_called
 from tuning.settings import ORACLES
 from tuning.space import Range, Space, default_space
+
+CLASSIFICATION = task_called("classification")
 
 SHAPE, CLASSES = (8, 8, 1), 10
 OURS = {f"reskeras-{oracle}": oracle for oracle in ORACLES}
@@ -53,7 +55,7 @@ class Section:
 
 
 def _searched() -> Space:
-    return default_space(SHAPE, CLASSES, CLASSIFICATION)
+    return default_space(Facts(SHAPE, CLASSES), CLASSIFICATION)
 
 
 def _one_architecture() -> Space:

@@ -126,7 +126,7 @@ def _searched(uri: str, trials: str, directory: str) -> dict[str, float]:
         listeners = [tracker.listener]
     start = time.perf_counter()
     tune(
-        default_space(data.image_shape, data.classes, data.task),
+        default_space(data.facts, data.task),
         data,
         directory=directory,
         oracle="random",

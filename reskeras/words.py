@@ -8,6 +8,25 @@ def printable(name: str | os.PathLike[str]) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
+def on_a_line(name: str) -> str:
+    """A name without what breaks a line of a table: line breaks and tabs are escaped."""
+    return "".join(
+        repr(char)[1:-1] if char < " " or char in "\x7f\x85\u2028\u2029" else char for char in name
+    )
+
+
+def counted(images: int, windows: int | None = None, kind: str = "images") -> str:
+    """How many images: `360 images`, `1 volume`, or `1,234 windows of 3 images`.
+
+    Args:
+        images: how many there are.
+        windows: in how many parts they were looked at; None if as a whole.
+        kind: the word for them, in the plural.
+    """
+    told = f"{images:,} {kind.removesuffix('s') if images == 1 else kind}"
+    return told if windows is None else f"{windows:,} windows of {told}"
+
+
 def percent(share: float) -> str:
     """A fraction in percent: 98.3 %."""
     return f"{100 * share:.1f} %"

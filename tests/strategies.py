@@ -81,6 +81,7 @@ options: dict[str, Any] = {
 residual_options: dict[str, Any] = options | {
     "shortcut": shortcuts,
     "residual_scale": st.sampled_from([1.0, 0.5, "1/sqrt(2)", "1/sqrt(depth)", "learned"]),
+    "sum_scale": st.sampled_from([1.0, 0.5, "1/sqrt(2)"]),
     "zero_init_last": st.booleans(),
     "drop_path_rate": st.sampled_from([0.0, 0.2]),
 }
@@ -93,9 +94,10 @@ def _valid(draw: Any, make: Any, **fields: Any) -> Any:
     chosen = {name: draw(field) for name, field in fields.items()}
     for dropped in (
         (),
-        ("residual_scale", "zero_init_last", "drop_path_rate"),
+        ("residual_scale", "sum_scale", "zero_init_last", "drop_path_rate"),
         (
             "residual_scale",
+            "sum_scale",
             "zero_init_last",
             "drop_path_rate",
             "shortcut",

@@ -21,7 +21,7 @@ from reskeras.spec.text import dump_recipe
 from reskeras.training.state import Epoch
 from tuning import Range, Space
 from tuning.record.events import Listener, Trial
-from tuning.running.trial import Epochs, Job, Outcome, ScoreJob, Verdict
+from tuning.running.trial import Epochs, EvaluationJob, Job, Outcome, Verdict
 
 KILLED_ONCE, KILLED_ALWAYS, ENDLESS = 7, 13, 11
 """Batch sizes whose trials do so in the second epoch."""
@@ -75,7 +75,7 @@ def _misbehave(job: Job, epoch: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_test(job: ScoreJob, data: ImageData) -> Epochs:
+def run_evaluation(job: EvaluationJob, data: ImageData) -> Epochs:
     assert job.model.exists()
     yield from ()
     return Outcome(metrics={"accuracy": 0.5, "loss": 1.0})
@@ -85,7 +85,10 @@ def serve(*args: Any) -> None:
     """The life of a worker whose trials train nothing."""
     import tuning.running.executor
 
-    tuning.running.executor.run_trial, tuning.running.executor.run_test = run_trial, run_test
+    tuning.running.executor.run_trial, tuning.running.executor.run_evaluation = (
+        run_trial,
+        run_evaluation,
+    )
     tuning.running.executor.serve(*args)
 
 
@@ -145,7 +148,10 @@ def fork_searches(arrays: str) -> None:
 
     with np.load(arrays) as file:
         data = from_arrays(dict(file), name="blobs")
-    tuning.running.executor.run_trial, tuning.running.executor.run_test = run_trial, run_test
+    tuning.running.executor.run_trial, tuning.running.executor.run_evaluation = (
+        run_trial,
+        run_evaluation,
+    )
     for line in sys.stdin:
         how = json.loads(line)
         pid = os.fork()

@@ -3,7 +3,7 @@
 import pytest
 
 from reskeras.cli.values import COUNT
-from reskeras.words import age, compact, duration, in_bytes, three_digits
+from reskeras.words import age, compact, duration, in_bytes, on_a_line, three_digits
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,7 @@ def test_fractions_have_three_digits(value: object, text: str) -> None:
 )
 def test_times(seconds: float, took: str, ago: str) -> None:
     assert (duration(seconds), age(seconds)) == (took, ago)
+
+
+def test_names_stay_on_their_line() -> None:
+    assert on_a_line("two\nlines\tof é\u2028.png") == "two\\nlines\\tof é\\u2028.png"

@@ -3,15 +3,20 @@
 A command is imported when it is called, so that help and the commands on specs never wait for
 TensorFlow or MLflow.
 
-Imports: reskeras.data, reskeras.data.embedded, reskeras.drawing, reskeras.models, reskeras.spec,
-  reskeras.spec.presets, reskeras.tasks, reskeras.training, tuning.insight, tuning.record,
-  tuning.report, tuning.running, tuning.search, tuning.space, tuning.tracking.
+Imports: reskeras.data, reskeras.data.embedded, reskeras.drawing, reskeras.evaluation, reskeras.lab,
+  reskeras.models, reskeras.spec, reskeras.spec.presets, reskeras.tasks, reskeras.training,
+  tuning.insight, tuning.record, tuning.report, tuning.running, tuning.search, tuning.space,
+  tuning.tracking.
 Imported by: reskeras.
 """
 
+import contextlib
 import errno
 import importlib
 import inspect
+import signal
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -27,9 +32,12 @@ _COMMANDS = {
     "schema": "Print the JSON Schema of a spec file.",
     "data": "Look at images and their labels before training.",
     "train": "Train one network.",
+    "lr": "Find the learning rates that a network learns at.",
     "tune": "Search for the best network on a data set.",
     "runs": "List and compare searches and their trials in the terminal.",
-    "predict": "Classify or segment images with a trained network.",
+    "evaluate": "Score a trained network, with intervals and baselines, or compare two.",
+    "predict": "Classify, segment, restore or measure images with a trained network.",
+    "lab": "Measure what theory claims about a residual network.",
     "export": "Write a trained network as Keras, SavedModel, ONNX, or TFLite.",
     "sync": "Send MLflow whatever it is missing.",
     "ui": "Compare searches in the MLflow UI.",
@@ -69,7 +77,8 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _interrupted_by_sigterm():
+                return super().invoke(ctx)
         except RequestError as error:
             raise _RequestRefused(str(error)) from error
         except RuntimeError as error:
@@ -85,6 +94,20 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM do what Ctrl-C does, so that what is half-written is removed."""
+    free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not free or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @click.group(cls=_Commands)

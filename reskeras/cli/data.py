@@ -5,24 +5,27 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 from rich.console import Console
 
 import reskeras
 from reskeras.cli import options, reading
+from reskeras.cli.labels import cell_of, print_balance, print_table
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.tables import print_columns, tell_data
+from reskeras.cli.values import AUGMENTATION
 from reskeras.data.embedded import ABOUT
 from reskeras.data.options import DataOptions
 from reskeras.drawing.plot import check_picture, save
 from reskeras.errors import RequestError
-from reskeras.spec import Augment
-from reskeras.words import compact, duration, percent
+from reskeras.spec import Augmentation
+from reskeras.spec.text import write_augmentation
+from reskeras.words import compact, duration
 
 _SHOWN = 20
-"""Classes in the table, and groups of copies below it."""
+"""Groups of copies."""
 _NAMED = 6
 """Images of a group that are named."""
 _EXAMPLES = 24
@@ -36,17 +39,18 @@ _MEASURED_SECONDS = 3.0
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=options.file_path,
     metavar="FILE",
     help="Also draw a sheet of random training images with their labels, as they are and augmented:"
     " an .svg or .png file.",
 )
 @click.option(
     "--augment",
-    type=click.Choice(get_args(Augment)),
+    type=AUGMENTATION,
     default="shift_flip",
     show_default=True,
-    help="How the sheet's second block is augmented; none leaves it out.",
+    help="How the sheet's second block is augmented: what train.augment takes, such as shift or"
+    " {rotate: 15, elastic: 0.02}; none leaves it out.",
 )
 @click.option("--no-time", is_flag=True, help="Do not measure how long an epoch of training takes.")
 @reading.how
@@ -54,16 +58,16 @@ _MEASURED_SECONDS = 3.0
 def data(
     name: str | None,
     output: Path | None,
-    augment: Augment,
+    augment: Augmentation,
     no_time: bool,
     how: DataOptions,
     as_json: bool,
 ) -> None:
     """NAME is what --data takes; without it, the embedded data sets are listed.
 
-    Every image is read once. This prints the classes and their balance, the range of pixels, images
-    that are there twice or nearly so, the accuracy of always giving the same answer, and how long
-    an epoch takes: a few steps of the default network are measured.
+    Every image is read once. This prints what labels hold, the range of pixels, images that are
+    there twice or nearly so, what the same answer to all images scores, and how long an epoch
+    takes: a few steps of the default network are measured.
     """
     if name is None:
         if as_json:
@@ -98,6 +102,7 @@ def data(
         }
         rest = dataclasses.asdict(found)
         del rest["read_per_second"]
+        rest |= rest.pop("labels")
         click.echo(json.dumps(about | rest | {"time": times}, indent=2))
         return
     tell_data(images, console)
@@ -111,7 +116,7 @@ def _times(images: Any, found: Any) -> dict[str, Any]:
     """Measures the training of the task's default network."""
     times: dict[str, Any] = {"read_per_second": found.read_per_second}
     try:
-        recipe, _ = images.task.default_space(images.image_shape, images.classes)
+        recipe, _ = images.task.default_space(images.facts)
     except RequestError as error:
         return times | {"not_measured": str(error)}
     load_keras()
@@ -129,35 +134,14 @@ def _times(images: Any, found: Any) -> dict[str, Any]:
 
 
 def _print(images: Any, found: Any) -> None:
-    splits = list(images.sizes)
-    names = images.class_names or tuple(map(str, range(images.classes)))
-    totals = [sum(counts) for counts in zip(*found.counts.values(), strict=True)]
-    order = sorted(range(images.classes), key=lambda label: -totals[label])
-    rows = [
-        (names[label], *(f"{found.counts[split][label]:,}" for split in splits))
-        for label in order[:_SHOWN]
-    ]
-    masks = images.task.label_follows_image
-    what = "class (pixels)" if masks else "class"
-    print_columns([(what, *splits), *rows], right=range(1, 1 + len(splits)))
-    if len(order) > _SHOWN:
-        click.echo(f"and {len(order) - _SHOWN} more classes")
+    print_table(images, found.labels)
     channels = ", ".join(
         f"{mean:.3f} ± {deviation:.3f}"
         for mean, deviation in zip(found.mean, found.deviation, strict=True)
     )
     each = "mean of each channel" if len(found.mean) > 1 else "mean"
     click.echo(f"\nvalues     {found.low:.3g} to {found.high:.3g}, {each} {channels}")
-    if found.mask_values is not None:
-        click.echo("masks      classes {} to {}".format(*found.mask_values))
-    click.echo(
-        f"balance    {percent(found.largest_share)} of the training "
-        f"{'pixels' if masks else 'images'} are of the largest class, "
-        f"{percent(found.smallest_share)} of the smallest"
-    )
-    click.echo(
-        f"baseline   {percent(found.baseline)} accuracy for always the commonest class, on val"
-    )
+    print_balance(found.labels)
     if images.files is not None:
         sizes = ["x".join(map(str, size)) for size in images.files.sizes]
         one = f"all {sizes[0]} (height x width)"
@@ -166,14 +150,17 @@ def _print(images: Any, found: Any) -> None:
         if images.files.unreadable:
             count = len(images.files.unreadable)
             click.echo(f"           {count:,} unreadable; --json names all of them")
-    _print_groups("copies", "sets of equal images", found.copies, found.leaks, "in training, too")
-    _print_groups(
-        "alike",
-        "sets of nearly equal images",
-        found.near,
-        found.near_leaks,
-        "nearly equal to one in training",
-    )
+    if found.copies is not None:
+        leaks = found.leaks
+        _print_groups("copies", "sets of equal images", found.copies, leaks, "in training, too")
+    if found.near is not None:
+        _print_groups(
+            "alike",
+            "sets of nearly equal images",
+            found.near,
+            found.near_leaks,
+            "nearly equal to one in training",
+        )
 
 
 def _print_groups(
@@ -214,12 +201,18 @@ def _print_times(images: Any, times: dict[str, Any]) -> None:
         )
 
 
-def _draw(images: Any, output: Path, augment: Augment) -> None:
+def _draw(images: Any, output: Path, augment: Augmentation) -> None:
     from reskeras.data.survey import examples
     from reskeras.drawing.sheet import sheet
 
     side = "x".join(map(str, images.image_shape))
     blocks = {f"{images.name}, as the network sees it ({side})": examples(images, _EXAMPLES)}
-    if augment != "none":
-        blocks[f"the same with train.augment: {augment}"] = examples(images, _EXAMPLES, augment)
-    save(output, lambda: sheet(blocks, images.class_names))
+    if augment.changes_images:
+        blocks[f"the same with train.augment: {write_augmentation(augment)}"] = examples(
+            images, _EXAMPLES, augment
+        )
+    cells = {
+        title: [cell_of(images, image, label) for image, label in block]
+        for title, block in blocks.items()
+    }
+    save(output, lambda: sheet(cells, images.class_names))

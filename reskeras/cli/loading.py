@@ -9,10 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from reskeras.errors import RequestError
+
 # TensorFlow 2.21 writes these whatever TF_CPP_MIN_LOG_LEVEL is, before it sets up its logging.
 _CHATTER = re.compile(
     rb"WARNING: All log messages before absl::|[IW]\d{4} \d\d:"
     rb"|To enable the following instructions:|\d{4}-\d\d-\d\d .*: [IW] "
+    # These name no error: it computes something else to the same end, or reads what it wrote.
+    rb"|E\d{4} .* (?:oneDNN supports DT_UINT8 only|NodeDef mentions attribute )"
+    rb"|INFO: |fully_quantize: "  # TFLite's interpreter and its converter
 )
 # The first form is TensorFlow 2.21's, the second 2.20's.
 _NO_GPU = re.compile(rb"(E\d{4}|\d{4}-\d\d-\d\d [\d:.]+: E) .*(cuInit|cuda_platform)")
@@ -44,6 +49,24 @@ def quiet_tensorflow() -> Iterator[None]:
             for line in held:
                 if not _CHATTER.match(line) and not (no_gpu and _NO_GPU.match(line)):
                     os.write(2, line)
+
+
+def load_keras_on_tensorflow() -> None:
+    """Imports Keras with TensorFlow, whatever backend is configured: it reads all `.keras` files.
+
+    Raises:
+        RequestError: this process has imported Keras with another backend.
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+    load_keras()
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        raise RequestError(
+            f"Keras runs on {keras.config.backend()} here, and this needs TensorFlow; set the "
+            "environment variable KERAS_BACKEND=tensorflow"
+        )
 
 
 def load_keras() -> None:

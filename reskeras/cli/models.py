@@ -12,9 +12,9 @@ from typing import Any, get_args
 from rich.console import Console
 
 import reskeras
-from reskeras.cli.loading import load_keras, quiet_tensorflow
+from reskeras.cli.loading import load_keras_on_tensorflow, quiet_tensorflow
 from reskeras.cli.networks import NetworkKind, find_run, resolve
-from reskeras.errors import RequestError, in_a_line
+from reskeras.errors import RequestError
 from reskeras.spec import Pixels, Resize
 from tuning.record.journal import read_header
 
@@ -70,23 +70,19 @@ def load_model(found: Found) -> Any:
     """Loads TensorFlow and the network.
 
     Raises:
-        RequestError: Keras cannot load the file.
+        RequestError: the file is damaged, Keras cannot load it, or its data are another network's.
     """
     console = Console(stderr=True, markup=False)
     console.print(
         f"reskeras {reskeras.__version__} · loading TensorFlow ...", style="dim", highlight=False
     )
     with quiet_tensorflow():
-        load_keras()
-        import keras
-    try:
-        return keras.saving.load_model(found.path, compile=False)
-    except MemoryError:
-        raise
-    except Exception as error:  # Keras raises whatever its layers raise
-        raise RequestError(
-            f"{found.called}: not a model that Keras can load: {in_a_line(error)}"
-        ) from error
+        load_keras_on_tensorflow()
+        from reskeras.models.outputs import check_record
+        from reskeras.models.saved import load_saved
+    network = load_saved(found.path, found.called)
+    check_record(network, found.data, found.called)
+    return network
 
 
 def _data_of_search(folder: Path, search_id: str | None = None) -> dict[str, Any]:

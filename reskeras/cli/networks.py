@@ -52,6 +52,8 @@ def resolve(word: str, *wanted: NetworkKind) -> Network:
     Raises:
         RequestError: the word names none of them; the message says what was found and what to give.
     """
+    if not word:  # an unset variable of the shell, and no current folder
+        raise RequestError("the name of the network is empty")
     path = Path(word)
     kind = _kind(word, path)
     if kind is NetworkKind.MODEL and kind in wanted and path.is_dir():

@@ -15,6 +15,19 @@ _HOW = (
         metavar="VALUE",
         help="The value of pixels of masks that have no class, such as 255: they do not count.",
     ),
+    click.option(
+        "--task",
+        metavar="NAME",
+        show_default="from the labels",
+        help="What to train for, where the labels could mean several tasks: numbers, not classes.",
+    ),
+    click.option(
+        "--labels",
+        metavar="COLUMN,...",
+        show_default="found by their names",
+        help="The columns of a CSV that hold labels: one; or several of 0 and 1, of numbers, or of "
+        "points (NAME_x, NAME_y).",
+    ),
     click.option("--strict", is_flag=True, help="Refuse data with an unreadable image file."),
     click.option(
         "--fold",
@@ -49,6 +62,8 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
     def called(
         *,
         ignore: int | None,
+        task: str | None,
+        labels: str | None,
         strict: bool,
         fold: str | None,
         splits: str | None,
@@ -58,6 +73,8 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         how = DataOptions(
             ignore=ignore,
+            task=task,
+            labels=labels,
             strict=strict,
             fold=None if fold is None else Fold.parse(fold),
             splits=splits,

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 import reskeras
 from reskeras.cli import options, reading
+from reskeras.cli.initial import with_initial
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.models import ABOUT
 from reskeras.cli.networks import NetworkKind, find_run, resolve
@@ -21,8 +22,9 @@ from reskeras.cli.tables import keep_decoded, tell_data
 from reskeras.data.options import Cache, DataOptions
 from reskeras.files import replacing, try_folder, write_text
 from reskeras.spec import Recipe, image_shape
+from reskeras.spec.recipes import by_recipe
 from reskeras.spec.text import dump_recipe
-from reskeras.tasks import LOSS, write_score
+from reskeras.tasks import LOSS, objective_of, write_score
 from tuning.tracking.runs import Kind, Run, Status
 
 
@@ -54,6 +56,13 @@ class _Asked:
     "--epochs", type=click.IntRange(min=1), help="Train for this many epochs, not the spec's."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Use this seed, not the spec's.")
+@options.recipe("Train by this recipe (`reskeras presets --recipes`), not by the spec's.")
+@click.option(
+    "--init",
+    metavar="WEIGHTS",
+    show_default="the spec's, or none",
+    help="Start from imagenet, a .keras file, a folder with one, or the model of a run.",
+)
 @options.out("The folder for model.keras and spec.yaml.", show_default="trained/NAME")
 @options.tracking_uri
 def train(
@@ -63,6 +72,8 @@ def train(
     cache: Cache,
     epochs: int | None,
     seed: int | None,
+    by: str | None,
+    init: str | None,
     out: Path | None,
     tracking_uri: str | None,
 ) -> None:
@@ -80,11 +91,14 @@ def train(
             f"the data of run {network} were arrays in memory; pass data with --data"
         )
     recipe, data = source.recipe, source.data if data is None else data
+    if by is not None:
+        recipe = dataclasses.replace(recipe, train=by_recipe(by, recipe.train))
     # The same network, seed and number of epochs: the score must be the run's.
-    repeated = source.run if epochs is None and seed is None else None
+    repeated = source.run if (epochs, seed, by, init) == (None,) * 4 else None
     changes: dict[str, Any] = {
         name: value for name, value in {"epochs": epochs, "seed": seed}.items() if value is not None
     }
+    recipe = with_initial(recipe, tracking_uri, init)
     # A run's options belong to its data.
     options = how.over(source.options) if data == source.data else how
     options = dataclasses.replace(options, cache=cache)
@@ -100,12 +114,12 @@ def train(
     with quiet_tensorflow():
         images = load(data, image_shape(recipe.spec), options)
         recipe = Recipe(
-            spec=_fitted(recipe.spec, images, console),
+            spec=fitted(recipe.spec, images, console),
             train=dataclasses.replace(recipe.train, **changes),
         )
         load_keras()
         from reskeras.training.state import Epoch
-        from reskeras.training.train import build_seeded, evaluate
+        from reskeras.training.train import build_initial, evaluate
         from reskeras.training.train import train as fit
 
     tell_data(images, console)
@@ -126,42 +140,38 @@ def train(
             f"{recipe.train.epochs}",
             highlight=False,
         )
-    model: Any = build_seeded(recipe)
+    model, taken = build_initial(recipe)
     params = reskeras.cost(recipe.spec).trainable_params
     console.print(f"{recipe.spec.name}: {params:,} parameters, {last} epochs", highlight=False)
+    if taken.layers:
+        console.print(taken.told(), highlight=False, soft_wrap=True)
+
+    # A line of the terminal has no room for all of them.
+    shown = (LOSS.name, f"val_{LOSS.name}", objective_of(images.task, None))
 
     def on_epoch(epoch: Epoch) -> None:
-        scores = "  ".join(
-            f"{name} {write_score(name, value)}"
-            for name, value in epoch.metrics.items()
-            if name == LOSS.name or name.startswith("val_")
-        )
+        scores = "  ".join(f"{name} {write_score(name, epoch.metrics[name])}" for name in shown)
         console.print(
             f"epoch {epoch.number:>3} of {last}  {scores}  {epoch.seconds:.1f} s", highlight=False
         )
 
     try:
-        trained = fit(model, images, recipe.train, last_epoch=last, on_epoch=on_epoch)
+        trained = fit(
+            model, images, recipe.train, last_epoch=last, on_epoch=on_epoch, taken=taken.layers
+        )
     except FloatingPointError as error:
         raise RuntimeError(
             f"training diverged: {error}; try a lower train.learning_rate"
         ) from error
+    if trained[-1].ends or trained[-1].kept is not None:
+        console.print(_about_end(trained), highlight=False, soft_wrap=True)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.keras") as partial:
         model.save(partial)
     write_text(folder / "spec.yaml", dump_recipe(recipe))
-    about = {
-        "name": images.name,
-        "source": images.source,
-        "class_names": images.class_names,
-        "peak": images.peak,
-        "resize": images.resize,
-        "pixels": images.pixels,
-        "image_shape": images.image_shape,
-    }
-    write_text(folder / ABOUT, json.dumps(about))
+    write_text(folder / ABOUT, json.dumps(images.about()))
     if repeated is not None and repeated.score is not None:
-        score = trained[-1].metrics[repeated.objective]
+        score = trained[-1].scores[repeated.objective]
         if score == repeated.score:
             console.print(
                 f"{repeated.objective}: exactly the run's {score!r}", style="green", highlight=False
@@ -183,6 +193,15 @@ def train(
             + ", ".join(f"{name} {write_score(name, value)}" for name, value in test.items())
         )
     click.echo(f"saved: {folder}/model.keras, {folder}/spec.yaml")
+
+
+def _about_end(trained: Sequence[Any]) -> str:
+    """Says why a training ended early, and which epoch's weights are kept."""
+    last = trained[-1]
+    kept = next(epoch for epoch in trained if epoch.metrics == last.scores)
+    parts = [f"ended after epoch {last.number}: no longer better"] if last.ends else []
+    parts += [f"kept: the weights of epoch {kept.number}"] if kept is not last else []
+    return "; ".join(parts)
 
 
 def _source(network: str, tracking_uri: str | None, console: Console) -> _Asked:
@@ -231,9 +250,14 @@ def _new_folder(parent: Path, name: str) -> Path:
     return next(folder for folder in (parent / name for name in names) if not folder.exists())
 
 
-def _fitted(model: Any, images: Any, console: Console) -> Any:
+def fitted(model: Any, images: Any, console: Console) -> Any:
+    """A network fitted to the data; says what changes.
+
+    Raises:
+        RequestError: it does not fit them.
+    """
     try:
-        fitted = images.task.fit(model, images.image_shape, images.classes)
+        fitted = images.task.fit(model, images.facts)
     except ValueError as error:
         raise reskeras.RequestError(
             f"the network does not fit the data {images.name!r}: {error}"
@@ -241,8 +265,11 @@ def _fitted(model: Any, images: Any, console: Console) -> Any:
     if fitted != model:
         shape, old = ("x".join(map(str, m.input_shape)) for m in (fitted, model))
         changes = [f"input_shape {shape} (the spec has {old})"] if shape != old else []
-        if fitted.head != model.head:
-            changes.append(f"{images.classes} classes (the spec has {model.head.classes})")
+        changes += [
+            f"head.{field} {value} (the spec has {getattr(model.head, field, None)})"
+            for field, value in dataclasses.asdict(fitted.head).items()
+            if value != getattr(model.head, field, None)
+        ]
         console.print(
             f"follows the data: {', '.join(changes)}",
             highlight=False,

@@ -20,6 +20,7 @@ from rich.table import Table
 import reskeras
 import tuning
 from reskeras.cli import options, reading
+from reskeras.cli.initial import space_with_initial
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress
 from reskeras.cli.tables import keep_decoded, tell_data
@@ -27,9 +28,12 @@ from reskeras.cli.values import COUNT
 from reskeras.data.options import Cache, DataOptions
 from reskeras.errors import RequestError, hide_passwords
 from reskeras.spec import PRECISIONS, Precision, image_shape
-from reskeras.tasks import OBJECTIVES, objective_of, write_score
+from reskeras.spec.recipes import training_recipe
+from reskeras.tasks import OBJECTIVES, metric_of, objective_of, write_score
+from reskeras.words import three_digits
 from tuning.insight.summary import what_mattered
 from tuning.record.entries import TrialRecord
+from tuning.record.evaluation import read_evaluation
 from tuning.record.events import Listener, Result, Trial
 from tuning.record.journal import Journal
 from tuning.record.kept import Keep
@@ -37,7 +41,7 @@ from tuning.record.ranking import by_rank, scores_by_trial
 from tuning.report.leaderboard import STOPPED_NOTE, TERMINAL_COLUMNS, leaderboard_of, to_terminal
 from tuning.running.machine import safe_memory, warm_up
 from tuning.settings import DEFAULT_ORACLE, ORACLES, Strategy
-from tuning.space import Space, default_space, load_space
+from tuning.space import Range, Space, default_space, load_space
 from tuning.space.limits import Limits
 from tuning.space.titles import title
 from tuning.tracking import Tracker
@@ -74,6 +78,8 @@ class _Request:
     cluster: str | None
     strategy: Strategy
     precision: Precision | None
+    by: str | None
+    lr: str | None
     max_params: int | None
     max_macs: int | None
     max_memory: int | None
@@ -121,7 +127,7 @@ class _Request:
 
 
 @click.command()
-@click.argument("space", required=False, metavar="[SPACE.yaml]", type=click.Path(path_type=Path))
+@click.argument("space", required=False, metavar="[SPACE.yaml]", type=options.file_path)
 @options.data("digits")
 @reading.how
 @reading.cache
@@ -180,6 +186,7 @@ class _Request:
 @click.option(
     "--objective",
     type=click.Choice(OBJECTIVES),
+    metavar="METRIC",
     show_default="the first metric of the task, such as val_accuracy",
     help="The metric that decides which trial is best.",
 )
@@ -223,6 +230,12 @@ class _Request:
     type=click.Choice(PRECISIONS),
     show_default="from the space, or float32",
     help="The precision that layers compute in.",
+)
+@options.recipe("Train trials by this recipe (`reskeras presets --recipes`), but for its epochs.")
+@click.option(
+    "--lr",
+    type=click.Choice(["auto"]),
+    help="Before the search, find the range of learning rates to search (`reskeras lr`).",
 )
 @click.option(
     "--max-params", type=COUNT, help="Skip networks with more trainable parameters, such as 2M."
@@ -277,6 +290,8 @@ def _run(request: _Request) -> None:
         highlight=False,
     )
     searched = _space(request.space) if request.space is not None else None
+    if searched is not None and request.by is not None:
+        searched = searched.trained_by(request.by)  # which may say how images are resized
     uri = resolve_uri(request.tracking_uri)
     keep = Keep.parse(request.keep_models, request.keep_bytes)
     request.check()
@@ -287,8 +302,11 @@ def _run(request: _Request) -> None:
             warm_up()
         size = None if searched is None else image_shape(searched.base.spec)
         how = dataclasses.replace(request.how, cache=request.cache)
-        if searched is not None and (resize := searched.base.train.resize) is not None:
-            how = dataclasses.replace(how, resize=resize)
+        if searched is not None:
+            resize = searched.base.train.resize
+        else:
+            resize = None if request.by is None else training_recipe(request.by).resize
+        how = dataclasses.replace(how, resize=resize)
         images = load(request.data, size, how)
         load_keras()
         from tuning.search.tune import tune as run_search
@@ -296,12 +314,17 @@ def _run(request: _Request) -> None:
     tell_data(images, console)
     images = keep_decoded(images, console)
     if searched is None:
-        searched = default_space(images.image_shape, images.classes, images.task)
+        searched = default_space(images.facts, images.task)
+        if request.by is not None:
+            searched = searched.trained_by(request.by)
     if request.precision is not None:
         searched = searched.with_train(precision=request.precision)
+    searched = space_with_initial(searched, request.tracking_uri)
     objective = objective_of(images.task, request.objective)
     name = request.name or _default_name(request.space, images.name)
     directory = Path("searches") / name
+    if request.lr is not None:
+        searched = _with_rates(searched, images, request, directory, console)
     tracker = Tracker(
         uri,
         on_problem=lambda text: console.print(f"warning: {text}", style="yellow", highlight=False),
@@ -359,6 +382,27 @@ def _run(request: _Request) -> None:
     _show(result, searched, objective, reopened, look)
 
 
+def _with_rates(
+    space: Space, images: Any, request: _Request, directory: Path, console: Console
+) -> Space:
+    """The space with the learning rates of a range test; of an old search, those it began with."""
+    from tuning.search.rates import measured_rates, recorded_rates
+
+    found = recorded_rates(space, directory) if request.resume else None
+    how = f"as {directory} has it"
+    if found is None:
+        console.print("learning rate: range test ...", style="dim", highlight=False)
+        found, how = measured_rates(space, images, request.limits()), "by a range test"
+    item = found.vary.get("train.learning_rate")
+    rates = (
+        f"{three_digits(item.low)} to {three_digits(item.high)}"
+        if isinstance(item, Range)
+        else three_digits(found.base.train.learning_rate)
+    )
+    console.print(f"learning rate: {rates}, {how}", highlight=False, soft_wrap=True)
+    return found
+
+
 def _space(path: Path) -> Space:
     if not path.exists() and str(path) in reskeras.presets():
         raise RequestError(
@@ -394,11 +438,9 @@ def _show(result: Result, space: Space, objective: str, reopened: str, look: str
     if len(result.finals) > 1:
         for mean in _finals(result, objective):
             line(mean)
-    tested = (result.test or {}).get(objective.removeprefix("val_"))
-    test = "" if tested is None else f", on the test split {write_score(objective, tested)}"
     line(
         f"best: trial {result.best.number}, {title(result.best.values, space)}: "
-        f"{objective} {write_score(objective, result.kept.score)}{test}",
+        f"{objective} {write_score(objective, result.kept.score)}{_tested(result, objective)}",
         style="bold",
     )
     line(f"  train it again  reskeras train {result.directory}/best.yaml {reopened}")
@@ -406,6 +448,18 @@ def _show(result: Result, space: Space, objective: str, reopened: str, look: str
     line(f"  in Python       keras.models.load_model('{result.directory}/best.keras')")
     line(f"  compare trials  {look}")
     line(f"  see the report  {result.directory}/report.html")
+
+
+def _tested(result: Result, objective: str) -> str:
+    """The score on the test split with its interval; empty if there is none."""
+    metric = metric_of(objective)
+    score = (result.test or {}).get(metric.name)
+    if score is None:
+        return ""
+    evaluated = read_evaluation(result.directory) or {"intervals": {}}
+    low, high = evaluated["intervals"].get(metric.name, (None, None))
+    interval = "" if low is None or high is None else f" ({metric.write_interval(low, high)})"
+    return f", on the test split {metric.write(score)}{interval}"
 
 
 def _finals(result: Result, objective: str) -> list[str]:
@@ -487,5 +541,6 @@ def _as_json(result: Result) -> dict[str, Any]:
         "dropped": result.dropped,
         "exhausted": result.exhausted,
         "test": result.test,
+        "evaluation": read_evaluation(result.directory),
         "trials": [dataclasses.asdict(record) for record in result.trials],
     }

@@ -5,13 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reskeras.spec import Augmentation
+from reskeras.spec.text import parse_augmentation
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 if TYPE_CHECKING:
     _WholeNumber = click.ParamType[int]
+    _AnAugmentation = click.ParamType[Augmentation]
 else:
-    _WholeNumber = click.ParamType  # which takes an argument only since click 8.3
+    # Which takes an argument only since click 8.3.
+    _WholeNumber = _AnAugmentation = click.ParamType
 
 
 class _Count(_WholeNumber):
@@ -34,3 +39,19 @@ class _Count(_WholeNumber):
 
 
 COUNT = _Count()
+
+
+class _AugmentationType(_AnAugmentation):
+    """What `train.augment` takes: a name, or a mapping on one line."""
+
+    name = "augmentation"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Augmentation:
+        if isinstance(value, Augmentation):
+            return value
+        return parse_augmentation(str(value), where="--augment")
+
+
+AUGMENTATION = _AugmentationType()

@@ -2,8 +2,8 @@
 
 Start at `load`. Each source has a module and returns an `ImageData`.
 
-Imports: reskeras.data.embedded, reskeras.spec, reskeras.tasks.
-Imported by: reskeras.cli, reskeras.training, tuning.running, tuning.search.
+Imports: reskeras.data.embedded, reskeras.models, reskeras.spec, reskeras.tasks.
+Imported by: reskeras.cli, reskeras.evaluation, reskeras.training, tuning.running, tuning.search.
 """
 
 import dataclasses
@@ -15,13 +15,17 @@ from reskeras.data.arrays import from_arrays, from_npz
 from reskeras.data.contents import check_contents
 from reskeras.data.folder import from_folder
 from reskeras.data.images import ImageData
+from reskeras.data.layouts import MASKS, TARGETS
 from reskeras.data.options import NO_OPTIONS, Cache, DataOptions, Fold
-from reskeras.data.pairs import from_pairs, has_pairs
+from reskeras.data.pairs import from_pairs
+from reskeras.data.restored import from_restored
 from reskeras.data.streams import from_streams
 from reskeras.data.table import from_table, is_table, table_in
 from reskeras.data.tfds import from_tfds, made_by_tfds
+from reskeras.data.volume_pairs import from_volumes, holds_volumes
 from reskeras.errors import RequestError, in_a_line
 from reskeras.spec import ImageShape
+from reskeras.tasks import Labels, task_called
 from reskeras.words import printable
 
 __all__ = [
@@ -33,8 +37,10 @@ __all__ = [
     "from_folder",
     "from_npz",
     "from_pairs",
+    "from_restored",
     "from_table",
     "from_tfds",
+    "from_volumes",
     "load",
 ]
 
@@ -45,10 +51,32 @@ def _from_files(root: Path, shape: ImageShape | None, options: DataOptions) -> I
         raise RequestError(f"{printable(root)}: {found}")
     _check_name(root)
     check_contents(root)
-    if has_pairs(root):
+    asked = None if options.task is None else task_called(options.task).labels
+    if holds_volumes(root):
+        options.check_no_columns(printable(root))
+        return from_volumes(root, shape, options)
+    masks, targets = MASKS.fits(root), TARGETS.fits(root)
+    if masks and targets and asked not in (Labels.MASK, Labels.IMAGE):
+        raise RequestError(
+            f"{printable(root)}: holds masks and targets for its images; --task segmentation or "
+            "--task restoration says which are the labels"
+        )
+    if masks and not (targets and asked is Labels.IMAGE):
+        options.check_no_columns(printable(root))
         return from_pairs(root, shape, options)
     options.check_no_ignore(printable(root))
+    if targets:
+        options.check_no_columns(printable(root))
+        return from_restored(root, shape, options)
+    if asked is Labels.IMAGE:
+        raise RequestError(
+            f"{printable(root)}: holds no targets; images to restore lie in "
+            f"{printable(root)}/inputs/ and what is to be made of them, under the same names, in "
+            f"{printable(root)}/targets/"
+        )
+    options.check_no_patches(printable(root))
     if (table := table_in(root)) is None:
+        options.check_no_columns(printable(root))
         return from_folder(root, shape, options)
     return dataclasses.replace(
         from_table(table, shape, options),
@@ -60,6 +88,7 @@ def _from_files(root: Path, shape: ImageShape | None, options: DataOptions) -> I
 def _from_table(path: Path, shape: ImageShape | None, options: DataOptions) -> ImageData:
     _check_name(path)
     options.check_no_ignore(printable(path))
+    options.check_no_patches(printable(path))
     return from_table(path, shape, options)
 
 
@@ -78,7 +107,9 @@ class _Source(NamedTuple):
 _SOURCES = (
     _Source(
         lambda _, path: path.suffix.lower() == ".npz",
-        lambda _, path, shape, options: from_npz(path, options),
+        lambda _, path, shape, options: from_npz(
+            path, options, None if shape is None else len(shape) - 1, shape
+        ),
     ),
     _Source(
         lambda _, path: is_table(path),
@@ -115,9 +146,10 @@ def load(
         RequestError: the data do not exist, or cannot train image networks.
     """
     if not isinstance(name, str | Path):
+        options.check_no_columns("arrays and data sets in memory")
         if given := options.of_tfds():
             raise RequestError(f"arrays and data sets in memory; {given[0]} is for TFDS names")
-        return from_streams(name, options=options)
+        return from_streams(name, options=options, image_shape=image_shape)
     name = str(name)
     if not name.strip():
         raise RequestError(
@@ -133,6 +165,8 @@ def load(
         ValueError,
     ) as error:  # no such user's home, or a name that is too long
         raise RequestError(f"{printable(name)}: {in_a_line(error)}") from error
+    if source in (_SOURCES[0], _SOURCES[-1]):
+        options.check_no_columns(printable(name))
     if source is not _SOURCES[-1] and (given := options.of_tfds()):
         raise RequestError(
             f"{printable(name)}: a file or a folder, and no TFDS data set, which {given[0]} is for"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import tokenize
 import zipfile
 import zlib
@@ -19,18 +20,22 @@ from reskeras.data.images import (
     balance_notes,
     sample,
 )
+from reskeras.data.kinds import kind_of, learned, prepared
 from reskeras.data.labels import (
     classes_of,
     ignored_note,
     no_ignored_note,
     numbered,
     plain,
+    untrained_notes,
     without_a_class,
 )
 from reskeras.data.options import NO_OPTIONS, DataOptions, Fold
-from reskeras.data.pixels import is_bytes_or_floats, range_of, scaled
+from reskeras.data.patches import WholeRows, in_patches, patch_sides
+from reskeras.data.pixels import is_bytes_or_floats, is_finite, range_of, scaled
 from reskeras.errors import RequestError
-from reskeras.tasks import IGNORED, TASKS, task_of_labels
+from reskeras.spec import ImageShape, Pixels
+from reskeras.tasks import IGNORED, Labels, task_of
 from reskeras.words import percent, printable
 
 _SPLITS = ("train", "val", "test")
@@ -52,12 +57,19 @@ UNREADABLE = (
 """What NumPy and zipfile raise for a file that is not an .npz, damaged or encrypted."""
 
 
-def from_npz(path: Path, options: DataOptions = NO_OPTIONS) -> ImageData:
+def from_npz(
+    path: Path,
+    options: DataOptions = NO_OPTIONS,
+    dimensions: int | None = None,
+    image_shape: ImageShape | None = None,
+) -> ImageData:
     """Opens an .npz with x_train, y_train[, x_val, y_val][, x_test, y_test].
 
     Args:
         path: the file.
         options: how they are read.
+        dimensions: the number of sides of an image, if a network says it.
+        image_shape: the shape of patches of them; see `from_arrays`.
 
     Raises:
         RequestError: no such file, not an .npz, or unsuitable arrays (see `from_arrays`).
@@ -83,7 +95,14 @@ def from_npz(path: Path, options: DataOptions = NO_OPTIONS) -> ImageData:
     if arrays is None:
         raise RequestError(f"{path}: not an .npz but a single array (.npy)")
     return dataclasses.replace(
-        from_arrays(arrays, name=path.stem, where=str(path), options=options),
+        from_arrays(
+            arrays,
+            name=path.stem,
+            where=str(path),
+            options=options,
+            dimensions=dimensions,
+            image_shape=image_shape,
+        ),
         source=str(path.resolve()),
     )
 
@@ -94,6 +113,8 @@ def from_arrays(
     name: str = "arrays",
     where: str = "data",
     options: DataOptions = NO_OPTIONS,
+    dimensions: int | None = None,
+    image_shape: ImageShape | None = None,
 ) -> ImageData:
     """Image data from named arrays: x_train, y_train[, x_val, y_val][, x_test, y_test].
 
@@ -102,39 +123,128 @@ def from_arrays(
     integers. The notes say so.
 
     Args:
-        arrays: images [N,H,W] or [N,H,W,C]; labels [N], [N,1] or one-hot [N,K], of integers or
-            words; or masks [N,H,W], [N,H,W,1] or one-hot [N,H,W,K]. Labels that do not count from 0
-            without gaps become classes in their order. `class_names` may name the classes.
+        arrays: images [N,H,W] or [N,H,W,C], signals [N,L,C] of up to three channels, or volumes
+            [N,D,H,W,C]. With them, for each image: a class, as an integer, a word, or one-hot
+            [N,K]; a mask [N,H,W], [N,H,W,1] or one-hot [N,H,W,K]; for each of K classes whether it
+            is there [N,K]; numbers [N] or [N,K]; points [N,K,2] of x and y in pixels, or [N,K,3]
+            with 0 for those that are not there; or another image [N,H,W,C], whose sides may be
+            twice as large, or more. Classes that do not count from 0 without gaps become classes
+            in their order. `class_names` may name classes, numbers or points.
         name: name of the data in reports.
         where: start of each line of an error.
         options: how they are read.
+        dimensions: the number of sides of an image, if a network says it: 1 for signals.
+        image_shape: with `DataOptions.resize` "patch", the shape of patches; None chooses it:
+            sides of at most 64 pixels.
 
     Raises:
         RequestError: one line for every array that is missing or unsuitable.
     """
-    ignore = options.ignore
     arrays, names = _known(arrays, where)
-    splits, width = {}, 0
+    images, labels = {}, {}
     for split in _SPLITS:
         if f"x_{split}" in arrays:
             x, y = (_array(arrays[f"{axis}_{split}"], f"{axis}_{split}", where) for axis in "xy")
-            y, room = plain(y, x.ndim)
-            splits[split], width = (_pixels(x), y), max(width, room)
+            images[split], labels[split] = _pixels(x, dimensions, where), y
+    shape = images["train"].shape[1:]
+    problems = [
+        f"{where}: {line}"
+        for split, x in images.items()
+        for line in _image_misfits(split, x, labels[split], shape)
+    ]
+    if problems:
+        raise RequestError("\n".join(problems))
+    kind = kind_of(labels["train"], images["train"], options.task, where)
+    both = {split: (x, labels[split]) for split, x in images.items()}
+    if not kind.has_sides:
+        options.check_no_patches(where)
+    if kind in (Labels.CLASS, Labels.MASK):
+        return _cut(_of_classes(both, kind, names, name, where, options), image_shape)
+    if options.ignore is not None:
+        raise RequestError(f"{where}: --ignore {options.ignore} is for labels that are classes")
+    return _cut(_of_others(both, kind, tuple(names or ()), name, where, options), image_shape)
+
+
+def _cut(data: ImageData, shape: ImageShape | None) -> ImageData:
+    """The same data, as patches if they are to be."""
+    if data.options.resize != "patch":
+        return data
+    assert isinstance(data.reader, RowReader)
+    whole = WholeRows(data.reader, data.sizes)
+    sides = patch_sides([data.image_shape[:-1]], shape and shape[:-1])
+    return in_patches(dataclasses.replace(data, image_shape=(*sides, data.image_shape[-1])), whole)
+
+
+def _of_others(
+    splits: dict[str, tuple[np.ndarray, np.ndarray]],
+    kind: Labels,
+    names: tuple[str, ...],
+    name: str,
+    where: str,
+    options: DataOptions,
+) -> ImageData:
+    """Data whose labels are no classes."""
+    pixels: Pixels = "bytes" if splits["train"][0].dtype == np.uint8 else "floats"
+    found = prepared(kind, splits, names, where)
+    splits, notes = found.splits, list(found.notes)
+    if options.fold is not None:
+        splits = _in_fold(splits, options.fold, where)
+    elif "val" not in splits:
+        splits = _with_val(splits, where)
+        notes.append(f"no x_val: {percent(HELD)} of the training images are for validation")
+    x, trained = splits["train"]
+    known = learned(kind, trained, where, names)
+    notes += known.notes
+    peak = found.peak
+    if kind is not Labels.IMAGE:
+        peak = range_of({split: x for split, (x, _) in splits.items()}, where, notes)
+    return ImageData(
+        name=name,
+        task=task_of(kind, options.task),
+        image_shape=x.shape[1:],
+        classes=found.count,
+        sizes={split: len(x) for split, (x, _) in splits.items()},
+        digest=_digest(splits, names),
+        reader=_Arrays(splits, None if kind is Labels.IMAGE else peak, kind),
+        class_names=names,
+        peak=peak,
+        pixels=pixels,
+        notes=tuple(notes),
+        resize=options.resize or "stretch",
+        options=options,
+        mean=known.mean,
+        spread=known.spread,
+        enlarge=found.enlarge,
+    )
+
+
+def _of_classes(
+    given: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    kind: Labels,
+    names: Any,
+    name: str,
+    where: str,
+    options: DataOptions,
+) -> ImageData:
+    """Data whose labels are class numbers or words, of images or of pixels."""
+    ignore = options.ignore
+    splits, width = {}, 0
+    for split, (x, y) in given.items():
+        classes, room = plain(y, x.ndim)
+        splits[split], width = (x, classes), max(width, room)
     shape = splits["train"][0].shape[1:]
-    label_rank = splits["train"][1].ndim
     problems = [
         f"{where}: {line}"
         for split, (x, y) in splits.items()
-        for line in _misfits(split, x, y, shape, label_rank)
+        for line in _label_misfits(split, x, y, kind)
     ]
-    task = None if problems else task_of_labels(*(array.shape for array in splits["train"]))
-    if task is None:
+    if problems:
         raise RequestError("\n".join(problems))
     splits, ignored = _without_unknown(splits, ignore, where)
     labels = {split: y for split, (_, y) in splits.items()}
     found = classes_of(labels, names, width, where, ignore)
     values, notes = found.values, [*ignored, *found.notes]
-    ignores = label_rank > 1 and bool(ignored)
+    ignores = kind is Labels.MASK and bool(ignored)
     if ignore is not None and not ignored:
         notes.append(no_ignored_note(ignore))
     if values != list(range(len(values))) or ignores:
@@ -150,30 +260,28 @@ def from_arrays(
         )
     if options.fold is not None:
         splits = _in_fold(splits, options.fold, where)
-        trained = [label for label in np.unique(splits["train"][1]).tolist() if label != IGNORED]
     elif "val" not in splits:
         splits = _with_val(splits, where)
         notes.append(f"no x_val: {percent(HELD)} of the training images are for validation")
-    if len(trained) < len(called):
-        missing = ", ".join(name for label, name in enumerate(called) if label not in trained)
-        notes.append(f"the train split has no images of {missing}")
+    notes += untrained_notes(called, np.unique(splits["train"][1]).tolist())
     notes += balance_notes(splits["train"][1], called)
     digest = _digest(splits, found.names)
     peak = range_of({split: x for split, (x, _) in splits.items()}, where, notes)
     return ImageData(
         name=name,
-        task=task,
+        task=task_of(kind, options.task),
         image_shape=shape,
         classes=len(values),
         sizes={split: len(x) for split, (x, _) in splits.items()},
         digest=digest,
-        reader=_Arrays(splits, peak),
+        reader=_Arrays(splits, peak, kind),
         class_names=found.names,
         peak=peak,
         pixels="bytes" if splits["train"][0].dtype == np.uint8 else "floats",
         notes=tuple(notes),
         resize=options.resize or "stretch",
         options=options,
+        values=tuple(values) if kind is Labels.MASK else (),
         ignores=ignores,
     )
 
@@ -232,12 +340,31 @@ def _array(given: Any, key: str, where: str) -> np.ndarray:
         raise RequestError(f"{where}: {key} is no array: {error}") from error
 
 
-def _pixels(x: np.ndarray) -> np.ndarray:
-    """Images [N,H,W,C] in a type that TensorFlow has, and in this machine's byte order."""
+_SIGNAL_CHANNELS = 3
+"""An array [N,H,W] whose last side is not larger holds signals: no image is so narrow."""
+
+
+def _pixels(x: np.ndarray, dimensions: int | None, where: str) -> np.ndarray:
+    """Images [N,*sides,C] in a type that TensorFlow has, and in this machine's byte order.
+
+    Raises:
+        RequestError: rows of numbers could be signals or images.
+    """
     if x.dtype == bool or (x.dtype.kind == "f" and x.dtype.itemsize > 8):
         x = x.astype(np.float32)
     x = x.astype(x.dtype.newbyteorder("="), copy=False)
-    return x[..., np.newaxis] if x.ndim == 3 else x
+    if dimensions is None and x.ndim == 2:
+        length = x.shape[1]
+        if any(length % c == 0 and math.isqrt(length // c) ** 2 == length // c for c in (1, 3)):
+            raise RequestError(
+                f"{where}: arrays of shape {x.shape} could be flat images or signals; give images "
+                f"as [N,H,W,C], or signals as [N,{length},1]"
+            )
+        return x[..., np.newaxis]
+    if dimensions is None:
+        signals = x.ndim == 3 and 0 < x.shape[2] <= _SIGNAL_CHANNELS < x.shape[1]
+        return x[..., np.newaxis] if x.ndim == 3 and not signals else x
+    return x[..., np.newaxis] if x.ndim == dimensions + 1 else x
 
 
 def _with_val(
@@ -296,10 +423,7 @@ def _in_fold(
     return cut | {split: pair for split, pair in splits.items() if split not in cut}
 
 
-def _misfits(
-    split: str, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...], label_rank: int
-) -> list[str]:
-    lines = []
+def _image_misfits(split: str, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...]) -> list[str]:
     if x.ndim == 0 or y.ndim == 0:
         return [
             f"x_{split} and y_{split} are single numbers; images are [N,H,W] or [N,H,W,C], "
@@ -307,31 +431,48 @@ def _misfits(
         ]
     if len(x) < (2 if split == "train" else 1):
         return [f"x_{split} holds {'one image' if len(x) else 'no images'}"]
-    if x.ndim == 4 and 0 in x.shape[1:]:
+    lines = []
+    if x.ndim in (3, 4, 5) and 0 in x.shape[1:]:
         lines.append(f"x_{split} has shape {x.shape}: images without pixels")
     if x.ndim == 4 and x.shape[1] in (1, 3, 4) and x.shape[3] not in (1, 2, 3, 4):
         lines.append(
             f"x_{split} has shape {x.shape}, which looks like channels first; images are "
             "[N,H,W,C], as np.moveaxis(x, 1, -1) makes them"
         )
-    if x.ndim != 4 or x.shape[1:] != shape:
+    if x.ndim not in (3, 4, 5) or x.shape[1:] != shape:
         lines.append(
             f"x_{split} has shape {x.shape}; images are [N,H,W] or [N,H,W,C], of one size in "
             "all splits"
         )
     if not is_bytes_or_floats(x) and not np.issubdtype(x.dtype, np.integer):
         lines.append(f"x_{split} is {x.dtype}; images are uint8, other integers, or floats")
-    elif not np.isfinite(x.astype(np.float32, copy=False)).all():
+    elif not is_finite(x):
         lines.append(f"x_{split} holds values that are not finite, or beyond float32")
-    if not np.issubdtype(y.dtype, np.integer) and y.dtype.kind not in "US":
-        lines.append(f"y_{split} is {y.dtype}, and not whole numbers; labels are integers or words")
-    if x.ndim != 4:
-        return lines
-    fitting = {(len(x), *task.label_shape(x.shape[1:])): task.labels for task in TASKS}
-    if y.ndim != label_rank or y.shape not in fitting:
-        listed = " or ".join(f"{shape} ({labels})" for shape, labels in fitting.items())
-        lines.append(f"y_{split} has shape {y.shape}; for {len(x)} images it is {listed}")
     return lines
+
+
+def _label_misfits(split: str, x: np.ndarray, y: np.ndarray, kind: Labels) -> list[str]:
+    lines = []
+    if kind is Labels.MASK and y.dtype.kind in "US":
+        lines.append(f"y_{split} holds words; masks hold whole numbers")
+    elif not np.issubdtype(y.dtype, np.integer) and y.dtype.kind not in "US":
+        hint = ""
+        if kind is Labels.CLASS and y.dtype.kind == "f":
+            hint = "; --task numbers (from Python, task='numbers') predicts numbers"
+        lines.append(
+            f"y_{split} is {y.dtype}, and not whole numbers up to 2^53; labels are integers or "
+            f"words{hint}"
+        )
+    if y.shape != (len(x), *kind.shape(x.shape[1:], 0)):
+        one, masks = ((len(x), *found.shape(x.shape[1:], 0)) for found in _KINDS)
+        lines.append(
+            f"y_{split} has shape {y.shape}; for {len(x)} images it is {one} (labels) or {masks} "
+            "(masks)"
+        )
+    return lines
+
+
+_KINDS = (Labels.CLASS, Labels.MASK)
 
 
 def _digest(splits: Mapping[str, tuple[np.ndarray, np.ndarray]], names: tuple[str, ...]) -> str:
@@ -348,9 +489,16 @@ class _Arrays(RowReader):
     """Reads arrays in memory."""
 
     def __init__(
-        self, splits: Mapping[str, tuple[np.ndarray, np.ndarray]], peak: float | None
+        self,
+        splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        peak: float | None,
+        kind: Labels,
     ) -> None:
-        self._splits = {split: (x, y.astype(np.int32)) for split, (x, y) in splits.items()}
+        keep = kind is Labels.IMAGE  # bytes stay bytes
+        self._splits = {
+            split: (x, y if keep else y.astype(kind.dtype)) for split, (x, y) in splits.items()
+        }
+        self._kind = kind
         self._peak = peak
         x, _ = self._splits["train"]
         self.dtype = np.uint8 if x.dtype == np.uint8 else np.float32
@@ -365,4 +513,4 @@ class _Arrays(RowReader):
 
     def classes_of(self, split: str) -> Any:
         labels = self._splits[split][1]
-        return labels if labels.ndim == 1 else None
+        return labels if self._kind is Labels.CLASS else None

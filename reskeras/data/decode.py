@@ -12,7 +12,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ SHARES = 2
 """Values up to this are shares of 1; what is beyond counts from 0 to white."""
 _DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 """Pillow's modes of gray images with more than 8 bits."""
+_WHITE_16 = 65535.0
 
 
 Image.init()  # makes all formats known
@@ -122,14 +123,11 @@ def read_image(
 ) -> Any:
     """An image file as an array [H,W,C], resized to a shape.
 
-    Transparent images lie on white, turned ones are upright, and of several frames the first is
-    read.
-
     Args:
         path: the file.
         image_shape: height, width, and 1 (gray) or 3 (colors) channels.
         resize: how it gets these sides (see `in_sides`).
-        peak: the value of white in images with more than 8 bits; None: the largest of their type.
+        peak: as in `shown`.
 
     Returns:
         Bytes; or, for an image with more than 8 bits, float32 in 0..1.
@@ -138,27 +136,74 @@ def read_image(
         BadImageError: it is not an image, or damaged.
     """
     height, width, channels = image_shape
+    # Pillow averages over all pixels where it shrinks an image.
+    return pixels_of(
+        in_sides(shown(path, channels, peak), (height, width), resize, Image.Resampling.BILINEAR),
+        channels,
+    )
+
+
+def shown(path: str | Path, channels: int, peak: float | None = None) -> Image.Image:
+    """An image file as a viewer shows it.
+
+    Args:
+        path: the file.
+        channels: 1 (gray) or 3 (colors).
+        peak: the value of white in images with more than 8 bits; None: the largest of their type.
+
+    Returns:
+        Bytes (mode L or RGB); or, for an image with more than 8 bits, gray float32 in 0..1 (F).
+
+    Raises:
+        BadImageError: it is not an image, or damaged.
+    """
+    image, white = unscaled(path, channels)
+    if image.mode != "F":
+        return image
+    values = np.asarray(image)
+    shares = white is None and values.max() <= SHARES
+    return Image.fromarray(values / np.float32(peak or (1 if shares else _WHITE_16)))
+
+
+def unscaled(path: str | Path, channels: int) -> tuple[Image.Image, float | None]:
+    """An image file as a viewer shows it, but for the scale of images with more than 8 bits.
+
+    Transparent images lie on white, turned ones are upright, and of several frames the first is
+    read.
+
+    Args:
+        path: the file.
+        channels: 1 (gray) or 3 (colors).
+
+    Returns:
+        Bytes (mode L or RGB); or, for an image with more than 8 bits, gray float32 with the values
+        of the file (F). And the white of its type: None for floats and 32 bits, which have none.
+
+    Raises:
+        BadImageError: it is not an image, or damaged.
+    """
     image = _upright(path)
     if image.mode in _DEEP or image.mode == "F":
+        # Older versions of Pillow read 16 bits of a PNG as I.
+        has_16 = image.mode not in ("I", "F") or (image.format or _format_of(path)) == "PNG"
         values = np.asarray(image).astype(np.float32)
-        shares = image.mode == "F" and values.max() <= SHARES
-        values /= np.float32(peak or (1 if shares else 65535))
-        image = Image.fromarray(values)
-    elif image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
-        shown = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
-        image = image.convert("L" if channels == 1 else "RGB")
-    else:
-        image = image.convert("L" if channels == 1 else "RGB")
-    # Pillow averages over all pixels where it shrinks an image.
-    image = in_sides(image, (height, width), resize, Image.Resampling.BILINEAR)
-    found = np.asarray(image).reshape(height, width, -1)
+        return Image.fromarray(values), _WHITE_16 if has_16 else None
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    found: Image.Image = image.convert("L" if channels == 1 else "RGB")
+    return found, 255.0
+
+
+def pixels_of(image: Image.Image, channels: int) -> Any:
+    """The pixels [H,W,C] of an image that is `shown`; gray ones are repeated for colors."""
+    found = np.asarray(image).reshape(image.height, image.width, -1)
     return np.repeat(found, channels, axis=-1) if found.shape[-1] < channels else found
 
 
 def in_sides(
     image: Image.Image,
-    sides: tuple[int, int],
+    sides: Sequence[int],
     resize: Resize,
     resampling: Image.Resampling,
     fill: int = 0,
@@ -188,6 +233,8 @@ def in_sides(
             inner = _resized(image, (right - left, bottom - top), resampling)
             canvas.paste(inner, (left, top))
             return canvas
+        case "patch":
+            raise ValueError("images that patches are cut from keep their size")
 
 
 def _resized(
@@ -198,7 +245,7 @@ def _resized(
     return image.resize((size[0], image.height), resampling).resize(size, resampling)
 
 
-def central_box(size: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int, int, int]:
+def central_box(size: tuple[int, int], sides: Sequence[int]) -> tuple[int, int, int, int]:
     """The largest central part of an image with the proportions of `sides`.
 
     Args:
@@ -218,7 +265,7 @@ def central_box(size: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int
     return left, top, left + inner[0], top + inner[1]
 
 
-def inner_box(size: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int, int, int]:
+def inner_box(size: tuple[int, int], sides: Sequence[int]) -> tuple[int, int, int, int]:
     """The part of the network's input that a whole image fills; as in `central_box`."""
     (width, height), (tall, wide) = size, sides
     inner = (

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +14,13 @@ import numpy as np
 from reskeras.data.decode import SHARES, SUFFIXES, BadImageError, Facts, blaming, look, read_image
 from reskeras.data.images import FilesFound, ImageData, Places, RowReader, balance_notes
 from reskeras.data.options import DataOptions
+from reskeras.data.patches import patch_sides
 from reskeras.data.pixels import white_of
 from reskeras.data.scans import Scan, Seen, Signature, signature
+from reskeras.data.volumes import is_volume
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape, Resize
-from reskeras.tasks import Task
+from reskeras.tasks import Labels, Task
 from reskeras.words import printable
 
 _SPLITS = {
@@ -32,6 +34,8 @@ _LONGEST = 64
 _STRETCHED = 1.1
 """Images whose ratios of width to height differ by more than this factor are worth a note."""
 _RESIZED = {"stretch": "stretched", "crop": "cropped", "pad": "padded"}
+_SHRUNK = 2
+"""Images that become smaller than by this factor lose details that masks could have."""
 _MOST_BAD = 0.05
 """Up to this share of unreadable files are left out; with more, the folder is refused."""
 _LISTED = 10
@@ -58,12 +62,19 @@ def images_below(folder: Path) -> list[Path]:
 
     Hidden files are left out: `._1.png` is what a Mac leaves of `1.png`.
     """
-    found = []
+    return sorted(path for path in _below(folder) if _is_called_like_an_image(path.name))
+
+
+def volumes_below(folder: Path) -> list[Path]:
+    """The volumes in a folder and below it, by name; without hidden ones, as `images_below`."""
+    return sorted(path for path in _below(folder) if is_volume(path) and path.is_file())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and below it that are not hidden."""
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _is_hidden(name)]
-        here = Path(place)
-        found += [here / name for name in files if _is_called_like_an_image(name)]
-    return sorted(found)
+        yield from (Path(place, name) for name in files if not _is_hidden(name))
 
 
 def is_image(path: Path) -> bool:
@@ -258,6 +269,7 @@ def shape_of(
     *,
     step: int = 1,
     of: str = "images",
+    patches: bool = False,
 ) -> ImageShape:
     """The shape of the network's images, and a note if images are resized to it.
 
@@ -268,8 +280,13 @@ def shape_of(
         notes: gets the note.
         step: what the sides must be multiples of, if none is given.
         of: what the note calls the images.
+        patches: whether they could be cut into patches.
     """
     median = [int(side) for side in np.median([fact.size for fact in facts], axis=0)]
+    if resize == "patch":
+        sides = patch_sides([fact.size for fact in facts], given and given[:-1])
+        gray = all(fact.gray for fact in facts)
+        return sides[0], sides[1], given[2] if given else 1 if gray else 3
     shape = given
     if shape is None:
         scale = min(1.0, _LONGEST / max(median))
@@ -287,6 +304,12 @@ def shape_of(
             + (f", {_RESIZED[resize]} where their proportions differ" if stretched else "")
             + "; input_shape in a spec sets another size, train.resize another way"
         )
+    shrunk = max(side / small for side, small in zip(median, shape, strict=False))
+    if patches and shrunk > _SHRUNK:
+        notes.append(
+            f"this shrinks images {shrunk:.3g} times, and their masks lose details; train.resize: "
+            "patch keeps their size"
+        )
     return shape
 
 
@@ -301,7 +324,12 @@ def digest_of(splits: Mapping[str, Sequence[tuple[Path, str]]], root: Path) -> s
 
 
 def check_channels(root: Path, image_shape: ImageShape | None) -> None:
-    """Raises RequestError unless files can give images of this many channels."""
+    """Raises RequestError unless files can give images of this shape."""
+    if image_shape is not None and len(image_shape) != 3:
+        raise RequestError(
+            f"{printable(root)}: image files, but the network takes inputs of shape "
+            f"{'x'.join(map(str, image_shape))}"
+        )
     if image_shape is not None and image_shape[2] not in (1, 3):
         raise RequestError(
             f"{printable(root)}: images have 1 or 3 channels, but the network's input_shape has "
@@ -337,7 +365,7 @@ class FileReader(RowReader):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             one = functools.partial(self._one, split)
             images, labels = zip(*pool.map(one, places.tolist()), strict=True)
-        return np.stack(images), np.array(labels, np.int32)
+        return np.stack(images), np.stack(labels)
 
     def classes_of(self, split: str) -> Any:
         return self._labels[split]
@@ -350,9 +378,12 @@ class FileReader(RowReader):
         return self._image(split, place), self._labels[split][place]
 
     def _image(self, split: str, place: int) -> Any:
-        path = self._paths[split][place]
+        return self._read(self._paths[split][place], self._shape)
+
+    def _read(self, path: str, shape: ImageShape) -> Any:
+        """An image file as an array of this shape."""
         with blaming(path, BadImageError):
-            image = read_image(path, self._shape, self._resize, self._peak)
+            image = read_image(path, shape, self._resize, self._peak)
         if self._peak is None and image.dtype != np.uint8:
             raise BadImageError(f"{printable(path)}: has more than 8 bits now; start again")
         if self._peak is not None and image.dtype == np.uint8:
@@ -405,7 +436,8 @@ def image_data(
         notes.append(f"{cut:,} color images have 16 bits per channel; the upper 8 are used")
     resize = options.resize or task.resize
     used = [facts[file.path] for files in splits.values() for file in files]
-    shape = shape_of(used, image_shape, resize, notes, step=step)
+    masks = task.labels is Labels.MASK
+    shape = shape_of(used, image_shape, resize, notes, step=step, patches=masks)
     reader = read(shape, resize, peak)
     if (labels := reader.classes_of("train")) is not None:
         notes += balance_notes(labels, names)

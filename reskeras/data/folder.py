@@ -22,7 +22,7 @@ from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.data.splits import complete
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape
-from reskeras.tasks import CLASSIFICATION
+from reskeras.tasks import Labels, task_of
 from reskeras.words import printable
 
 
@@ -103,7 +103,7 @@ def with_labels(
         splits,
         facts,
         lambda shape, resize, peak: FileReader(splits, shape, resize, peak),
-        task=CLASSIFICATION,
+        task=task_of(Labels.CLASS, options.task),
         names=classes,
         contents={
             path: f"{fact.digest} {labels[path]}" if labels else fact.digest

@@ -12,7 +12,7 @@ from reskeras.data.decode import naming_bad_images
 from reskeras.data.options import NO_OPTIONS, Cache, DataOptions
 from reskeras.data.pixels import scaled
 from reskeras.spec import ImageShape, Pixels, Resize
-from reskeras.tasks import IGNORED, Task
+from reskeras.tasks import IGNORED, Facts, Labels, Task
 from reskeras.words import percent
 
 CACHE_BYTES = 1 << 30
@@ -49,14 +49,17 @@ Places = np.ndarray[Any, np.dtype[np.int64]]
 class Reader(abc.ABC):
     """Opens the splits of a source as unbatched `tf.data.Dataset`s.
 
-    Elements are an image [H,W,C], bytes or float32, and its label (int) or mask [H,W] (int). A
-    reader can be pickled, so other processes can open the splits too.
+    Elements are an image [*sides,C], bytes or float32, and its label, as
+    `reskeras.tasks.labels.Labels` has it. A reader can be pickled, so other processes can open the
+    splits too.
     """
 
     dtype: Any
     """The NumPy dtype of images: bytes, or float32."""
     encoded_bytes = 0
     """The size of the files that are decoded; 0 if none are."""
+    renews = False
+    """Whether each epoch has training images of its own, which no memory can keep."""
 
     @abc.abstractmethod
     def stored(self, split: str) -> Any:
@@ -74,6 +77,15 @@ class Reader(abc.ABC):
         """The class of each image of a split [N], if it is known without reading images."""
         del split
         return None
+
+    def wholes(self, split: str) -> Any:
+        """The number of the image that each one is a part of [N]; None if they are no parts."""
+        del split
+        return None
+
+    def unbiased(self) -> "Reader":
+        """The same, without training images that were chosen for what they show."""
+        return self
 
     def called(self, split: str, place: int) -> str:
         """What people call an image: its file, or its place in the split."""
@@ -95,7 +107,12 @@ class RowReader(Reader):
 
     @abc.abstractmethod
     def rows(self, split: str, places: Places) -> tuple[Any, Any]:
-        """Images [N,H,W,C] and labels or masks (int32) at these places, as arrays."""
+        """Images [N,*sides,C] and labels at these places, as arrays."""
+
+    def epoch(self, number: int) -> Places:
+        """The places of the training images of an epoch, counted from 1."""
+        del number
+        return np.arange(self.size("train"))
 
     def stored(self, split: str) -> Any:
         return self.at(split, np.arange(self.size(split)))
@@ -146,13 +163,15 @@ class RowReader(Reader):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageData:
-    """Images with labels or masks, in splits `train`, `val` and, if there is one, `test`."""
+    """Images with labels, in splits `train`, `val` and, if there is one, `test`."""
 
     name: str
     """Their name in reports."""
     task: Task
     image_shape: ImageShape
+    """As networks see images: [L,C], [H,W,C] or [D,H,W,C]."""
     classes: int
+    """How many classes, numbers, points or channels a label has."""
     sizes: Mapping[str, int]
     """Number of images of each split."""
     digest: str
@@ -161,9 +180,10 @@ class ImageData:
     source: str = ""
     """The value of `--data` that opens them again, from any folder; empty for arrays in memory."""
     class_names: tuple[str, ...] = ()
-    """Empty unless the source names its classes."""
+    """Of the classes, numbers or points; empty unless the source names them."""
     resize: Resize = "stretch"
-    """How images of other sizes get the sides of `image_shape`."""
+    """How images of other sizes get the sides of `image_shape`. With `patch`, "images" are patches
+    of them; see `reskeras.data.patches`."""
     peak: float | None = None
     """The value that becomes 1 in images that are not bytes; None: they are in 0..1 already, or
     used as they are."""
@@ -175,8 +195,21 @@ class ImageData:
     """The options that `source` was opened with."""
     files: FilesFound | None = None
     """None unless the source is a folder of image files."""
+    values: tuple[int, ...] = ()
+    """What files or arrays of masks hold for each class; empty if labels are no masks, or if the
+    source does not tell."""
     ignores: bool = False
     """Whether masks have pixels without a class, whose number is `reskeras.tasks.IGNORED`."""
+    mean: tuple[float, ...] = ()
+    """Of each of `Labels.NUMBERS`, over the training split."""
+    spread: tuple[float, ...] = ()
+    """The standard deviation of each of `Labels.NUMBERS`, over the training split."""
+    spacing: tuple[float, ...] = ()
+    """Of volumes, which are resampled to it and standardized: millimeters between voxels along each
+    axis. Empty for those that are used as they are."""
+    enlarge: int = 1
+    """How many times larger the sides of the labels (`Labels.IMAGE`) are than those of raw images,
+    which are enlarged to them."""
     _tensors: dict[str, Any] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -186,6 +219,45 @@ class ImageData:
     _sampled: dict[int, Any] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    @property
+    def facts(self) -> Facts:
+        """What a task has to know."""
+        return Facts(
+            self.image_shape,
+            self.classes,
+            self.mean,
+            self.spread,
+            self.ignores,
+            images=self.sizes.get("train"),
+        )
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """The shape of one label."""
+        return self.task.labels.shape(self.image_shape, self.classes)
+
+    def about(self) -> dict[str, Any]:
+        """The facts that travel with a network that was trained on the data, as a document."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "task": self.task.name,
+            "class_names": list(self.class_names),
+            "values": list(self.values),
+            "options": self.options.document(),
+            "words": self.options.words(),
+            "peak": self.peak,
+            "resize": self.resize,
+            "pixels": self.pixels,
+            "image_shape": list(self.image_shape),
+            "classes": self.classes,
+            "mean": list(self.mean),
+            "spread": list(self.spread),
+            "spacing": list(self.spacing),
+            "enlarge": self.enlarge,
+            "sizes": dict(self.sizes),
+        }
 
     def split(self, name: str) -> Any:
         """A split in its stored order, as an unbatched `tf.data.Dataset` of float images in 0..1.
@@ -207,6 +279,8 @@ class ImageData:
     @property
     def in_memory(self) -> bool:
         """Whether every split stays in memory: by choice, or because it is small enough."""
+        if self.reader.renews:
+            return False
         match self.options.cache:
             case Cache.AUTO:
                 return bool(self.image_bytes * max(self.sizes.values()) <= CACHE_BYTES)
@@ -219,7 +293,7 @@ class ImageData:
         return math.prod(self.image_shape) * int(np.dtype(self.reader.dtype).itemsize)
 
     def tensors(self, name: str) -> tuple[Any, Any]:
-        """A split of data `in_memory`, decoded once: images [N,H,W,C], and labels or masks.
+        """A split of data `in_memory`, decoded once: images [N,*sides,C], and labels.
 
         Images are bytes or float32, as the source has them.
         """
@@ -236,7 +310,7 @@ class ImageData:
         the same for the same data.
         """
         classes = self.reader.classes_of("train")
-        if classes is None and self.in_memory and not self.task.label_shape(self.image_shape):
+        if classes is None and self.in_memory and self.task.labels is Labels.CLASS:
             classes = self.tensors("train")[1].numpy()
         return sample(self.sizes["train"], count, classes)
 
@@ -260,15 +334,29 @@ class ImageData:
             self._sampled[count] = found[np.argsort(np.argsort(places))]
         return self._sampled[count]
 
-    def class_counts(self) -> tuple[int, ...]:
-        """The number of training images of each class.
+    def unbiased(self) -> "ImageData":
+        """The same data, whose training images tell the share of each class.
 
-        If labels are masks, of pixels that have one, in a random sample of the images.
+        A third of the patches that are trained on are chosen for their classes (see
+        `reskeras.data.patches`); others take their places.
         """
+        reader = self.reader.unbiased()
+        return self if reader is self.reader else dataclasses.replace(self, reader=reader)
+
+    def class_counts(self) -> tuple[int, ...]:
+        """The number of training images of each class, as training sees them.
+
+        If labels are masks, of pixels that have one, in a random sample of the images, or patches.
+
+        Raises:
+            TypeError: the labels are no class numbers.
+        """
+        if self.task.labels not in (Labels.CLASS, Labels.MASK):
+            raise TypeError(f"{self.task.noun} are not classes that can be counted")
         if not self._counts:
             labels = self.reader.classes_of("train")
             if labels is None:
-                masks = self.task.label_follows_image
+                masks = self.task.labels is Labels.MASK
                 labels = self._labels(min(_COUNTED, self.sizes["train"]) if masks else None)
             counts = np.bincount(labels[labels > IGNORED], minlength=self.classes)
             self._counts.extend(counts.tolist())
@@ -289,13 +377,17 @@ class ImageData:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tensors": {}, "_sampled": {}}  # another process decodes its own
 
+    @property
+    def kind(self) -> str:
+        """The word for images of so many sides: signals, images or volumes."""
+        return {2: "signals", 4: "volumes"}.get(len(self.image_shape), "images")
+
     def describe(self) -> str:
         """One line for people: `digits: 1,077 train, 360 val images of 8x8x1 in 10 classes`."""
         sizes = ", ".join(f"{size:,} {split}" for split, size in self.sizes.items())
-        return (
-            f"{self.name}: {sizes} images of {'x'.join(map(str, self.image_shape))} in "
-            f"{self.classes} classes"
-        )
+        shape = "x".join(map(str, self.image_shape))
+        what = "patches" if self.resize == "patch" else self.kind
+        return f"{self.name}: {sizes} {what} of {shape} {self.task.labels.told(self.classes)}"
 
 
 def sample(size: int, count: int, classes: Any) -> Places:

@@ -1,6 +1,6 @@
 """Labels and masks in the forms that people save them in, as classes counted from 0."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -165,6 +165,17 @@ def no_ignored_note(ignore: int | None) -> str:
     return f"nothing has the value {ignore} that is to be ignored"
 
 
+def untrained_notes(names: Sequence[str], trained: Collection[int]) -> list[str]:
+    """A note on classes that other splits have and training lacks, if there are any.
+
+    Args:
+        names: of all classes.
+        trained: the numbers of those in training.
+    """
+    missing = ", ".join(name for label, name in enumerate(names) if label not in trained)
+    return [f"the train split has no images of {missing}"] if missing else []
+
+
 def check_mask_values(values: Sequence[int], where: str) -> None:
     """Checks that the values of masks, in order, can be classes.
 
@@ -186,7 +197,8 @@ def check_mask_values(values: Sequence[int], where: str) -> None:
         )
     if len(values) > _MOST_MASK_CLASSES:
         raise RequestError(
-            f"{where}: masks hold {len(values):,} different values; each would be a class"
+            f"{where}: masks hold {len(values):,} different values; each would be a class (images "
+            "to restore are for --task restoration)"
         )
 
 

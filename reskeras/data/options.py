@@ -73,13 +73,20 @@ class DataOptions:
     """What is ours of a TFDS data set, in TFDS' words: `train=train[:80%],val=train[80%:]`."""
     features: str | None = None
     """The features of a TFDS data set that are used: `image=images/left,label=species`."""
+    task: str | None = None
+    """The name of the task, where the labels could be several tasks'; None: the usual one."""
+    labels: str | None = None
+    """The columns of a table that hold labels, between commas; None: found by their names."""
     data_dir: str | None = None
     """The folder of TFDS data sets; None: TFDS' own, which TFDS_DATA_DIR names."""
+    spacing: tuple[float, ...] | None = None
+    """What folders of volumes are resampled to: millimeters between voxels along each axis; None:
+    the median of the training volumes. No option of the command line: a network says it."""
 
     def document(self) -> dict[str, Any]:
         """The options that change what the data are, for a record; without those not given."""
         return {
-            field.name: str(value) if isinstance(value, Fold) else value
+            field.name: _in_json(value)
             for field in dataclasses.fields(self)
             if field.name not in ("cache", "strict")
             and (value := getattr(self, field.name)) != field.default
@@ -90,7 +97,7 @@ class DataOptions:
         return [
             word
             for name, value in self.document().items()
-            if name != "resize"  # which the spec says
+            if name not in ("resize", "spacing")  # which the spec and the network say
             for word in (f"--{name.replace('_', '-')}", str(value))
         ]
 
@@ -105,6 +112,8 @@ class DataOptions:
             )
         if "fold" in given:
             given["fold"] = Fold.parse(given["fold"])
+        if "spacing" in given:
+            given["spacing"] = tuple(given["spacing"])
         return dataclasses.replace(self, **given)
 
     def check_no_ignore(self, where: str) -> None:
@@ -115,10 +124,29 @@ class DataOptions:
                 "images have a class each"
             )
 
+    def check_no_columns(self, where: str) -> None:
+        """Raises RequestError if columns are named; for data that are no table."""
+        if self.labels is not None:
+            raise RequestError(f"{where}: --labels {self.labels} is for the columns of a CSV")
+
+    def check_no_patches(self, where: str) -> None:
+        """Raises RequestError if patches are to be cut; for labels that do not lie on pixels."""
+        if self.resize == "patch":
+            raise RequestError(
+                f"{where}: train.resize: patch is for images with masks and for images to restore; "
+                "these take stretch, crop or pad"
+            )
+
     def of_tfds(self) -> list[str]:
         """The options given that only TFDS data sets have, as the command line calls them."""
         names = ("splits", "features", "data_dir")
         return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+
+
+def _in_json(value: Any) -> Any:
+    if isinstance(value, Fold):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 NO_OPTIONS = DataOptions()

@@ -1,7 +1,7 @@
 """A folder of images and one of their masks, for segmentation."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,7 @@ from reskeras.data.files import (
     image_data,
     images_below,
     is_image,
-    listed,
     look_at,
-    named_splits,
-    split_folders,
 )
 from reskeras.data.images import ImageData
 from reskeras.data.labels import (
@@ -28,27 +25,20 @@ from reskeras.data.labels import (
     ignored_note,
     no_ignored_note,
     numbered,
+    untrained_notes,
     without_a_class,
 )
+from reskeras.data.layouts import MASKS
 from reskeras.data.options import NO_OPTIONS, DataOptions
+from reskeras.data.patches import WholeImages, in_patches
 from reskeras.data.pixels import resized_mask
 from reskeras.data.splits import complete
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape, Resize
-from reskeras.tasks import SEGMENTATION
+from reskeras.tasks import Labels, task_of
 from reskeras.words import printable
 
-_IMAGES = {"images", "image", "imgs", "img"}
-_MASKS = {"masks", "mask", "labels", "annotations", "segmentation", "segmentations", "gt"}
 _BACKGROUND = "background"
-_SUFFIXES = ("", "_mask", "-mask", "_label", "_gt", "_seg")
-"""What follows the image's name in that of its mask."""
-
-
-def has_pairs(root: Path) -> bool:
-    """Whether a folder, or the training split in it, holds images and their masks."""
-    pair = _pair(split_folders(root).get("train", root))
-    return pair is not None and any(images_below(pair[1]))
 
 
 def from_pairs(
@@ -64,8 +54,8 @@ def from_pairs(
 
     Args:
         root: the folder.
-        image_shape: height, width and channels to which images and masks are resized; None chooses
-            them as for a folder of classes.
+        image_shape: height, width and channels to which images and masks are resized, or of their
+            patches; None chooses them as for a folder of classes.
         options: how they are read.
 
     Raises:
@@ -76,9 +66,9 @@ def from_pairs(
     notes: list[str] = []
     unreadable: dict[str, str] = {}
     masks: dict[Path, _Mask] = {}
-    sources = _sources(root)
+    sources = MASKS.sources(root)
     classes = _class_folders(root, sources)
-    splits = {split: _paired(*pair, classes, masks) for split, pair in sources.items()}
+    splits = {split: _paired(*pair, classes, masks, notes) for split, pair in sources.items()}
     images = [file.path for files in splits.values() for file in files]
     strict = options.strict
     facts = look_at(root, images, notes, strict=strict, unreadable=unreadable)
@@ -101,21 +91,23 @@ def from_pairs(
                 f"({' and '.join(sizes)})"
             )
     found = {
-        split: _Values.of([masks[file.path] for file in files], options.ignore)
+        split: MaskValues.of((masks[file.path].read() for file in files), options.ignore)
         for split, files in splits.items()
     }
     ignore = options.ignore if any(each.ignored for each in found.values()) else None
-    values = _values(root, found, options.ignore, notes)
+    values = values_of(root, found, options.ignore, notes)
     if classes:
         values = list(range(len(classes) + 1))
+    names = (_BACKGROUND, *map(printable, classes)) if classes else tuple(map(str, values))
+    notes += untrained_notes(names, found["train"].places_in(values))
     without = "" if ignore is None else f" {ignore}"
-    return image_data(
+    data = image_data(
         root,
         splits,
         facts,
         lambda shape, resize, peak: _Pairs(splits, masks, values, shape, resize, peak, ignore),
-        task=SEGMENTATION,
-        names=(_BACKGROUND, *map(printable, classes)) if classes else tuple(map(str, values)),
+        task=task_of(Labels.MASK, options.task),
+        names=names,
         ignores=ignore is not None,
         counted=not classes and values == list(range(len(values))),
         contents={
@@ -129,6 +121,12 @@ def from_pairs(
         unreadable=unreadable,
         notes=notes,
     )
+    data = dataclasses.replace(data, values=tuple(values))
+    if options.resize != "patch":
+        return data
+    assert isinstance(data.reader, _Pairs)
+    sides = {split: [facts[file.path].size for file in files] for split, files in splits.items()}
+    return in_patches(data, _Whole(data.reader, sides))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +161,7 @@ class _Mask:
         return found
 
 
-class _Values(NamedTuple):
+class MaskValues(NamedTuple):
     """What the pixels of masks hold."""
 
     values: set[int]
@@ -174,21 +172,24 @@ class _Values(NamedTuple):
     """Of all of them."""
 
     @classmethod
-    def of(cls, masks: Sequence[_Mask], ignore: int | None) -> "_Values":
-        """Reads masks.
+    def of(cls, masks: Iterable[Any], ignore: int | None) -> "MaskValues":
+        """Looks at masks, which are read one after another.
 
         Raises:
             RequestError: one cannot be a mask.
         """
         values: set[int] = set()
         ignored = pixels = 0
-        for each in masks:
-            with naming_bad_images():
-                mask = each.read()
-            lost = without_a_class(mask, ignore)
-            values.update(np.unique(mask[~lost]).tolist())
-            ignored, pixels = ignored + int(lost.sum()), pixels + mask.size
+        with naming_bad_images():
+            for mask in masks:
+                lost = without_a_class(mask, ignore)
+                values.update(np.unique(mask[~lost]).tolist())
+                ignored, pixels = ignored + int(lost.sum()), pixels + mask.size
         return cls(values, ignored, pixels)
+
+    def places_in(self, values: Sequence[int]) -> set[int]:
+        """The places of those that are classes in the values of all splits."""
+        return {place for place, value in enumerate(values) if value in self.values}
 
 
 class _Pairs(FileReader):
@@ -208,46 +209,51 @@ class _Pairs(FileReader):
         self._masks = {split: [masks[f.path] for f in files] for split, files in splits.items()}
         self._values, self._ignore = values, ignore
 
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self._values)
+
     def classes_of(self, split: str) -> Any:
         return None
 
     def _one(self, split: str, place: int) -> tuple[Any, Any]:
-        return self._image(split, place), self._mask(split, place)
+        return self._image(split, place), self.mask(split, place, self._shape[:2])
 
-    def _mask(self, split: str, place: int) -> Any:
+    def image(self, split: str, place: int, sides: tuple[int, int]) -> Any:
+        """An image with these sides."""
+        return self._read(self._paths[split][place], (*sides, self._shape[2]))
+
+    def mask(self, split: str, place: int, sides: Sequence[int]) -> Any:
+        """The mask of an image with these sides."""
         mask = self._masks[split][place].read()
-        small = resized_mask(mask, self._shape[:2], self._resize, self._values, self._ignore)
+        small = resized_mask(mask, sides, self._resize, self._values, self._ignore)
         return numbered(small, self._values, self._ignore)
 
 
-def _pair(folder: Path) -> tuple[Path, Path] | None:
-    """The folders of images and masks in a folder."""
-    inside = {child.name.lower(): child for child in folders_in(folder)}
-    images, masks = ([inside[n] for n in names if n in inside] for names in (_IMAGES, _MASKS))
-    return (images[0], masks[0]) if images and masks else None
+class _Whole(WholeImages):
+    """Image files in their own sizes, each with its mask."""
 
+    def __init__(self, pairs: _Pairs, sides: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        self._pairs, self._sides = pairs, sides
+        self.sizes = {split: len(some) for split, some in sides.items()}
+        self.dtype = pairs.dtype
+        # The smallest that holds all classes, for those that stay in memory.
+        self._small = np.min_scalar_type(-pairs.classes)
 
-def _sources(root: Path) -> dict[str, tuple[Path, Path]]:
-    """The folders of images and masks of each split; of `all` if there are no splits."""
-    if named := split_folders(root):
-        pairs = {split: _pair(folder) for split, folder in named.items()}
-        for split, pair in pairs.items():
-            if pair is None:
-                raise RequestError(
-                    f"{printable(named[split])}: has no folders images/ and masks/, as train/ has"
-                )
-        return {split: pair for split, pair in pairs.items() if pair is not None}
-    pair = _pair(root)
-    assert pair is not None, "`has_pairs` has found it"
-    images, masks = (named_splits(folder) for folder in pair)
-    if not images and not masks:
-        return {"all": pair}
-    if set(images) != set(masks) or "train" not in images:
-        raise RequestError(
-            f"{printable(root)}: {pair[0].name}/ and {pair[1].name}/ do not hold the same splits, "
-            f"with train ({', '.join(images) or 'none'}; {', '.join(masks) or 'none'})"
-        )
-    return {split: (folder, masks[split]) for split, folder in images.items()}
+    def read(self, split: str, place: int) -> tuple[Any, Any]:
+        sides = self._sides[split][place]
+        return self._pairs.image(split, place, sides), self.label(split, place)
+
+    def label(self, split: str, place: int) -> Any:
+        mask = self._pairs.mask(split, place, self._sides[split][place])
+        return mask.astype(self._small)
+
+    def sides(self, split: str, place: int) -> tuple[int, ...]:
+        return self._sides[split][place]
+
+    def called(self, split: str, place: int) -> str:
+        return self._pairs.called(split, place)
 
 
 def _class_folders(root: Path, sources: Mapping[str, tuple[Path, Path]]) -> list[str]:
@@ -272,48 +278,22 @@ def _class_folders(root: Path, sources: Mapping[str, tuple[Path, Path]]) -> list
 
 
 def _paired(
-    images: Path, places: Path, classes: Sequence[str], masks: dict[Path, _Mask]
+    images: Path,
+    places: Path,
+    classes: Sequence[str],
+    masks: dict[Path, _Mask],
+    notes: list[str],
 ) -> list[File]:
     """The images of a folder; adds the mask of each to `masks`."""
-    known: dict[str, list[Path]] = {}
-    for path in images_below(places):
-        known.setdefault(str(path.relative_to(places).with_suffix("")), []).append(path)
-    files, alone = [], []
-    for path in images_below(images):
-        inner = path.relative_to(images)
-        stem = str(inner.with_suffix(""))
-        found = {
-            number: [
-                mask
-                for suffix in _SUFFIXES
-                for mask in known.get(str(Path(name, f"{stem}{suffix}")), ())
-            ]
-            for number, name in enumerate(classes or [""], start=1)
-        }
-        for several in found.values():
-            if len(several) > 1:
-                raise RequestError(
-                    f"{printable(path)}: several masks could be its own: "
-                    f"{listed(str(mask.relative_to(places)) for mask in several)}"
-                )
-        there = {number: some[0] for number, some in found.items() if some}
-        if there:
-            masks[path] = _Mask(tuple(there.values()), tuple(there) if classes else ())
-            group = inner.parts[:1] if len(inner.parts) > 1 else (inner.name, str(images))
-            files.append(File(path, 0, group))
-        else:
-            alone.append(str(inner))
-    if alone:
-        more = "" if len(alone) <= 5 else f" and {len(alone) - 5:,} more"
-        raise RequestError(
-            f"{printable(images)}: images without a mask of their name in {places.name}/: "
-            f"{listed(alone[:5])}{more}"
-        )
-    return files
+    matches = MASKS.matched(images, places, notes, classes or ("",))
+    for image, files in matches:
+        there = {number: file for number, file in enumerate(files, start=1) if file is not None}
+        masks[image.path] = _Mask(tuple(there.values()), tuple(there) if classes else ())
+    return [image for image, _ in matches]
 
 
-def _values(
-    root: Path, found: Mapping[str, _Values], ignore: int | None, notes: list[str]
+def values_of(
+    root: Path, found: Mapping[str, MaskValues], ignore: int | None, notes: list[str]
 ) -> list[int]:
     """The values of all masks, in order: a class each."""
     for split, each in found.items():

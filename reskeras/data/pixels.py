@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reskeras.data.decode import SHARES, in_sides
+from reskeras.data.decode import SHARES, central_box, in_sides, inner_box
 from reskeras.errors import RequestError
 from reskeras.spec import Resize
 
@@ -36,7 +36,7 @@ def scaled(images: Any, peak: float | None = None) -> Any:
     return floats if white is None else floats / np.float32(white)
 
 
-def resized(images: Any, sides: tuple[int, int], resize: Resize = "stretch") -> Any:
+def resized(images: Any, sides: Sequence[int], resize: Resize = "stretch") -> Any:
     """Resizes images as image files are, if needed: by Pillow, which averages where it shrinks.
 
     Args:
@@ -54,7 +54,7 @@ def resized(images: Any, sides: tuple[int, int], resize: Resize = "stretch") -> 
 
 def resized_mask(
     mask: Any,
-    sides: tuple[int, int],
+    sides: Sequence[int],
     resize: Resize,
     values: Sequence[int] | np.ndarray[Any, Any],
     ignore: int | None,
@@ -74,7 +74,32 @@ def resized_mask(
     return np.asarray(in_sides(image, sides, resize, nearest, fill))
 
 
-def _plane(values: np.ndarray[Any, Any], sides: tuple[int, int], resize: Resize) -> Any:
+def moved_points(points: Any, size: Sequence[int], sides: Sequence[int], resize: Resize) -> Any:
+    """Points of an image where they are after it is resized; NaN where they are cut off.
+
+    Args:
+        points: [...,2], each x and y in pixels, where the center of the first pixel is 0.
+        size: height and width of the image.
+        sides: height and width that it gets.
+        resize: how (see `in_sides`).
+    """
+    (height, width), (tall, wide) = size, sides
+    if (height, width) == (tall, wide):
+        return points
+    source, target = (0, 0, width, height), (0, 0, wide, tall)
+    if resize == "crop":
+        source = central_box((width, height), sides)
+    elif resize == "pad":
+        target = inner_box((width, height), sides)
+    corners = [np.array(box, np.float32).reshape(2, 2) for box in (source, target)]
+    (start, stop), (first, last) = corners
+    moved = (points + 0.5 - start) * ((last - first) / (stop - start)) + first - 0.5
+    outside = (moved < -0.5) | (moved > np.array([wide, tall]) - 0.5)
+    moved[outside.any(axis=-1)] = np.nan
+    return moved.astype(np.float32)
+
+
+def _plane(values: np.ndarray[Any, Any], sides: Sequence[int], resize: Resize) -> Any:
     """One channel of an image, resized."""
     image = in_sides(Image.fromarray(values), sides, resize, Image.Resampling.BILINEAR)
     return np.asarray(image)
@@ -139,3 +164,9 @@ def _size_of(array: np.ndarray[Any, Any]) -> float:
 def is_bytes_or_floats(images: np.ndarray[Any, Any]) -> bool:
     """Whether an array has a dtype of images."""
     return bool(images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating))
+
+
+def is_finite(values: np.ndarray[Any, Any]) -> bool:
+    """Whether all numbers are finite, also as float32."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(values.astype(np.float32, copy=False)).all())

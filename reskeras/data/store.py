@@ -24,6 +24,7 @@ from reskeras.data.images import ImageData, Places, RowReader
 from reskeras.data.options import Cache
 from reskeras.errors import RequestError
 from reskeras.files import cache_folder, replacing
+from reskeras.tasks import Labels
 from reskeras.words import in_bytes, printable
 
 _FORM = 1
@@ -93,8 +94,8 @@ class Stored(RowReader):
         self._inner, self._sizes = data.reader, dict(data.sizes)
         self.dtype = np.dtype(data.reader.dtype)
         self._image = tuple(data.image_shape)
-        self._label = tuple(data.task.label_shape(data.image_shape))
-        self._label_dtype = np.min_scalar_type(-data.classes)
+        self._label, self._kind = tuple(data.label_shape), data.task.labels
+        self._label_dtype = _label_dtype(data)
         facts = (
             _FORM,
             PIL.__version__,
@@ -148,10 +149,10 @@ class Stored(RowReader):
 
     def rows(self, split: str, places: Places) -> tuple[Any, Any]:
         images, labels = (self._read(file, places) for file in self._files(split))
-        return images, labels.astype(np.int32)
+        return images, labels if self._kind is Labels.IMAGE else labels.astype(self._kind.dtype)
 
     def classes_of(self, split: str) -> Any:
-        if self._label:
+        if self._kind is not Labels.CLASS:
             return None
         (_, labels) = self._files(split)
         return self._read(labels, np.arange(self._sizes[split])).astype(np.int32)
@@ -262,6 +263,19 @@ class _File(NamedTuple):
                 part, offset = part[count:], offset + count
             first = end
         return found
+
+
+def _label_dtype(data: ImageData) -> Any:
+    """The smallest type that holds a label."""
+    match data.task.labels:
+        case Labels.CLASS | Labels.MASK:
+            return np.min_scalar_type(-data.classes)
+        case Labels.CLASSES:
+            return np.dtype(np.uint8)
+        case Labels.IMAGE:
+            return np.dtype(data.reader.dtype)
+        case _:
+            return np.dtype(np.float32)
 
 
 def _free(folder: Path) -> int:

@@ -10,6 +10,7 @@ from reskeras.data.files import split_of
 from reskeras.data.images import ImageData
 from reskeras.data.options import NO_OPTIONS, DataOptions
 from reskeras.errors import RequestError
+from reskeras.spec import ImageShape
 from reskeras.words import in_bytes
 
 _SPLITS = ("train", "val", "test")
@@ -25,6 +26,7 @@ def from_streams(
     name: str = "arrays",
     where: str = "data",
     options: DataOptions = NO_OPTIONS,
+    image_shape: ImageShape | None = None,
 ) -> ImageData:
     """Image data from what Keras' `fit` takes, read to its end into memory.
 
@@ -37,12 +39,13 @@ def from_streams(
         name: name of the data in reports.
         where: start of each line of an error.
         options: how they are read.
+        image_shape: as in `from_arrays`.
 
     Raises:
         RequestError: not images with labels, without an end, or more than 8 GiB.
     """
     if isinstance(given, Mapping) and not {*map(split_of, map(str, given))} <= set(_SPLITS):
-        return from_arrays(given, name=name, where=where, options=options)
+        return from_arrays(given, name=name, where=where, options=options, image_shape=image_shape)
     splits = given if isinstance(given, Mapping) else {"train": given}
     arrays: dict[str, Any] = {}
     for split, stream in splits.items():
@@ -50,7 +53,7 @@ def from_streams(
         arrays |= {
             f"{axis}_{split_of(str(split))}": array for axis, array in zip("xy", pair, strict=True)
         }
-    return from_arrays(arrays, name=name, where=where, options=options)
+    return from_arrays(arrays, name=name, where=where, options=options, image_shape=image_shape)
 
 
 def _read(stream: Any, where: str) -> tuple[Any, Any]:

@@ -3,19 +3,33 @@
 import csv
 import dataclasses
 import functools
-import math
+import hashlib
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from reskeras.data.decode import SUFFIXES
+import numpy as np
+
+from reskeras.data.columns import NAMES as LABELS
+from reskeras.data.columns import (
+    Columns,
+    Line,
+    classes_of,
+    label_columns,
+    numbers_of,
+    points_of,
+    sets_of,
+)
+from reskeras.data.decode import SUFFIXES, Facts
 from reskeras.data.files import (
     File,
+    FileReader,
     check_channels,
     folders_in,
+    image_data,
     images_below,
     listed,
     look_at,
@@ -24,9 +38,13 @@ from reskeras.data.files import (
 )
 from reskeras.data.folder import with_labels
 from reskeras.data.images import ImageData
+from reskeras.data.kinds import learned, points_outside
 from reskeras.data.options import NO_OPTIONS, DataOptions
+from reskeras.data.pixels import moved_points
+from reskeras.data.splits import complete
 from reskeras.errors import RequestError
-from reskeras.spec import ImageShape
+from reskeras.spec import ImageShape, Resize
+from reskeras.tasks import Labels, task_of
 from reskeras.words import printable
 
 _SUFFIXES = {".csv", ".tsv"}
@@ -37,7 +55,7 @@ _COLUMNS = {
         *("path", "file", "filename", "file_name", "filepath", "file_path"),
         *("image", "image_path", "image_name", "image_file", "img", "img_path"),
     ),
-    "label": ("label", "class", "target", "category", "y"),
+    "label": LABELS,
     "split": ("split", "subset"),
     "group": ("group", "patient", "patient_id", "subject", "subject_id", "scene"),
 }
@@ -46,11 +64,8 @@ _IDS = ("id", "image_id")
 """What the column of paths may be called, too, if none is called otherwise."""
 _FOLDERS = ("images", "image", "imgs", "img")
 """The folder beside the table that may hold the images."""
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf)", re.IGNORECASE)
 _LONGEST = 255
 """Bytes in the name of a file or folder."""
-_MANY = 20
-"""More labels than this, on half of the images or more, are no classes."""
 _SHOWN = 5
 """Values that a message lists."""
 
@@ -60,10 +75,16 @@ class _Row(NamedTuple):
 
     line: int
     path: str
-    label: str
+    cells: tuple[str, ...]
+    """Of the columns of labels."""
     split: str | None
     """None: the table has no such column."""
     group: str
+
+    @property
+    def label(self) -> str:
+        """As a message shows it."""
+        return ", ".join(self.cells)
 
 
 def table_in(root: Path) -> Path | None:
@@ -103,8 +124,10 @@ def from_table(
     """Opens the images that the rows of a CSV name, each with its label.
 
     Columns are found by their names: the image's path, its label, and perhaps its split, and its
-    group, which no split tears apart. Paths start at the table's folder or at `images/` in it, and
-    may lack the suffix. Without a column of splits, images are split 70 / 15 / 15.
+    group, which no split tears apart. Labels may also be several columns: 0 and 1 for each class,
+    numbers, or x and y of points (see `reskeras.data.columns.label_columns`). Paths start at the
+    table's folder or at `images/` in it, and may lack the suffix. Without a column of splits,
+    images are split 70 / 15 / 15.
 
     Args:
         path: the table, with commas, semicolons or tabs between fields.
@@ -118,7 +141,7 @@ def from_table(
     root = path.parent if path.parent.name else path.absolute().parent
     check_channels(root, image_shape)
     notes: list[str] = []
-    rows = _rows(path)
+    columns, rows = _rows(path, options)
     find = _finder(path, root)
     named: dict[Path, _Row] = {}
     for row in rows:
@@ -126,16 +149,150 @@ def from_table(
         _check_same(path, named.setdefault(file, row), row)
     if again := len(rows) - len(named):
         notes.append(f"{again:,} rows repeat an image with its label; it counts once")
-    classes, labels = _classes(path, named)
-    splits = _splits(path, root, named, labels, notes)
-    _check_trained(path, splits, classes)
+    read = _of_classes if columns.kind is Labels.CLASS else _of_others
+    data = read(path, root, columns, named, image_shape, options, notes)
+    return dataclasses.replace(data, name=printable(path.stem), source=str(path.resolve()))
+
+
+def _of_classes(
+    table: Path,
+    root: Path,
+    columns: Columns,
+    named: Mapping[Path, _Row],
+    image_shape: ImageShape | None,
+    options: DataOptions,
+    notes: list[str],
+) -> ImageData:
+    """Images that have a class each."""
+    names, numbers = classes_of(printable(table), columns, _cells(named))
+    labels = dict(zip(named, numbers.tolist(), strict=True))
+    splits = _splits(table, root, named, labels, notes)
+    _check_trained(table, splits, names)
     unreadable: dict[str, str] = {}
     facts = look_at(root, list(named), notes, strict=options.strict, unreadable=unreadable)
-    called = {file: classes[label] for file, label in labels.items()}
-    data = with_labels(
-        root, classes, splits, facts, called, unreadable, image_shape, options, notes
+    called = {file: names[label] for file, label in labels.items()}
+    return with_labels(
+        root, list(names), splits, facts, called, unreadable, image_shape, options, notes
     )
-    return dataclasses.replace(data, name=printable(path.stem), source=str(path.resolve()))
+
+
+def _of_others(
+    table: Path,
+    root: Path,
+    columns: Columns,
+    named: Mapping[Path, _Row],
+    image_shape: ImageShape | None,
+    options: DataOptions,
+    notes: list[str],
+) -> ImageData:
+    """Images that have several classes each, numbers or points."""
+    where, kind = printable(table), columns.kind
+    names, values = _values(where, columns, named, notes)
+    labels = dict(zip(named, values, strict=True))
+    unreadable: dict[str, str] = {}
+    facts = look_at(root, list(named), notes, strict=options.strict, unreadable=unreadable)
+    splits = _splits(table, root, named, dict.fromkeys(named, 0), notes)
+    splits = {split: [f for f in files if f.path in facts] for split, files in splits.items()}
+    splits = complete(splits, options.fold, root, notes)
+    for split, files in splits.items():
+        if len(files) < (2 if split == "train" else 1):
+            raise RequestError(f"{where}: too few images for the {split} split ({len(files)})")
+    if kind is Labels.POINTS:
+        notes += _without_points_outside(where, labels, facts)
+    trained = np.stack([labels[file.path] for file in splits["train"]])
+    known = learned(kind, trained, where, names)
+    notes += known.notes
+
+    def read(shape: ImageShape, resize: Resize, peak: float | None) -> FileReader:
+        def moved(file: File) -> Any:
+            label = labels[file.path]
+            if kind is not Labels.POINTS:
+                return label
+            return moved_points(label, facts[file.path].size, shape[:2], resize)
+
+        found = {split: np.stack([*map(moved, files)]) for split, files in splits.items()}
+        return _Rows(splits, found, shape, resize, peak)
+
+    data = image_data(
+        root,
+        splits,
+        facts,
+        read,
+        task=task_of(kind, options.task),
+        names=names,
+        contents={
+            path: f"{fact.digest} {kind.value} {labels[path].tolist()}"
+            for path, fact in facts.items()
+        },
+        image_shape=image_shape,
+        step=8 if kind.follows_image else 1,  # maps are halved a few times
+        options=options,
+        unreadable=unreadable,
+        notes=notes,
+    )
+    # The digest of files has no names of columns.
+    digest = hashlib.sha256("\n".join((data.digest, *names)).encode()).hexdigest()[:16]
+    return dataclasses.replace(data, mean=known.mean, spread=known.spread, digest=digest)
+
+
+def _cells(named: Mapping[Path, _Row]) -> list[tuple[int, tuple[str, ...]]]:
+    return [(row.line, row.cells) for row in named.values()]
+
+
+def _values(
+    where: str, columns: Columns, named: Mapping[Path, _Row], notes: list[str]
+) -> tuple[tuple[str, ...], Any]:
+    """The names of classes, numbers or points, and the labels of all images."""
+    cells = _cells(named)
+    match columns.kind:
+        case Labels.CLASSES:
+            names, values = sets_of(where, columns, cells)
+            if empty := int((values.sum(axis=-1) == 0).sum()):
+                notes.append(f"{empty:,} of {len(values):,} images have none of the classes")
+            return names, values
+        case Labels.NUMBERS:
+            return columns.names, numbers_of(where, columns, cells)
+        case _:
+            return points_of(where, columns, cells)
+
+
+def _without_points_outside(
+    where: str, labels: dict[Path, Any], facts: Mapping[Path, Facts]
+) -> list[str]:
+    """Removes points that lie outside their images, and says so.
+
+    Raises:
+        RequestError: all points are shares of the image's sides.
+    """
+    known = np.stack([labels[path] for path in facts])
+    if np.nanmax(known, initial=0) <= 1 and not np.isnan(known).all():
+        raise RequestError(
+            f"{where}: all points are in 0..1; give pixels, from 0 to the side of the image less 1"
+        )
+    outside = 0
+    for path, fact in facts.items():
+        out = points_outside(labels[path], fact.size)
+        labels[path] = np.where(out[:, np.newaxis], np.float32(np.nan), labels[path])
+        outside += int(out.sum())
+    return [f"{outside:,} points outside their image are taken as not there"] if outside else []
+
+
+class _Rows(FileReader):
+    """Reads image files, whose labels are known without reading them."""
+
+    def __init__(
+        self,
+        splits: Mapping[str, Sequence[File]],
+        labels: Mapping[str, np.ndarray[Any, Any]],
+        image_shape: ImageShape,
+        resize: Resize,
+        peak: float | None,
+    ) -> None:
+        super().__init__(splits, image_shape, resize, peak)
+        self._labels = dict(labels)
+
+    def classes_of(self, split: str) -> Any:
+        return None
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
@@ -170,15 +327,18 @@ def _places(header: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
-def _rows(path: Path) -> list[_Row]:
+def _rows(path: Path, options: DataOptions) -> tuple[Columns, list[_Row]]:
+    """The columns of labels, and all rows."""
     (_, header), *lines = _lines(path)
     found = _places(header)
     there = f"the columns are {listed(header)}"
     for kind, places in found.items():
-        if len(places) > 1:
+        if len(places) > 1 and (kind != "label" or options.labels is None):
+            differ = len({header[place] for place in places}) == len(places)
+            hint = "; or --labels says which" if kind == "label" and differ else ""
             raise RequestError(
                 f"{printable(path)}: {listed(header[place] for place in places)} could each be the "
-                f"{kind}; rename or delete all but one ({there})"
+                f"{kind}; rename or delete all but one ({there}){hint}"
             )
     if not found["path"]:
         raise RequestError(
@@ -192,40 +352,30 @@ def _rows(path: Path) -> list[_Row]:
             )
     if not lines:
         raise RequestError(f"{printable(path)}: no rows below the header")
-    if not found["label"]:
-        others = set(range(len(header))).difference(*found.values())
-        flags = [
-            header[place]
-            for place in sorted(others)
-            if {cells[place] for _, cells in lines} <= {"0", "1", "0.0", "1.0"}
-        ]
-        if len(flags) > 1:
-            raise RequestError(
-                f"{printable(path)}: {len(flags)} columns of 0 and 1 ({_few(flags)}) give an image "
-                "several labels; one label per image is needed today, in a column called label"
-            )
-        raise RequestError(
-            f"{printable(path)}: no column is called {', '.join(_COLUMNS['label'][:-1])} or "
-            f"{_COLUMNS['label'][-1]}; {there}"
-        )
-    (image,), (label,) = found["path"], found["label"]
+    columns = label_columns(
+        printable(path), header, [Line(*line) for line in lines], found, options
+    )
+    (image,) = found["path"]
     split, group = (found[kind][0] if found[kind] else None for kind in ("split", "group"))
     rows = [
         _Row(
             line,
             cells[image],
-            cells[label],
+            columns.read(cells),
             None if split is None else cells[split],
             "" if group is None else cells[group],
         )
         for line, cells in lines
     ]
-    for what in ("path", "label"):
-        if missing := [row.line for row in rows if not getattr(row, what)]:
+    empty = {"path": [row.line for row in rows if not row.path]}
+    if columns.kind in (Labels.CLASS, Labels.NUMBERS):  # others may have none
+        empty["label"] = [row.line for row in rows if not all(row.cells)]
+    for what, missing in empty.items():
+        if missing:
             raise RequestError(
                 f"{printable(path)}: {len(missing):,} rows have no {what} (lines {_few(missing)})"
             )
-    return rows
+    return columns, rows
 
 
 def _finder(table: Path, root: Path) -> Callable[[_Row], Path]:
@@ -297,41 +447,6 @@ def _check_same(table: Path, first: _Row, again: _Row) -> None:
                 f"{printable(table)}, lines {first.line} and {again.line}: {again.path} has the "
                 f"{what} {one!r} and {other!r}; one {what} per image is needed"
             )
-
-
-def _classes(table: Path, named: Mapping[Path, _Row]) -> tuple[list[str], dict[Path, int]]:
-    """The names of the classes, and the class of each file."""
-    rows = named.values()
-    for row in rows:
-        if re.search(r"[^\s;|]\s*[;|]\s*[^\s;|]", row.label):
-            raise RequestError(
-                f"{printable(table)}, line {row.line}: {row.label!r} looks like several labels; "
-                "one label per image is needed today"
-            )
-    words = {row.label for row in rows}
-    values: dict[str, str | int] = {word: word for word in words}
-    if all(_NUMBER.fullmatch(word) for word in words):
-        real = sorted((word for word in words if not _is_whole(word)), key=float)
-        if real:
-            raise RequestError(
-                f"{printable(table)}: {len(real):,} labels are real numbers ({_few(real)}); one "
-                "label per image is needed today, a word or a whole number"
-            )
-        values = {
-            word: int(word) if word.lstrip("+-").isdecimal() else int(float(word)) for word in words
-        }
-    order = sorted(set(values.values()), key=lambda value: (isinstance(value, str), value))
-    if len(order) > _MANY and len(order) > len(named) / 2:
-        raise RequestError(
-            f"{printable(table)}: {len(order):,} different labels ({_few(order)}) for "
-            f"{len(named):,} images; labels are classes"
-        )
-    number = {value: place for place, value in enumerate(order)}
-    return list(map(str, order)), {file: number[values[row.label]] for file, row in named.items()}
-
-
-def _is_whole(word: str) -> bool:
-    return math.isfinite(float(word)) and float(word).is_integer()
 
 
 def _splits(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,36 @@ import numpy as np
 
 from reskeras.data.files import shape_of
 from reskeras.data.images import ImageData, balance_notes
-from reskeras.data.labels import Classes, classes_of, no_ignored_note
+from reskeras.data.kinds import mean_and_spread
+from reskeras.data.labels import Classes, classes_of, no_ignored_note, untrained_notes
 from reskeras.data.options import NO_OPTIONS, DataOptions
-from reskeras.data.tfds_features import Chosen, Label, choose, named_in
+from reskeras.data.patches import in_patches
+from reskeras.data.tfds_features import Chosen, Label, choose, named_in, times_as_large
 from reskeras.data.tfds_prepare import builder_of, prepare
 from reskeras.data.tfds_records import (
+    COLORS,
     WHITE_16,
     Part,
     Range,
     RecordReader,
     Records,
+    floats_of,
     looked_at,
     mask_values,
     numbers_of,
 )
+from reskeras.data.tfds_wholes import (
+    Sizes,
+    WholeRecords,
+    enlarges,
+    has_sizes,
+    shape_of_wholes,
+    sizes_of,
+    times_fitting,
+)
 from reskeras.errors import RequestError
-from reskeras.spec import ImageShape
-from reskeras.tasks import CLASSIFICATION, SEGMENTATION
+from reskeras.spec import ImageShape, Resize
+from reskeras.tasks import Labels, task_of
 
 _NAMES = {"val": ("validation", "val", "valid"), "test": ("test",)}
 """What TFDS calls our splits, besides `train`."""
@@ -46,14 +59,19 @@ def from_tfds(
     set with only a train and a validation split uses the latter for the test. A split whose labels
     are hidden (-1) counts as missing.
 
+    With `DataOptions.resize` "patch", images with masks, and those to restore, keep their sizes.
+    Records are then read and decoded at any place, one by one. Images to restore of unequal sizes
+    are never resized: without patches, the network sees the middle of each, as in a folder.
+
     Args:
         name: with a version or a configuration, as TFDS writes it.
-        image_shape: height and width for images without a common size; None chooses them: the
-            median size, of at most 64 pixels.
+        image_shape: height and width for images without a common size, or of patches; None chooses
+            them: the median size, of at most 64 pixels.
         options: how they are read.
 
     Raises:
-        RequestError: no such data set, not images with labels, or a download without a network.
+        RequestError: no such data set, not images with labels, a download without a network, or
+            masks and targets whose sizes do not fit those of their images.
     """
     if options.fold is not None:
         raise RequestError(
@@ -63,51 +81,60 @@ def from_tfds(
     if options.splits is not None:
         _wanted(options.splits)
     builder = builder_of(name, options.data_dir)
+    where = f"data set {name!r}"
     # before anything is downloaded
-    if choose(builder.info, name, options.features).kind is not Label.MASK:
-        options.check_no_ignore(f"data set {name!r}")
+    _check_kind(choose(builder.info, name, options.features, options.task).kind, options, where)
     if not builder.is_prepared():
         prepare(builder, name)
     info = builder.info
-    chosen = choose(info, name, options.features)
+    chosen = choose(info, name, options.features, options.task)
     notes: list[str] = []
     parts = _parts(name, options, info.splits, chosen, notes)
     records = Records(name, options.data_dir, parts, chosen)
-    found, ignore = _classes(records, parts, options.ignore, f"data set {name!r}", notes)
-    if len(found.values) < 2:
+    if options.resize == "patch":
+        records.check_random_access()
+    if chosen.kind is Label.MASK and options.task is None and enlarges(records):
+        chosen = dataclasses.replace(chosen, kind=Label.IMAGE)
+        records = records.of(chosen)
+    _check_kind(chosen.kind, options, where)
+    task = task_of(chosen.kind.kind, options.task)
+    resize = options.resize or task.resize
+    enlarge, sizes = 1, dict[str, Sizes]()
+    if resize == "patch" or (chosen.kind is Label.IMAGE and not has_sizes(chosen)):
+        sizes = {split: sizes_of(records, split, part.size) for split, part in parts.items()}
+        enlarge = times_fitting(records, sizes, options, where)
+        if chosen.kind is Label.IMAGE and resize != "patch":
+            resize = "crop"
+    elif chosen.kind is Label.IMAGE:
+        enlarge = times_as_large(chosen.label.feature, chosen.image.feature) or 1
+    found, ignore = _classes(records, parts, options.ignore, where, notes)
+    if chosen.kind.kind in (Labels.CLASS, Labels.MASK) and len(found.values) < 2:
         raise RequestError(
-            f"data set {name!r}: {chosen.label.path} holds only the class "
+            f"{where}: {chosen.label.path} holds only the class "
             f"{[*found.names, *found.values][0]}; at least two are needed"
         )
-    task = SEGMENTATION if chosen.kind is Label.MASK else CLASSIFICATION
-    resize = options.resize or task.resize
-    shape = image_shape
-    height, width, channels = chosen.image.feature.shape
-    if None in (height, width, channels):
-        # A U-Net halves both sides a few times.
-        step = 8 if task.label_follows_image else 1
-        facts, of = looked_at(records), "sampled images"
-        shape = shape_of(facts, image_shape, resize, notes, step=step, of=of)
-    if height is None or width is None:
-        assert shape is not None, "`shape_of` chooses one"
-        height, width = shape[:2]
-    if channels is None:
-        assert shape is not None, "`shape_of` chooses one"
-        channels = shape[2]
-    shape = int(height), int(width), int(channels)
+    if sizes:
+        shape = shape_of_wholes(records, sizes, image_shape, resize, notes)
+    else:
+        step = 8 if task.labels.has_sides else 1
+        shape = _shape(records, image_shape, resize, enlarge, notes, step=step)
+    mean: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
+    if chosen.kind is Label.NUMBERS:
+        mean, spread = mean_and_spread(floats_of(records), where)
     digest = " ".join([info.full_name, records.digest, *(part.digest for part in parts.values())])
     if options.features is not None:
         digest += f" image={chosen.image.path} label={chosen.label.path}"
     if ignore is not None:
         digest += f" ignore={ignore}"
-    return ImageData(
+    data = ImageData(
         name=name,
         task=task,
         image_shape=shape,
         classes=len(found.values),
         sizes={split: part.size for split, part in parts.items()},
         digest=digest,
-        reader=RecordReader(records, shape, resize, found.values, ignore),
+        reader=RecordReader(records, shape, resize, found.values, ignore, enlarge),
         source=name,
         class_names=found.names,
         resize=resize,
@@ -116,7 +143,41 @@ def from_tfds(
         notes=tuple(notes),
         options=options,
         ignores=ignore is not None,
+        mean=mean,
+        spread=spread,
+        enlarge=enlarge,
     )
+    if resize != "patch":
+        return data
+    return in_patches(data, WholeRecords(records, sizes, shape[-1], found.values, ignore, enlarge))
+
+
+def _check_kind(kind: Label, options: DataOptions, where: str) -> None:
+    """Raises RequestError if options are for other kinds of labels."""
+    if kind is not Label.MASK:
+        options.check_no_ignore(where)
+    if kind not in (Label.MASK, Label.IMAGE):
+        options.check_no_patches(where)
+
+
+def _shape(
+    records: Records,
+    wanted: ImageShape | None,
+    resize: Resize,
+    enlarge: int,
+    notes: list[str],
+    *,
+    step: int,
+) -> ImageShape:
+    """The shape of images as networks see them: the features', or a chosen one."""
+    known = records.chosen.image.feature.shape
+    if None not in known:
+        *sides, channels = map(int, known)
+        return (*(enlarge * side for side in sides), channels)
+    facts = looked_at(records)
+    chosen = shape_of(facts, wanted, resize, notes, step=step, of="sampled images")
+    height, width = known[:2] if None not in known[:2] else chosen[:2]
+    return int(height), int(width), int(known[2] or chosen[2])
 
 
 def made_by_tfds(folder: Path) -> bool:
@@ -144,6 +205,8 @@ def _classes(
     names = getattr(chosen.label.feature, "names", None)
     held = None
     match chosen.kind:
+        case Label.CLASSES | Label.NUMBERS | Label.POINTS | Label.IMAGE:
+            return _columns(chosen, records), None
         case Label.CLASS:
             count = int(chosen.label.feature.num_classes)
             return Classes(list(range(count)), tuple(names or ()), []), None
@@ -152,6 +215,7 @@ def _classes(
             found = classes_of(labels, None, 0, where)
             called = found.names or tuple(map(str, found.values))
             trained = np.searchsorted(found.values, labels["train"])
+            found.notes.extend(untrained_notes(called, set(trained.tolist())))
             found.notes.extend(balance_notes(trained, called))
         case Label.MASK:
             values = np.array(mask_values(records))
@@ -163,6 +227,24 @@ def _classes(
                 notes.append(no_ignored_note(ignore))
     notes += found.notes
     return found, held
+
+
+def _columns(chosen: Chosen, records: Records) -> Classes:
+    """The numbers and names of what a label that is no class has several of."""
+    feature = chosen.label.feature
+    names: Sequence[str] = ()
+    if chosen.kind is Label.CLASSES and hasattr(feature, "feature"):
+        count, names = feature.feature.num_classes, feature.feature.names
+    elif chosen.kind is Label.IMAGE:
+        count = feature.shape[-1] or COLORS
+    else:
+        count = feature.shape[0] if feature.shape else 1
+        # A convention of the embedded sets: metadata name the parts of a feature.
+        told = records.metadata.get(chosen.label.path, ())
+        names = told if len(told) == count else ()
+        if not feature.shape:
+            names = (chosen.label.keys[-1],)
+    return Classes(list(range(int(count))), tuple(map(str, names)), [])
 
 
 def _parts(

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from reskeras.errors import RequestError, did_you_mean
+from reskeras.tasks import Labels, task_called
 
+_SIGNAL_CHANNELS = 3
+"""A feature [L,C] with more is no signal."""
 _LISTED = 8
 """Features that a message names."""
 
@@ -19,7 +22,18 @@ class Label(enum.Enum):
     CLASS = "a class label"
     """Its feature says how many classes there are."""
     NUMBER = "a whole number"
+    """Of a class."""
     MASK = "a mask"
+    CLASSES = "several class labels"
+    """The numbers of those that are there, or for each 0 or 1."""
+    NUMBERS = "numbers"
+    POINTS = "points"
+    IMAGE = "an image"
+
+    @property
+    def kind(self) -> Labels:
+        """The kind of label that it becomes."""
+        return Labels.CLASS if self is Label.NUMBER else Labels(self.name.lower())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +97,7 @@ def named_in(text: str, option: str, known: Iterable[str], example: str) -> dict
     return found
 
 
-def choose(info: Any, name: str, text: str | None) -> Chosen:
+def choose(info: Any, name: str, text: str | None, task: str | None = None) -> Chosen:
     """The features that are the image and its label.
 
     The ones of `text`; for those it does not name, the data set's `supervised_keys`, and otherwise
@@ -93,9 +107,10 @@ def choose(info: Any, name: str, text: str | None) -> Chosen:
         info: of the data set.
         name: of the data set.
         text: the value of `--features`.
+        task: the name of the task that the label is for; None: it says so itself.
 
     Raises:
-        RequestError: there are none, or several.
+        RequestError: there are none, or several, or the label is for other tasks.
     """
     fields = _fields(info.features) if hasattr(info.features, "keys") else {}
     told = _told(info.features) if fields else "none"
@@ -118,17 +133,24 @@ def choose(info: Any, name: str, text: str | None) -> Chosen:
             "image: an Image, or a Tensor of numbers [H,W,C]"
         )
     label = named.get("label")
-    kind = None if label is None else _label_kind(label.feature, is_named=True)
+    wanted = None if task is None else task_called(task).labels
+    kind = None if label is None else _named_kind(label.feature, image.feature, wanted)
     if label is None:
-        label, kind = _label(fields, image, keys[1], where, told)
+        label, kind = _label(fields, image, keys[1], where, told, wanted)
     elif kind is None:
         raise RequestError(
             f"--features {text}: {label.path} of {where} is {_kind_of(label.feature)}, and no "
-            f"label: a ClassLabel, a whole number, or a mask of one channel{_others(fields, image)}"
+            f"label: a ClassLabel, a number, numbers [K], points [K,2], or a mask of one channel"
+            f"{_others(fields, image)}"
         )
     assert kind is not None, "`_label` returns the kind, too"
     if label.path == image.path:
         raise RequestError(f"{where}: {image.path} cannot be the image and its label")
+    if wanted not in (None, kind.kind):
+        raise RequestError(
+            f"{where}: {label.path} is {kind.value}, which task {task!r} does not take; it takes "
+            f"{task_called(str(task)).noun}"
+        )
     return Chosen(image, label, kind)
 
 
@@ -167,10 +189,15 @@ def _image(
 
 
 def _label(
-    fields: Mapping[str, Field], image: Field, supervised: str | None, where: str, told: str
+    fields: Mapping[str, Field],
+    image: Field,
+    supervised: str | None,
+    where: str,
+    told: str,
+    wanted: Labels | None,
 ) -> tuple[Field, Label]:
     if supervised is not None and supervised != image.path:
-        kind = _label_kind(fields[supervised].feature)
+        kind = _named_kind(fields[supervised].feature, image.feature, wanted)
         if kind is not None:
             return fields[supervised], kind
     for kind, found in _labels(fields, image).items():
@@ -212,12 +239,68 @@ def _is_image(feature: Any) -> bool:
 
     if isinstance(feature, tfds.features.Image):
         return True
-    return (
-        type(feature) is tfds.features.Tensor
-        and len(feature.shape) == 3
-        and feature.shape[2] is not None
-        and np.dtype(feature.np_dtype).kind in "uif"
-    )
+    if type(feature) is not tfds.features.Tensor or np.dtype(feature.np_dtype).kind not in "uif":
+        return False
+    match feature.shape:
+        case (_, _, int()):
+            return True
+        case (_, int()):  # a signal; the pairs of a list are points
+            return feature.shape[0] is not None and feature.shape[1] <= _SIGNAL_CHANNELS
+        case (*sides, _):  # a volume
+            return len(sides) == 3 and None not in feature.shape
+        case _:
+            return False
+
+
+def _named_kind(feature: Any, image: Any, wanted: Labels | None) -> Label | None:
+    """What a feature is that is said to be the label, by a person or the data set; None: nothing.
+
+    Args:
+        feature: any.
+        image: the feature of its image.
+        wanted: what the task takes, if there is a choice.
+    """
+    import tensorflow_datasets as tfds
+
+    if isinstance(feature, tfds.features.Image):
+        times = times_as_large(feature, image)
+        if wanted is Labels.IMAGE or (wanted is None and times is not None and times > 1):
+            return Label.IMAGE
+        return _label_kind(feature, is_named=True)
+    if isinstance(feature, tfds.features.Sequence):
+        inner = feature.feature
+        named = isinstance(inner, tfds.features.ClassLabel) and inner.num_classes is not None
+        return Label.CLASSES if named else None
+    shape, kind = tuple(feature.shape or ()), _label_kind(feature)
+    if type(feature) not in (tfds.features.Tensor, tfds.features.Scalar):
+        return kind
+    letter = np.dtype(feature.np_dtype).kind
+    if letter not in "uifb" or None in shape:
+        return kind
+    match shape:
+        case ():
+            is_number = letter == "f" or wanted is Labels.NUMBERS
+            return Label.NUMBERS if is_number else kind
+        case (_,):
+            several = wanted is Labels.CLASSES or (wanted is None and letter in "b")
+            return Label.CLASSES if several else Label.NUMBERS
+        case (_, 2):
+            return Label.POINTS
+        case _:
+            return kind
+
+
+def times_as_large(label: Any, image: Any) -> int | None:
+    """How many times as large the sides of a label are as those of its image, by their features.
+
+    None if the features do not say, or it is no whole number.
+    """
+    sides = [tuple(feature.shape[:2]) for feature in (label, image)]
+    if any(None in pair for pair in sides):
+        return None
+    ratios = {(large / small) for large, small in zip(*sides, strict=True)}
+    (ratio,) = ratios if len(ratios) == 1 else (0.5,)
+    return int(ratio) if float(ratio).is_integer() else None
 
 
 def _label_kind(feature: Any, *, is_named: bool = False) -> Label | None:
@@ -225,8 +308,8 @@ def _label_kind(feature: Any, *, is_named: bool = False) -> Label | None:
 
     Args:
         feature: any.
-        is_named: whether a person says that it is the label: then an image with three channels is a
-            mask, too, if they are equal.
+        is_named: whether it is said to be the label: then an image with three channels is a mask,
+            too, if they are equal.
     """
     import tensorflow_datasets as tfds
 

@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from reskeras.data.decode import BadImageError, Facts
 from reskeras.data.images import SAMPLE_SEED, Places, Reader
+from reskeras.data.kinds import enlarged, points_outside
 from reskeras.data.labels import numbered, without_a_class
-from reskeras.data.pixels import resized, resized_mask, scaled
+from reskeras.data.pixels import moved_points, resized, resized_mask, scaled
+from reskeras.data.restored import middle
 from reskeras.data.tfds_features import Chosen, Field, Label
+from reskeras.data.tfds_places import BLOCK, Serialized, cycle_of, streams
 from reskeras.data.tfds_prepare import builder_of
 from reskeras.errors import RequestError
 from reskeras.spec import ImageShape, Resize
@@ -27,6 +30,8 @@ _SAMPLED = 1_000
 """Images whose sizes are looked at."""
 WHITE_16 = 65535.0
 """The white of images of 16 bits."""
+COLORS = 3
+"""Channels of images to be made, if their feature does not say it."""
 _BYTES = 256
 """The number of values of a byte."""
 
@@ -76,9 +81,9 @@ class Part:
 
 
 class Records:
-    """Opens the records of a data set with two features, undecoded, one after another.
+    """Opens the records of a data set with two features, undecoded.
 
-    TFDS has no random access.
+    One after another, as `tf.data` reads fastest; `at` takes any place.
     """
 
     def __init__(
@@ -86,6 +91,13 @@ class Records:
     ) -> None:
         self.name, self.chosen = name, chosen
         self._data_dir, self._parts = data_dir, parts
+        self._serialized = Serialized(name, data_dir)
+        self._orders: dict[str, Places] = {}
+        self._partials: dict[tuple[str, ...], tuple[Any, Any]] = {}
+
+    def of(self, chosen: Chosen) -> "Records":
+        """The same records, with other features."""
+        return Records(self.name, self._data_dir, self._parts, chosen)
 
     def stored(self, split: str, *fields: Field, seed: int | None = None) -> Any:
         """A split in its stored order or, with a seed, its files in a random one.
@@ -107,6 +119,44 @@ class Records:
             min(self._parts[split].size, buffer), seed=seed, reshuffle_each_iteration=False
         )
 
+    def check_random_access(self) -> None:
+        """Raises RequestError unless `at` can read all records."""
+        for part in self._parts.values():
+            self._serialized.check(part.spec)
+
+    def at(self, split: str, place: int, *fields: Field) -> Any:
+        """A record at a place of the stored order, as NumPy has it.
+
+        Args:
+            split: ours.
+            place: counted from 0.
+            fields: as in `stored`.
+
+        Raises:
+            RequestError: the files have no random access, or are damaged.
+        """
+        partial, features = self._partial(fields)
+        where = int(self._order(split)[place])
+        record = self._serialized.read(self._parts[split].spec, where)
+        return features.deserialize_example_np(record, decoders=partial.decoders)
+
+    def called(self, split: str, place: int) -> str:
+        """What TFDS calls a record of the stored order: `train[17]`."""
+        where = int(self._order(split)[place])
+        for some in self._parts[split].ranges:
+            if where < some.size:
+                return f"{some.split}[{some.start + where}]"
+            where -= some.size
+        raise IndexError(f"{split}[{place}]")
+
+    def _order(self, split: str) -> Places:
+        """Where the records of the stored order are, in the order of the files."""
+        if split not in self._orders:
+            part = self._parts[split]
+            order = self._serialized.order(part.spec)
+            self._orders[split] = order if part.places is None else order[np.sort(part.places)]
+        return self._orders[split]
+
     def some(self, split: str, *fields: Field) -> Any:
         """Random records from where a split is, from a few random files if these are large."""
         random = np.random.default_rng(SAMPLE_SEED)
@@ -124,6 +174,11 @@ class Records:
     def size_on_disk(self) -> int:
         """The number of bytes of all records, about."""
         return sum(self._mean(split) * part.size for split, part in self._parts.items())
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the data set says of itself besides its features."""
+        return builder_of(self.name, self._data_dir).info.metadata or {}
 
     @property
     def digest(self) -> str:
@@ -155,20 +210,58 @@ class Records:
         return max(1, int(theirs.num_bytes) // max(1, int(theirs.num_examples)))
 
     def _read(self, spec: str, fields: Sequence[Field], seed: int | None) -> Any:
+        import tensorflow as tf
         import tensorflow_datasets as tfds
 
-        fields = fields or (self.chosen.image, self.chosen.label)
-        encoded = [field for field in fields if field.is_encoded]
-        return builder_of(self.name, self._data_dir).as_dataset(
-            split=spec,
-            shuffle_files=seed is not None,
-            # Shuffled files are meant, even if the records are in an order.
-            read_config=tfds.ReadConfig(shuffle_seed=seed, enable_ordering_guard=False),
-            decoders=tfds.decode.PartialDecoding(
+        partial, features = self._partial(fields)
+        builder = builder_of(self.name, self._data_dir)
+        if streams(builder):
+            return builder.as_dataset(
+                split=spec,
+                shuffle_files=seed is not None,
+                read_config=tfds.ReadConfig(
+                    shuffle_seed=seed,
+                    # Shuffled files are meant, even if the records are in an order.
+                    enable_ordering_guard=False,
+                    interleave_cycle_length=cycle_of(builder),
+                    interleave_block_length=BLOCK,
+                ),
+                decoders=partial,
+            )
+        places = self._serialized.order(spec)
+        if seed is not None:
+            places = np.random.default_rng(seed).permutation(places)
+
+        def record(place: Any) -> Any:
+            read = lambda place: self._serialized.read(spec, int(place))  # noqa: E731
+            found = tf.ensure_shape(tf.numpy_function(read, [place], tf.string), [])
+            return features.deserialize_example(found, decoders=partial.decoders)
+
+        return tf.data.Dataset.from_tensor_slices(places).map(
+            record, num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def _partial(self, fields: Sequence[Field]) -> tuple[Any, Any]:
+        """How TFDS is told to read these features alone, and these features.
+
+        By default, of the image and its label. Images are not decoded.
+        """
+        import tensorflow_datasets as tfds
+
+        key = tuple(field.path for field in fields)
+        if key not in self._partials:
+            fields = fields or (self.chosen.image, self.chosen.label)
+            encoded = [field for field in fields if field.is_encoded]
+            partial = tfds.decode.PartialDecoding(
                 _merged(field.spec(True) for field in fields),
                 decoders=_merged(field.spec(tfds.decode.SkipDecoding()) for field in encoded),
-            ),
-        )
+            )
+            features = builder_of(self.name, self._data_dir).info.features
+            self._partials[key] = partial, partial.extract_features(features)
+        return self._partials[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_orders": {}, "_partials": {}}
 
 
 def _merged(specs: Any) -> dict[str, Any]:
@@ -194,19 +287,30 @@ def at(records: Any, places: Places) -> Any:
 def looked_at(records: Records) -> list[Facts]:
     """Facts about a random sample of the training images, which are not decoded."""
     image = records.chosen.image
-    found = []
-    for record in records.some("train", image).as_numpy_iterator():
-        value = image.of(record)
-        if image.is_encoded:
-            try:
-                with Image.open(io.BytesIO(value)) as opened:
-                    size, gray = opened.size[::-1], opened.mode in ("1", "L", "LA", "I", "I;16")
-            except UnidentifiedImageError as error:
-                raise RequestError(f"data set {records.name!r} holds a damaged image") from error
-        else:
-            size, gray = value.shape[:2], value.shape[2] == 1
-        found.append(Facts(digest="", size=size, gray=gray, deep=None, frames=1))
-    return found
+    try:
+        return [
+            facts_of(image.of(record), image)
+            for record in records.some("train", image).as_numpy_iterator()
+        ]
+    except BadImageError as error:
+        raise RequestError(f"data set {records.name!r} holds a damaged image") from error
+
+
+def facts_of(value: Any, field: Field) -> Facts:
+    """Facts about an image that is not decoded.
+
+    Raises:
+        BadImageError: it is none.
+    """
+    if field.is_encoded:
+        try:
+            with Image.open(io.BytesIO(value)) as opened:
+                size, gray = opened.size[::-1], opened.mode in ("1", "L", "LA", "I", "I;16")
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise BadImageError("damaged, or no image") from error
+    else:
+        size, gray = value.shape[:2], value.shape[2] == 1
+    return Facts(digest="", size=size, gray=gray, deep=None, frames=1)
 
 
 def numbers_of(records: Records, split: str) -> np.ndarray[Any, Any]:
@@ -214,6 +318,14 @@ def numbers_of(records: Records, split: str) -> np.ndarray[Any, Any]:
     label = records.chosen.label
     values = records.stored(split, label).map(label.of).batch(4096).as_numpy_iterator()
     return np.concatenate([np.asarray(some).astype(np.int64) for some in values])
+
+
+def floats_of(records: Records) -> np.ndarray[Any, Any]:
+    """The training labels [N,K] that are numbers."""
+    label = records.chosen.label
+    values = records.stored("train", label).map(label.of).batch(4096).as_numpy_iterator()
+    found = np.concatenate([np.asarray(some, np.float64) for some in values])
+    return found.reshape(len(found), -1)
 
 
 def mask_values(records: Records) -> list[int]:
@@ -239,7 +351,7 @@ def mask_values(records: Records) -> list[int]:
     if colored:
         raise RequestError(
             f"data set {records.name!r}: {label.path} holds colors; a mask has a number for each "
-            "class"
+            f"class; --task restoration makes such images of {records.chosen.image.path}"
         )
     return [int(value) for value in np.flatnonzero(found)]
 
@@ -257,6 +369,7 @@ class RecordReader(Reader):
         resize: Resize,
         values: Sequence[int],
         ignore: int | None = None,
+        enlarge: int = 1,
     ) -> None:
         """Reads `records`.
 
@@ -266,12 +379,13 @@ class RecordReader(Reader):
             resize: how images of other sizes get it.
             values: the value of each class, in order.
             ignore: the value of pixels of masks that have no class, if there is one.
+            enlarge: as `ImageData.enlarge`.
         """
         self._records, self._shape, self._resize = records, shape, resize
         self._values, self._ignore = np.array(values, np.int64), ignore
-        field = records.chosen.image
-        self.dtype = np.uint8 if field.feature.np_dtype == np.uint8 else np.float32
-        self.encoded_bytes = records.size_on_disk if field.is_encoded else 0
+        self._enlarge = enlarge
+        self.dtype = dtype_of(records.chosen)
+        self.encoded_bytes = records.size_on_disk if records.chosen.image.is_encoded else 0
 
     def stored(self, split: str) -> Any:
         return self._decoded(self._records.stored(split))
@@ -290,12 +404,8 @@ class RecordReader(Reader):
         def decoded(record: Any) -> Any:
             image, label = self._image(image_field, record), label_field.of(record)
             sides = tf.shape(image)[:2]
-            if tuple(image.shape[:2]) != self._shape[:2]:
-                image = tf.numpy_function(
-                    lambda image: resized(image, self._shape[:2], self._resize),
-                    [image],
-                    image.dtype,
-                )
+            if tuple(image.shape[:-1]) != self._shape[:-1]:
+                image = tf.numpy_function(self._sized, [image], image.dtype)
             match self._records.chosen.kind:
                 case Label.MASK:
                     mask = label_field.feature.decode_example(label)
@@ -304,11 +414,61 @@ class RecordReader(Reader):
                 case Label.NUMBER:
                     value = tf.cast(label, tf.int64)[tf.newaxis]
                     label = tf.searchsorted(self._values, value)[0]
+                case Label.CLASSES:
+                    label = self._several(label_field.feature, label)
+                case Label.NUMBERS:
+                    label = tf.reshape(tf.cast(label, tf.float32), [-1])
+                case Label.POINTS:
+                    points = tf.cast(label, tf.float32)
+                    label = tf.numpy_function(self._points, [points, sides], tf.float32)
+                    label = tf.ensure_shape(label, points.shape)
+                case Label.IMAGE:
+                    target = label_field.feature.decode_example(label)
+                    if image.dtype != tf.uint8 or target.dtype != tf.uint8:
+                        image = scaled(image)
+                        target = scaled(target, WHITE_16 if target.dtype == tf.uint16 else None)
+                    channels = target.shape[-1]
+                    label = tf.numpy_function(self._target, [target, sides], target.dtype)
+                    label = tf.ensure_shape(label, (*self._shape[:-1], channels))
             return tf.ensure_shape(image, self._shape), label
 
         # AutoGraph does not know `match`, and warns.
         plain = tf.autograph.experimental.do_not_convert(decoded)
         return records.map(plain, num_parallel_calls=os.cpu_count())
+
+    def _sized(self, image: Any) -> Any:
+        """An image with the sides of the network's input."""
+        if self._records.chosen.kind is Label.IMAGE:  # enlarged first: the middle has no rim
+            return middle(enlarged(image[np.newaxis], self._enlarge)[0], self._shape[:2])
+        return resized(image, self._shape[:2], self._resize)
+
+    def _several(self, feature: Any, label: Any) -> Any:
+        """For each class, whether it is there: float32 [K]."""
+        import tensorflow as tf
+
+        if not hasattr(feature, "feature"):
+            return tf.cast(tf.cast(label, tf.bool), tf.float32)
+        count = feature.feature.num_classes
+        return tf.reduce_max(
+            tf.concat([tf.one_hot(label, count), tf.zeros([1, count])], axis=0), axis=0
+        )
+
+    def _points(self, points: Any, sides: Any) -> Any:
+        """Points where they are in the resized image; NaN outside of it."""
+        points = points.copy()
+        points[points_outside(points, tuple(sides))] = np.nan
+        return moved_points(points, tuple(sides), self._shape[:2], self._resize)
+
+    def _target(self, target: Any, sides: Any) -> Any:
+        """The image that is to be restored, with the sides of the network's input."""
+        wanted = tuple(self._enlarge * int(side) for side in sides)
+        if tuple(target.shape[:2]) != wanted:
+            sizes = ("x".join(map(str, size)) for size in (target.shape[:2], wanted))
+            raise BadImageError(
+                f"data set {self._records.name!r}: {self._records.chosen.label.path} has sides "
+                "that do not fit its image's ({}, not {})".format(*sizes)
+            )
+        return middle(target, self._shape[:2])
 
     def _image(self, field: Field, record: Any) -> Any:
         """A decoded image: bytes, or float32."""
@@ -335,18 +495,44 @@ class RecordReader(Reader):
             mask: bytes.
             sides: of its image.
         """
-        where = f"data set {self._records.name!r}"
         if tuple(mask.shape[:2]) != tuple(sides):
             sizes = ("x".join(map(str, size)) for size in (mask.shape[:2], sides))
             raise BadImageError(
-                f"{where}: a mask has another size than its image ({' and '.join(sizes)})"
+                f"data set {self._records.name!r}: a mask has another size than its image "
+                f"({' and '.join(sizes)})"
             )
         pixels = resized_mask(
             mask[..., 0], self._shape[:2], self._resize, self._values, self._ignore
         )
-        strange = np.setdiff1d(pixels[~without_a_class(pixels, self._ignore)], self._values)
-        if strange.size:
-            raise BadImageError(
-                f"{where}: a mask holds the value {strange[0]}, which no training mask holds"
-            )
-        return numbered(pixels, self._values, self._ignore)
+        return numbers_of_mask(self._records, pixels, self._values, self._ignore)
+
+
+def dtype_of(chosen: Chosen) -> Any:
+    """The NumPy dtype of images: bytes, or float32 if they or their targets are no bytes."""
+    fields = [chosen.image, chosen.label] if chosen.kind is Label.IMAGE else [chosen.image]
+    are_bytes = all(field.feature.np_dtype == np.uint8 for field in fields)
+    return np.uint8 if are_bytes else np.float32
+
+
+def numbers_of_mask(
+    records: Records, mask: Any, values: Any, ignore: int | None, called: str = "a mask"
+) -> Any:
+    """The classes [H,W] of the values of a mask.
+
+    Args:
+        records: of the mask.
+        mask: its values [H,W].
+        values: the value of each class, in order.
+        ignore: the value of pixels without a class, if there is one.
+        called: what a message calls the mask.
+
+    Raises:
+        BadImageError: it holds another value.
+    """
+    strange = np.setdiff1d(mask[~without_a_class(mask, ignore)], values)
+    if strange.size:
+        raise BadImageError(
+            f"data set {records.name!r}: {called} holds the value {strange[0]}, which no training "
+            "mask holds"
+        )
+    return numbered(mask, values, ignore)

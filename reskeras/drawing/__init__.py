@@ -2,6 +2,7 @@
 
 Start at `reskeras.drawing.plot`. What draws other pictures uses its `palette` and `save`.
 
-Imports: reskeras.nets, reskeras.spec.
-Imported by: reskeras.cli, tuning.report, tuning.tracking.
+Imports: reskeras.nets, reskeras.spec, reskeras.tasks.
+Imported by: reskeras.cli, reskeras.evaluation, reskeras.lab.experiments, tuning.report,
+  tuning.tracking.
 """

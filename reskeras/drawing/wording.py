@@ -16,6 +16,7 @@ from reskeras.spec import (
     ImagenetStem,
     LinearStem,
     NoNorm,
+    Numbers,
     Regressor,
     Segmenter,
     Stem,
@@ -58,6 +59,9 @@ def head_lines(head: Any, dims: int) -> list[str]:
                 f"dense {head.classes}",
                 *([] if head.activation == "none" else [head.activation]),
             ]
+        case Numbers():
+            pool = ["global avg pool"] if dims else []
+            return [*pool, f"dense {head.count}"]
         case Segmenter():
             end = "" if head.activation == "none" else f", {head.activation}"
             return [f"{conv}{end}", f"{head.classes} class{'es' if head.classes > 1 else ''}"]

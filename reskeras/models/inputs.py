@@ -29,11 +29,16 @@ class InputForm:
     layout: Layout
 
     def arrange(self, images: Any) -> Any:
-        """Converts images [...,H,W,C] (NumPy or TensorFlow) to the form the model takes."""
+        """Converts images [...,*sides,C] (NumPy or TensorFlow) to the form the model takes.
+
+        Flat images are [...,H,W,C].
+        """
         if self.layout is Layout.CHANNELS_LAST:
             return images
-        batch, sides = tuple(images.shape[:-3]), images.shape[-3:]
-        order = [*range(len(batch)), *(len(batch) + axis for axis in (2, 0, 1))]
+        rank = 3 if self.layout is Layout.FLAT else len(self.shape)
+        batch, sides = tuple(images.shape[:-rank]), images.shape[-rank:]
+        axes = (rank - 1, *range(rank - 1))
+        order = [*range(len(batch)), *(len(batch) + axis for axis in axes)]
         if isinstance(images, np.ndarray):
             if self.layout is Layout.FLAT:
                 return images.reshape(*batch, math.prod(sides))
@@ -46,7 +51,7 @@ class InputForm:
         return tf.transpose(images, order)
 
     def image_shape(self, name: str) -> ImageShape:
-        """Height, width and channels; flat images count as square gray ones.
+        """Sides and channels; flat images count as square gray ones.
 
         Args:
             name: of the model, for the error.
@@ -57,10 +62,10 @@ class InputForm:
         match self.layout, self.shape:
             case Layout.FLAT, (int(size),) if math.isqrt(size) ** 2 == size:
                 return math.isqrt(size), math.isqrt(size), 1
-            case Layout.CHANNELS_FIRST, (int(channels), int(height), int(width)):
-                return height, width, channels
-            case Layout.CHANNELS_LAST, (int(height), int(width), int(channels)):
-                return height, width, channels
+            case Layout.CHANNELS_FIRST, (int(channels), _, *_):
+                return (*self.shape[1:], channels)
+            case Layout.CHANNELS_LAST, (_, *_, int()):
+                return self.shape
             case _:
                 raise RequestError(
                     f"{name} takes inputs of shape {list(self.shape)}, not images of one size"

@@ -117,6 +117,12 @@ class KerasLayers(Layers):
     def scale(self, x: Any, factor: float, *, offset: float = 0.0, name: str) -> Any:
         return keras.layers.Rescaling(factor, offset, name=name)(x)
 
+    def rescale(
+        self, x: Any, factors: Sequence[float], offsets: Sequence[float], *, name: str
+    ) -> Any:
+        layer = keras.layers.Rescaling(list(factors), list(offsets), dtype="float32", name=name)
+        return layer(x)
+
     def learned_scale(self, x: Any, *, name: str) -> Any:
         # A dense layer from one number to one multiplies by a scalar, and is a stock layer.
         shape = tuple(x.shape[1:])

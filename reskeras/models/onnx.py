@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import logging
+import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from reskeras.models.export_check import is_half
+from reskeras.models.preprocessing import joined
 
-def export_onnx(model: keras.Model, path: str | Path) -> None:
+
+def export_onnx(
+    model: keras.Model, path: str | Path, *, half: bool = False, front: keras.Model | None = None
+) -> None:
     """Exports a model to ONNX with a free batch size, and checks the file by running it.
 
     `model.export(format="onnx")` alone silently writes files that no runtime loads if TensorFlow
@@ -21,9 +28,12 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
     batch norms first (`fold_batch_norm`) for a smaller file.
 
     Args:
-        model: a built model with one input. Dimensions may be free besides the batch's, as the
-            sides of raw images are (`reskeras.models.preprocessing`).
+        model: a built model with one input. Dimensions may be free besides the batch's.
         path: the file to write; replaced if it exists.
+        half: whether the file holds the model in float16, by onnxruntime's converter. Inputs and
+            outputs stay as they are.
+        front: a model before it, whose numbers stay as they are: the layers for raw images, whose
+            sums float16 does not hold (`reskeras.models.preprocessing`).
 
     Raises:
         ImportError: the extra `onnx` is not installed.
@@ -37,19 +47,21 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
         raise ImportError(
             f"ONNX export needs the extra `onnx`: pip install '.[onnx]' in a clone ({error})"
         ) from error
-    (given,) = model.inputs
+    whole = model if front is None else joined(front, model)
+    (given,) = whole.inputs
     image = _example(given.shape[1:], given.dtype)
-    expected = keras.tree.flatten(model(image, training=False))
+    expected = keras.tree.flatten(whole(image, training=False))
     path = Path(path)
     try:
-        with _functions_inline(), _quiet("tf2onnx"):
-            model.export(str(path), format="onnx", verbose=False)
-        _keep_rims(path)
+        if half:
+            _write_half(model, front, path)
+        else:
+            _write(whole, path)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         outputs = session.run(None, {session.get_inputs()[0].name: image})
         for output, tensor in zip(outputs, expected, strict=True):
             wanted = keras.ops.convert_to_numpy(tensor)
-            tolerance = 1e-2 if _is_half(model) else 1e-4
+            tolerance = 1e-2 if half or is_half(model) else 1e-4
             np.testing.assert_allclose(
                 output, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max()
             )
@@ -57,7 +69,38 @@ def export_onnx(model: keras.Model, path: str | Path) -> None:
         raise
     except Exception as error:  # onnxruntime's errors have no common base class
         path.unlink(missing_ok=True)
-        raise ValueError(f"{model.name} cannot be exported to ONNX: {error}") from error
+        told = str(error).strip()
+        raise ValueError(f"{model.name} cannot be exported to ONNX: {told}") from error
+
+
+def _write(model: keras.Model, path: Path) -> None:
+    with _functions_inline(), _quiet("tf2onnx"):
+        model.export(str(path), format="onnx", verbose=False)
+    _keep_rims(path)
+
+
+def _write_half(model: keras.Model, front: keras.Model | None, path: Path) -> None:
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    _write(model, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of numbers that become 1e-7
+        network = convert_float_to_float16(onnx.load(path), keep_io_types=True)
+    # The converter puts its casts at the end.
+    OnnxModel.graph_topological_sort(network.graph)
+    if front is not None:
+        (given,) = front.inputs
+        front(_example(given.shape[1:], given.dtype))  # Keras exports only what was called
+        with tempfile.TemporaryDirectory() as folder:
+            _write(front, Path(folder) / "front.onnx")
+            before = onnx.load(Path(folder) / "front.onnx")
+        # Its nodes may have the names of the network's. The input keeps its own.
+        before = onnx.compose.add_prefix(before, "front/", rename_inputs=False)
+        pair = (before.graph.output[0].name, network.graph.input[0].name)
+        network = onnx.compose.merge_models(before, network, [pair])
+    onnx.save(network, path)
 
 
 def _example(shape: Sequence[int | None], dtype: str) -> np.ndarray[Any, Any]:
@@ -67,11 +110,6 @@ def _example(shape: Sequence[int | None], dtype: str) -> np.ndarray[Any, Any]:
     if dtype == "uint8":
         return random.integers(0, 256, (1, *sides), np.uint8)
     return random.normal(size=(1, *sides)).astype(dtype)
-
-
-def _is_half(model: keras.Model) -> bool:
-    """Whether a model, or one that it wraps, computes with half precision."""
-    return any("float16" in layer.dtype_policy.name for layer in (model, *model.layers))
 
 
 def _keep_rims(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Trained networks as functions from arrays to arrays."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -9,8 +10,9 @@ import tensorflow as tf
 
 from reskeras.errors import RequestError
 from reskeras.models.folding import fold_batch_norm
-from reskeras.models.inputs import input_form
-from reskeras.tasks import task_of_output
+from reskeras.models.inputs import Layout, input_form
+from reskeras.models.outputs import outputs_by_name
+from reskeras.tasks import Facts, Output, Task, task_called, task_of_output
 
 
 def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
@@ -64,46 +66,70 @@ def predictor(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
     return predict
 
 
-def classifier(model: keras.Model, batch_size: int = 32) -> Callable[[Any], Any]:
-    """A trained network as a function from images to class probabilities, by a `predictor`.
+@dataclasses.dataclass(frozen=True)
+class Answerer:
+    """A trained network as a function from images to answers, by a `predictor`."""
+
+    task: Task
+    facts: Facts
+    image_shape: tuple[int, ...]
+    """Of the images that it takes; sides are None if any will do."""
+    heads: Callable[[Any], Mapping[str, Any]]
+    """From images [N,*sides,C] to the outputs [N,...] of all heads; the last is called `head`."""
+    forms: Mapping[str, Output]
+    """The forms of these outputs."""
+
+    @property
+    def form(self) -> Output:
+        """The form of the last head's outputs."""
+        return self.forms["head"]
+
+    def outputs(self, images: Any) -> Any:
+        """The outputs [N,...] of the last head."""
+        return self.heads(images)["head"]
+
+    def __call__(self, images: Any) -> Any:
+        """The answers to images [N,*sides,C], as `Task.answer` has them."""
+        return self.task.answer(self.outputs(images), self.form, self.facts)
+
+
+def answerer(
+    model: keras.Model, record: Mapping[str, Any] | None = None, batch_size: int = 32
+) -> Answerer:
+    """A trained network as a function from images to answers.
 
     Args:
-        model: a Functional model with a classifier or segmentation head, with any activation. With
-            several heads (deep supervision), the last one counts.
+        model: a Functional model. With several heads (deep supervision), the last one counts.
+        record: the facts of its data, as `ImageData.about` has them; without them, the model's
+            output says what its task is.
         batch_size: see `predictor`.
 
-    Returns:
-        A function from images [N,H,W,C] to probabilities [N,K], for masks [N,H',W',K]. A softmax's
-        add up to 1, a sigmoid's do not. A single channel is the probability of class 1 of two.
-
     Raises:
-        RequestError: the model has no such head, does not take images, or is not a Functional
-            model.
+        RequestError: no task has such an output, or the model does not take images, or is not a
+            Functional model.
     """
+    record = record or {}
     form = input_form(model)
-    form.image_shape(model.name)
+    flat = record.get("image_shape") if form.layout is Layout.FLAT else None
+    shape = tuple(flat) if flat else form.image_shape(model.name)
     try:
         predict = predictor(model, batch_size)
     except TypeError as error:
         raise RequestError(str(error)) from error
-    head: Any = model.output.get("head") if isinstance(model.output, dict) else model.output
-    shape: tuple[int, ...] = getattr(head, "shape", ())
-    if task_of_output(shape) is None:
-        raise RequestError(
-            f"{model.name} returns {keras.tree.map_structure(lambda x: x.shape, model.output)}, "
-            "not classes or masks"
-        )
-    activation = getattr(head._keras_history.operation, "activation", None)
+    outputs = outputs_by_name(model)
+    head = outputs.get("head")
+    task = None
+    if head is not None:
+        task = task_called(record["task"]) if "task" in record else task_of_output(head)
+    if head is None or task is None:
+        told = {name: list(output.shape) for name, output in outputs.items()}
+        raise RequestError(f"{model.name} returns {told}, which is no answer to any task")
+    classes = record.get("classes") or (2 if head.shape[-1] == 1 else head.shape[-1])
+    facts = Facts(shape, classes, tuple(record.get("mean", ())), tuple(record.get("spread", ())))
 
-    def probabilities(images: Any) -> Any:
+    def heads(images: Any) -> Mapping[str, Any]:
         array = form.arrange(np.asarray(images, "float32"))
         given = predict(keras.tree.pack_sequence_as(model.input, [array]))
-        scores = given["head"] if isinstance(given, dict) else given
-        single = shape[-1] == 1
-        if activation is keras.activations.linear:
-            scores = keras.ops.convert_to_numpy(
-                (keras.ops.sigmoid if single else keras.ops.softmax)(scores)
-            )
-        return np.concatenate([1 - scores, scores], axis=-1) if single else scores
+        return given if isinstance(given, dict) else {"head": given}
 
-    return probabilities
+    return Answerer(task, facts, shape, heads, outputs)

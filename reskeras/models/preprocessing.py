@@ -33,8 +33,38 @@ def preprocessed(network: keras.Model, record: Mapping[str, Any]) -> keras.Model
         A model of images [N,h,w,C]: uint8, or float32 if its data were not bytes.
 
     Raises:
-        RequestError: the network does not take images of one size, the record is damaged, or Keras
-            does not run on TensorFlow.
+        RequestError: the network does not take images, the record is damaged, or Keras does not run
+            on TensorFlow.
+    """
+    return joined(front_of(network, record), network)
+
+
+def joined(front: keras.Model, network: keras.Model) -> keras.Model:
+    """One model: what `front` gives is what `network` takes."""
+    outputs = network(keras.tree.pack_sequence_as(network.input, [front.output]))
+    return keras.Model(front.input, outputs, name=network.name)
+
+
+def front_of(
+    network: keras.Model,
+    record: Mapping[str, Any],
+    *,
+    resizes: bool = True,
+    dtype: str | None = None,
+) -> keras.Model:
+    """What happens to raw images before a network: from the images to the network's input.
+
+    A network that takes images of any size gets them as large as they are.
+
+    Args:
+        network: see `preprocessed`.
+        record: see `preprocessed`.
+        resizes: whether images may have any size; otherwise, and if it was trained on patches, they
+            have the network's.
+        dtype: of the raw images; None: uint8, or float32 if its data were not bytes.
+
+    Raises:
+        RequestError: see `preprocessed`.
     """
     if keras.backend.backend() != "tensorflow":
         raise RequestError(
@@ -42,11 +72,7 @@ def preprocessed(network: keras.Model, record: Mapping[str, Any]) -> keras.Model
             "for them take images of any size"
         )
     form = input_form(network)
-    known = tuple(record.get("image_shape") or ())
-    if form.layout is Layout.FLAT and len(known) == 3 and math.prod(known) == form.shape[0]:
-        height, width, channels = known
-    else:
-        height, width, channels = form.image_shape(network.name)
+    sides, channels = sides_and_channels(network, record)
     pixels, resize = record.get("pixels", "bytes"), record.get("resize", "stretch")
     for key, value, choices in (
         ("pixels", pixels, get_args(Pixels)),
@@ -56,12 +82,17 @@ def preprocessed(network: keras.Model, record: Mapping[str, Any]) -> keras.Model
             raise RequestError(
                 f"the record of the data has {key} {value!r}; known: {', '.join(choices)}"
             )
+    # A network that has seen patches would take a smaller image for objects of another size.
+    resizes = resizes and resize != "patch"
     images = keras.Input(
-        (None, None, channels), dtype="uint8" if pixels == "bytes" else "float32", name="images"
+        (*((None, None) if resizes or sides is None else sides), channels),
+        dtype=dtype or ("uint8" if pixels == "bytes" else "float32"),
+        name="images",
     )
-    x = Preprocessing((height, width), resize, pixels, record.get("peak"), name="preprocessing")(
-        images
+    layer = Preprocessing(
+        sides if resizes else None, resize, pixels, record.get("peak"), name="preprocessing"
     )
+    x = layer(images)
     match form.layout:
         case Layout.CHANNELS_FIRST:
             x = keras.layers.Permute((3, 1, 2), dtype="float32")(x)
@@ -69,8 +100,25 @@ def preprocessed(network: keras.Model, record: Mapping[str, Any]) -> keras.Model
             x = keras.layers.Reshape(form.shape, dtype="float32")(x)
         case Layout.CHANNELS_LAST:
             pass
-    outputs = network(keras.tree.pack_sequence_as(network.input, [x]))
-    return keras.Model(images, outputs, name=network.name)
+    return keras.Model(images, x, name="front")
+
+
+def sides_and_channels(
+    network: keras.Model, record: Mapping[str, Any]
+) -> tuple[tuple[int, int] | None, int]:
+    """Height and width, None if they are free, and channels of a network's images."""
+    form = input_form(network)
+    known = tuple(record.get("image_shape") or ())
+    match form.layout, form.shape:
+        case Layout.FLAT, (size,) if len(known) == 3 and math.prod(known) == size:
+            height, width, channels = known
+        case Layout.CHANNELS_LAST, (None, None, int(channels)):
+            return None, channels
+        case Layout.CHANNELS_FIRST, (int(channels), None, None):
+            return None, channels
+        case _:
+            height, width, channels = form.image_shape(network.name)
+    return (height, width), channels
 
 
 @keras.saving.register_keras_serializable("reskeras")
@@ -80,7 +128,7 @@ class Preprocessing(keras.layers.Layer):  # type: ignore[misc]
     Bytes become shares of 255, and equal what Pillow makes of them.
 
     Args:
-        sides: H and W.
+        sides: H and W; None leaves images as large as they are.
         resize: as `ImageData.resize`.
         pixels: as `ImageData.pixels`.
         peak: as `ImageData.peak`; bytes ignore it.
@@ -89,7 +137,7 @@ class Preprocessing(keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(
         self,
-        sides: tuple[int, int],
+        sides: tuple[int, int] | None,
         resize: Resize = "stretch",
         pixels: Pixels = "bytes",
         peak: float | None = None,
@@ -97,13 +145,16 @@ class Preprocessing(keras.layers.Layer):  # type: ignore[misc]
     ) -> None:
         # Half precision does not hold the sums.
         super().__init__(**{"dtype": "float32", "trainable": False} | options)
-        self.sides = (int(sides[0]), int(sides[1]))
+        self.sides = None if sides is None else (int(sides[0]), int(sides[1]))
         self.resize: Resize = resize
         self.pixels: Pixels = pixels
         self.peak = peak
 
     def call(self, images: Any) -> Any:
         x = tf.cast(images, tf.float32)
+        if self.sides is None:
+            white = 255.0 if self.pixels == "bytes" else self.peak
+            return x if white is None else x / white
         shape, channels = tf.shape(x), images.shape[3]
         height, width = shape[1], shape[2]
         rows, columns = _spans((height, width), self.sides, self.resize)
@@ -122,7 +173,7 @@ class Preprocessing(keras.layers.Layer):  # type: ignore[misc]
         return x / 255.0 if self.pixels == "bytes" else x
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (input_shape[0], *self.sides, input_shape[3])
+        return (input_shape[0], *(self.sides or input_shape[1:3]), input_shape[3])
 
     def get_config(self) -> dict[str, Any]:
         config: dict[str, Any] = super().get_config()
@@ -174,6 +225,8 @@ def _spans(size: tuple[Any, Any], sides: tuple[int, int], resize: Resize) -> tup
                 _Span(height, 0, inner[0], (tall - inner[0]) // 2, tall),
                 _Span(width, 0, inner[1], (wide - inner[1]) // 2, wide),
             )
+        case "patch":
+            raise ValueError("patches are not resized")
 
 
 def _rounded(numerator: Any, denominator: Any) -> Any:

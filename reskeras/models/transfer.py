@@ -71,8 +71,8 @@ def transfer_weights(
                 f"transfer_weights takes built models, not a {type(model).__name__}; "
                 "reskeras.build makes one"
             )
-    there = _layers(source, "")
-    here = _layers(target, prefix)
+    there = layers_of(source)
+    here = layers_of(target, prefix)
     if not head:
         here.pop("head", None)
     if not head or (prefix and "head" not in here):
@@ -92,19 +92,15 @@ def transfer_weights(
         ]
     moves: list[tuple[Any, np.ndarray[Any, Any]]] = []
     if not problems:
-        means = {
-            id(layer.input): layer
-            for layer in target.layers
-            if isinstance(layer, keras.layers.BatchNormalization)
-        }
+        means = norms_by_input(target)
         late = []
         for name, layer in here.items():
             try:
-                moves += _moves(there[name], layer)
-                late += _left_bias(there[name], layer, means)
+                moves += moves_of(there[name], layer)
+                late += left_bias(there[name], layer, means)
             except ValueError as error:
                 problems.append(f"{there[name].name}{_called(there[name], name)}: {error}")
-        moves += _with_biases(moves, late)
+        moves += with_biases(moves, late)
     if problems:
         shown = sorted(problems)[:8]
         more = [f"... and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
@@ -145,9 +141,27 @@ def load_pretrained(model: keras.Model, spec: AnySpec, weights: str) -> None:
     """
     if weights != "imagenet" and not Path(weights).is_file():
         raise RequestError(f"weights {weights!r}: neither `imagenet` nor a file")
-    prefix, body = "", spec
-    if isinstance(spec, UNet):
-        prefix, body = f"{spec.layer_prefix}encoder_", encoder_of(spec) or spec
+    prefix, body = _body(spec)
+    source = application(spec, weights)
+    # A source without its head was made so because the target has other classes.
+    head = not prefix and any(layer.name == "predictions" for layer in source.layers)
+    transfer_weights(source, model, prefix=prefix + body.layer_prefix, head=head)
+
+
+def application(spec: AnySpec, weights: str | None) -> keras.Model:
+    """The network of keras.applications that a spec (of a U-Net, the encoder) describes.
+
+    Args:
+        spec: the spec. Its images and classes may differ.
+        weights: as keras.applications takes them.
+
+    Returns:
+        The network; without its head, unless the spec's has ImageNet's 1000 classes.
+
+    Raises:
+        RequestError: keras.applications has no such network.
+    """
+    prefix, body = _body(spec)
     for name in _APPLICATIONS:
         known = preset(name)
         own = {
@@ -163,13 +177,21 @@ def load_pretrained(model: keras.Model, spec: AnySpec, weights: str) -> None:
             "only in images, classes and name"
         )
     head = not prefix and isinstance(body.head, Classifier) and body.head.classes == _CLASSES
-    source = getattr(keras.applications, _APPLICATIONS[name])(include_top=head, weights=weights)
-    prefix += body.layer_prefix
-    transfer_weights(source, model, prefix=prefix, head=head)
+    model: keras.Model = getattr(keras.applications, _APPLICATIONS[name])(
+        include_top=head, weights=weights
+    )
+    return model
 
 
-def _layers(model: keras.Model, prefix: str) -> dict[str, Any]:
-    """The layers with weights, by reskeras' names."""
+def _body(spec: AnySpec) -> tuple[str, Any]:
+    """What keras.applications may know: a network, or a U-Net's encoder and its layers' prefix."""
+    if isinstance(spec, UNet):
+        return f"{spec.layer_prefix}encoder_", encoder_of(spec) or spec
+    return "", spec
+
+
+def layers_of(model: keras.Model, prefix: str = "") -> dict[str, Any]:
+    """The layers with weights whose names start with a prefix, by reskeras' names without it."""
     layers = {
         layer.name.removeprefix(prefix): layer
         for layer in model.layers
@@ -197,8 +219,21 @@ def _our_name(name: str, rules: list[tuple[str, str]]) -> str:
     return name
 
 
-def _moves(source: Any, target: Any) -> list[tuple[Any, np.ndarray[Any, Any]]]:
-    """What to assign to the target's variables, except a bias that only one side has."""
+def norms_by_input(model: keras.Model) -> dict[int, Any]:
+    """The batch norms of a model by the ids of their inputs."""
+    return {
+        id(layer.input): layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+
+
+def moves_of(source: Any, target: Any) -> list[tuple[Any, np.ndarray[Any, Any]]]:
+    """What to assign to the target's variables, except a bias that only one side has.
+
+    Raises:
+        ValueError: the layers differ in type, shapes or strides.
+    """
     if type(source) is not type(target):
         raise ValueError(f"a {type(source).__name__} there, a {type(target).__name__} here")
     batch_norm = isinstance(source, keras.layers.BatchNormalization)
@@ -230,10 +265,14 @@ def _moves(source: Any, target: Any) -> list[tuple[Any, np.ndarray[Any, Any]]]:
     return moves
 
 
-def _left_bias(
+def left_bias(
     source: Any, target: Any, norms: dict[int, Any]
 ) -> list[tuple[Any, np.ndarray[Any, Any]]]:
-    """The bias that the target lacks, and the moving mean that absorbs it."""
+    """The bias that the target lacks, and the moving mean that absorbs it.
+
+    Raises:
+        ValueError: no batch norm follows.
+    """
     if getattr(source, "bias", None) is None or getattr(target, "bias", None) is not None:
         return []
     bias = keras.ops.convert_to_numpy(source.bias)
@@ -245,9 +284,10 @@ def _left_bias(
     return [(norm.moving_mean, bias)]
 
 
-def _with_biases(
+def with_biases(
     moves: list[tuple[Any, np.ndarray[Any, Any]]], late: list[tuple[Any, np.ndarray[Any, Any]]]
 ) -> list[tuple[Any, np.ndarray[Any, Any]]]:
+    """The moving means that absorb biases, to assign after the other moves."""
     means = {id(variable): value for variable, value in moves}
     return [(mean, means[id(mean)] - bias) for mean, bias in late]
 

@@ -13,6 +13,7 @@ from reskeras.spec import (
     PlainBlock,
     ScaledShortcut,
     StrideAt,
+    sum_scale,
 )
 
 
@@ -121,6 +122,8 @@ def residual_block(
         case _:
             pass
     merged = layers.add([side, branch], name=f"{prefixed}_add")
+    if (factor := sum_scale(primitives.options.sum_scale)) != 1:
+        merged = layers.scale(merged, factor, name=f"{prefixed}_sum_scale")
     return _after_merge(merged, primitives=primitives, name=name)
 
 

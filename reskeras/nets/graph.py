@@ -106,6 +106,8 @@ class Recorder(Layers):
             "use_bias": conv.bias,
             "activation": conv.activation or "linear",
         }
+        if conv.zero:
+            settings["kernel_initializer"] = "zeros"
         if not x.sides:
             kernel = (x.channels, conv.width)
             return self._record("Dense", name, (x,), channels=conv.width, kernel=kernel, **settings)
@@ -176,6 +178,12 @@ class Recorder(Layers):
 
     def scale(self, x: Node, factor: float, *, offset: float = 0.0, name: str) -> Node:
         return self._record("Rescaling", name, (x,), scale=factor, offset=offset)
+
+    def rescale(
+        self, x: Node, factors: Sequence[float], offsets: Sequence[float], *, name: str
+    ) -> Node:
+        scale, offset = list(factors), list(offsets)
+        return self._record("Rescaling", name, (x,), scale=scale, offset=offset)
 
     def learned_scale(self, x: Node, *, name: str) -> Node:
         x = self._record("Reshape", f"{name}_split", (x,))

@@ -253,6 +253,8 @@ class Plan:
                 "its branch ends in a ReLU, whose output is zero only if it cannot learn; "
                 "residual_scale 'learned' can"
             )
+        if options.sum_scale != 1:
+            return "sum_scale multiplies what passes"
         match options.shortcut:
             case ScaledShortcut():
                 return "shortcut 'scaled' multiplies what passes"

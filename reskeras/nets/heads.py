@@ -4,13 +4,26 @@ from typing import Any
 
 from reskeras.errors import RequestError
 from reskeras.nets.primitives import Primitives
-from reskeras.spec import Classifier, Features, Heatmaps, MapHead, Regressor, Segmenter
+from reskeras.spec import (
+    Classifier,
+    Features,
+    Heatmaps,
+    MapHead,
+    Numbers,
+    Regressor,
+    Segmenter,
+)
 
 
 def head(
-    x: Any, spec: Classifier | MapHead, *, inputs: Any, primitives: Primitives, name: str = "head"
+    x: Any,
+    spec: Classifier | Numbers | MapHead,
+    *,
+    inputs: Any,
+    primitives: Primitives,
+    name: str = "head",
 ) -> Any:
-    """Classifier: [N,H,W,C] -> [N,classes]; maps: -> [N,H,W,K]; features: a dict of endpoints.
+    """Classifier, numbers: [N,H,W,C] -> [N,K]; maps: -> [N,H,W,K]; features: a dict of endpoints.
 
     Raises:
         RequestError: a features head names an endpoint that the network does not have.
@@ -22,6 +35,13 @@ def head(
             return layers.dense(
                 x, spec.classes, activation=_activation(spec.activation), name=prefixed
             )
+        case Numbers():
+            x = layers.global_pool(x, name=f"{prefixed}_pool")
+            if not (spec.mean or spec.spread):
+                return layers.dense(x, spec.count, activation=None, name=prefixed)
+            x = layers.dense(x, spec.count, activation=None, name=f"{prefixed}_standardized")
+            mean, spread = spec.mean or (0.0,) * spec.count, spec.spread or (1.0,) * spec.count
+            return layers.rescale(x, spread, mean, name=prefixed)
         case Segmenter():
             return layers.conv(
                 x,

@@ -128,6 +128,11 @@ class Layers(Protocol):
     def scale(self, x: Any, factor: float, *, offset: float = 0.0, name: str) -> Any:
         """X * factor + offset."""
 
+    def rescale(
+        self, x: Any, factors: Sequence[float], offsets: Sequence[float], *, name: str
+    ) -> Any:
+        """Each channel of a flat x times its factor plus its offset, in float32."""
+
     def learned_scale(self, x: Any, *, name: str) -> Any:
         """X times a scalar learned from zero."""
 

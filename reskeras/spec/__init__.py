@@ -8,11 +8,20 @@ interface alone. The number of dimensions follows from `input_shape`: `[784]` is
 net, `[L, C]` is 1-D, `[H, W, C]` is 2-D and `[D, H, W, C]` is 3-D. "3x3" stands for a kernel of
 size three in each dimension.
 
-Imported by: reskeras, reskeras.cli, reskeras.data, reskeras.drawing, reskeras.models,
-  reskeras.nets, reskeras.spec.presets, reskeras.tasks, reskeras.training, tuning.oracles,
-  tuning.record, tuning.running, tuning.search, tuning.space, tuning.tracking.
+Imported by: reskeras, reskeras.cli, reskeras.data, reskeras.drawing, reskeras.lab,
+  reskeras.lab.experiments, reskeras.models, reskeras.nets, reskeras.spec.presets, reskeras.tasks,
+  reskeras.tasks.pages, reskeras.training, tuning.oracles, tuning.record, tuning.running,
+  tuning.search, tuning.space, tuning.tracking.
 """
 
+from reskeras.spec.augment import (
+    AUGMENTATIONS,
+    NO_AUGMENTATION,
+    Augmentation,
+    AugmentWord,
+    ColorJitter,
+    RandAugment,
+)
 from reskeras.spec.blocks import (
     BasicBlock,
     Block,
@@ -32,7 +41,15 @@ from reskeras.spec.families import (
     Spec,
     UNet,
 )
-from reskeras.spec.heads import Classifier, Features, Heatmaps, MapHead, Regressor, Segmenter
+from reskeras.spec.heads import (
+    Classifier,
+    Features,
+    Heatmaps,
+    MapHead,
+    Numbers,
+    Regressor,
+    Segmenter,
+)
 from reskeras.spec.images import image_shape
 from reskeras.spec.norms import (
     BatchNorm,
@@ -52,25 +69,38 @@ from reskeras.spec.shortcuts import (
     ScaleWord,
     Shortcut,
     ShortcutWord,
+    SumScale,
     residual_scale,
+    sum_scale,
 )
 from reskeras.spec.sizes import check_sizes, fitting_size, output_size
 from reskeras.spec.stages import DenseStage, Level, Stage
 from reskeras.spec.stems import CifarStem, DeepStem, ImagenetStem, LinearStem, Stem
-from reskeras.spec.training import PRECISIONS, Augment, Precision, Recipe, Resize, TrainSpec
+from reskeras.spec.training import (
+    PRECISIONS,
+    Precision,
+    Recipe,
+    Resize,
+    StopEarly,
+    TrainSpec,
+)
 
 __all__ = [
+    "AUGMENTATIONS",
+    "NO_AUGMENTATION",
     "PRECISIONS",
     "UNIONS",
     "Activation",
     "AnySpec",
-    "Augment",
+    "AugmentWord",
+    "Augmentation",
     "BasicBlock",
     "BatchNorm",
     "Block",
     "BottleneckBlock",
     "CifarStem",
     "Classifier",
+    "ColorJitter",
     "ConvBias",
     "DeepStem",
     "DenseBlock",
@@ -93,10 +123,12 @@ __all__ = [
     "NoNorm",
     "Norm",
     "NormOrder",
+    "Numbers",
     "Pixels",
     "PlainBlock",
     "Precision",
     "PresetEncoder",
+    "RandAugment",
     "Recipe",
     "Regressor",
     "ResNet",
@@ -110,7 +142,9 @@ __all__ = [
     "Spec",
     "Stage",
     "Stem",
+    "StopEarly",
     "StrideAt",
+    "SumScale",
     "TrainSpec",
     "UNet",
     "check_sizes",
@@ -119,4 +153,5 @@ __all__ = [
     "is_residual",
     "output_size",
     "residual_scale",
+    "sum_scale",
 ]

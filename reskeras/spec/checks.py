@@ -27,6 +27,7 @@ def check_block(spec: Any, block: Any, widths: dict[str, int]) -> None:
         name
         for name, neutral in (
             ("residual_scale", 1.0),
+            ("sum_scale", 1.0),
             ("zero_init_last", False),
             ("drop_path_rate", 0.0),
         )

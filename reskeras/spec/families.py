@@ -16,7 +16,7 @@ from reskeras.spec.blocks import (
     is_residual,
 )
 from reskeras.spec.checks import check_added_input, check_block, check_fully_connected
-from reskeras.spec.heads import Classifier, Features, MapHead, Regressor
+from reskeras.spec.heads import Classifier, Features, MapHead, Numbers, Regressor
 from reskeras.spec.norms import Norm, NormOrder
 from reskeras.spec.options import Options, ResidualOptions
 from reskeras.spec.scalars import CONFIG, Count, Flag, InputShape, Name, Repeats
@@ -40,7 +40,7 @@ class ResNet(ResidualOptions):
     stride_at: StrideAt = "3x3"
     """A stage of dense layers is pooled at its start, whatever this says."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-    head: Annotated[Classifier | Regressor | Features, Field(discriminator="kind")]
+    head: Annotated[Classifier | Numbers | Regressor | Features, Field(discriminator="kind")]
 
     def __post_init__(self) -> None:
         check_block(
@@ -85,7 +85,7 @@ class DenseNet(Options):
     stem: Stem
     block: DenseBlock
     stages: Annotated[tuple[DenseStage, ...], Field(min_length=1)]
-    head: Annotated[Classifier | Features, Field(discriminator="kind")]
+    head: Annotated[Classifier | Numbers | Features, Field(discriminator="kind")]
     norm_order: NormOrder = "full_preact"
     """The paper uses `full_preact`."""
 

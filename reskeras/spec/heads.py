@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass
 
-from reskeras.spec.scalars import CONFIG, Count, Flag, Name
+from reskeras.spec.scalars import CONFIG, Count, Finite, Flag, Name
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -16,6 +16,29 @@ class Classifier:
     classes: Annotated[int, Strict(), Field(ge=2)]
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """`none` returns logits."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Numbers:
+    """Global average pooling and a dense layer to numbers such as an angle, in float32.
+
+    The dense layer gives each in standard deviations from its mean; the output is in its own units.
+    """
+
+    kind: Literal["numbers"] = "numbers"
+    count: Count = 1
+    mean: tuple[Finite, ...] = ()
+    """Of each number in the training data, which determine it; empty for 0."""
+    spread: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
+    """The standard deviation of each number in the training data; empty for 1."""
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("spread", self.spread)):
+            if len(values) not in (0, self.count):
+                raise ValueError(
+                    f"{name} has {len(values)} values for {self.count} numbers; give each one, or "
+                    "none"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

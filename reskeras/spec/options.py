@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from reskeras.spec.norms import BatchNorm, Norm, NormOrder
 from reskeras.spec.scalars import CONFIG, Activation, Count, Flag, Init
-from reskeras.spec.shortcuts import ResidualScale, Shortcut
+from reskeras.spec.shortcuts import ResidualScale, Shortcut, SumScale
 
 ConvBias = Literal["without_norm", "unless_normed", "always", "never"]
 """Which convolutions have a bias: all of a network without normalization (the papers), those not
@@ -48,6 +48,7 @@ class ResidualOptions(Options):
     shortcut: Shortcut = "project_on_change"
     """Applies to residual blocks; `plain` and `dense` blocks have no shortcut."""
     residual_scale: ResidualScale = 1.0
+    sum_scale: SumScale = 1.0
     zero_init_last: Flag = False
     """Whether every residual block starts as its shortcut: gamma of the branch's last norm is zero
     (arXiv 1706.02677), or the kernel of its last convolution if the branch does not end in a norm.

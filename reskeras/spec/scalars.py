@@ -26,7 +26,8 @@ Init = Literal[
 InputShape = Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)]
 """Sides and channels of one input, channels last: [C], [L, C], [H, W, C] or [D, H, W, C]."""
 
-ImageShape = tuple[int, int, int]
+ImageShape = tuple[int, ...]
+"""Sides and channels of one image (or signal, or volume), channels last."""
 
 Pixels = Literal["bytes", "floats"]
 """What raw images hold: bytes, or other numbers, which are not rounded when they are resized."""

@@ -108,6 +108,19 @@ ResidualScale = Annotated[
 (arXiv 2309.16620), or a scalar per block learned from zero (SkipInit, arXiv 2002.10444; ReZero,
 arXiv 2003.04887)."""
 
+SumScale = Annotated[
+    Annotated[Literal["1/sqrt(2)"], Tag("word")]
+    | Annotated[Annotated[Finite, Field(gt=0)], Tag("number")],
+    Discriminator(_scale_tag),
+]
+"""Factor of the sum of shortcut and branch: a number, or 1/sqrt(2) (arXiv 2011.13456, Appendix H),
+which keeps the second moment if the two are uncorrelated and of equal size."""
+
+
+def sum_scale(scale: float | Literal["1/sqrt(2)"]) -> float:
+    """The value of a sum's scale."""
+    return 1 / math.sqrt(2) if scale == "1/sqrt(2)" else float(scale)
+
 
 def residual_scale(scale: float | ScaleWord, blocks: int) -> float | None:
     """The value of a residual scale in a network of so many blocks; None if it is learned."""

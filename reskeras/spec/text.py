@@ -9,7 +9,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from reskeras.errors import RequestError, did_you_mean
-from reskeras.spec import AnySpec, Recipe, Spec, TrainSpec
+from reskeras.spec import AnySpec, Augmentation, Recipe, Spec, TrainSpec
+from reskeras.spec.augment import AugmentField, word_of
+from reskeras.spec.recipes import filled, training_recipes
 
 _MAX_BYTES = 1_000_000
 _MAX_DEPTH = 40
@@ -19,6 +21,7 @@ gigabytes."""
 
 _SPEC: TypeAdapter[AnySpec] = TypeAdapter(Spec)
 _TRAIN: TypeAdapter[TrainSpec] = TypeAdapter(TrainSpec)
+_AUGMENT: TypeAdapter[Augmentation] = TypeAdapter(AugmentField)
 
 
 def load_spec(path: str | Path) -> AnySpec:
@@ -57,9 +60,15 @@ def schema() -> dict[str, Any]:
     """JSON Schema of a spec file, for completion and validation in editors."""
     document = _SPEC.json_schema()
     train = _TRAIN.json_schema()
+    document["$defs"] |= train.pop("$defs", {})
+    recipe = {
+        "enum": list(training_recipes()),
+        "description": "A training recipe, which sets the fields that are not given.",
+    }
+    train["properties"] = {"recipe": recipe} | train["properties"]
     for name in document["discriminator"]["mapping"].values():
         document["$defs"][name.rpartition("/")[2]]["properties"]["train"] = {
-            "$ref": "#/$defs/TrainSpec"
+            "anyOf": [{"$ref": "#/$defs/TrainSpec"}, recipe]
         }
     document["$defs"]["TrainSpec"] = train
     return {
@@ -125,17 +134,25 @@ def parse_recipe(document: dict[str, Any], where: str) -> Recipe:
         spec = _SPEC.validate_python(network)
     except ValidationError as error:
         lines += error_lines(error, network, where)
+    given = document.get("train", {})
     try:
-        train = _TRAIN.validate_python(document.get("train", {}))
+        train = _TRAIN.validate_python(filled(given))
     except ValidationError as error:
-        lines += error_lines(error, document.get("train"), where, prefix="train")
+        lines += error_lines(error, given, where, prefix="train")
+    except RequestError as error:
+        lines.append(f"{where}: train.recipe: {error}")
     if lines:
         raise RequestError("\n".join(lines))
     return Recipe(spec=spec, train=train)
 
 
 def to_document(value: Any) -> Any:
-    """Returns a spec as plain mappings, lists and scalars, without fields that are None."""
+    """Returns a spec as plain mappings, lists and scalars, without fields that are None.
+
+    Of an augmentation, it returns the name, or what is on: most are off.
+    """
+    if isinstance(value, Augmentation):
+        return word_of(value) or _what_is_on(value)
     if dataclasses.is_dataclass(value):
         # The family's own fields come first, then the options that it shares with others.
         own = type(value).__annotations__
@@ -148,6 +165,35 @@ def to_document(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_document(item) for item in value]
     return value
+
+
+def parse_augmentation(text: str, where: str) -> Augmentation:
+    """Reads an augmentation as `train.augment` has it: a name, or a YAML mapping on one line.
+
+    Raises:
+        RequestError: one line for every mistake.
+    """
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RequestError(f"{where}: not YAML (got {text!r})") from error
+    try:
+        return _AUGMENT.validate_python(document)
+    except ValidationError as error:
+        raise RequestError("\n".join(error_lines(error, document, where))) from error
+
+
+def write_augmentation(augmentation: Augmentation) -> str:
+    """An augmentation in the form that `parse_augmentation` reads."""
+    return _flow(to_document(augmentation))
+
+
+def spelled_out(augmentation: Augmentation) -> dict[str, Any]:
+    """An augmentation with all its fields, as plain mappings, lists and scalars."""
+    return {
+        field.name: to_document(getattr(augmentation, field.name))
+        for field in dataclasses.fields(augmentation)
+    }
 
 
 def dump_document(document: dict[str, Any]) -> str:
@@ -187,6 +233,14 @@ def error_lines(error: ValidationError, document: Any, where: str, prefix: str =
             ": ".join(part for part in (where, place, _message(mistake, path, document)) if part)
         )
     return lines
+
+
+def _what_is_on(value: Any) -> dict[str, Any]:
+    return {
+        field.name: _what_is_on(item) if dataclasses.is_dataclass(item) else to_document(item)
+        for field in dataclasses.fields(value)
+        if (item := getattr(value, field.name)) != field.default
+    }
 
 
 def _flow(value: Any) -> str:

@@ -1,47 +1,50 @@
-"""Tasks: what a network is trained for, one page each.
+"""Tasks: what a network is trained for, one page each in `reskeras/tasks/pages/`.
 
-A task says how targets are made, the losses, metrics and their direction, the default search space
-and what an answer is. Nothing else asks which task it is. A new task over class numbers, with
-labels of a new shape, is one file and a line in `TASKS`. Methods that train import Keras.
+A task says which heads fit, how targets are made from labels, the losses, metrics and their
+direction, the default search space and what an answer is. Nothing else asks which task it is: data
+say which kind of label they hold (`Labels`). Methods that train import Keras.
 
-Imports: reskeras.spec.
-Imported by: reskeras.cli, reskeras.data, reskeras.models, reskeras.training, tuning,
-  tuning.insight, tuning.oracles, tuning.report, tuning.search, tuning.space, tuning.tracking.
+Imports: reskeras.spec, reskeras.tasks.pages.
+Imported by: reskeras.cli, reskeras.data, reskeras.drawing, reskeras.evaluation, reskeras.models,
+  reskeras.tasks.pages, reskeras.training, tuning, tuning.insight, tuning.oracles, tuning.report,
+  tuning.search, tuning.space, tuning.tracking.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
-from reskeras.errors import RequestError
+from reskeras.errors import RequestError, did_you_mean
 from reskeras.tasks.class_labels import IGNORED, balanced
-from reskeras.tasks.classification import Classification
+from reskeras.tasks.labels import Labels
 from reskeras.tasks.metrics import LOSS, Better, Metric, Unit
-from reskeras.tasks.segmentation import Segmentation
-from reskeras.tasks.task import Output, Task
+from reskeras.tasks.pages import all_tasks
+from reskeras.tasks.task import Baseline, Facts, Output, Statistics, Task
 
 __all__ = [
-    "CLASSIFICATION",
     "IGNORED",
     "LOSS",
     "OBJECTIVES",
-    "SEGMENTATION",
     "TASKS",
+    "Baseline",
     "Better",
+    "Facts",
+    "Labels",
     "Metric",
     "Output",
+    "Statistics",
     "Task",
     "Unit",
     "balanced",
     "find_metric",
     "metric_of",
     "objective_of",
-    "task_of_labels",
+    "task_called",
+    "task_of",
     "task_of_output",
     "write_score",
 ]
 
-CLASSIFICATION = Classification()
-SEGMENTATION = Segmentation()
-TASKS: tuple[Task, ...] = (CLASSIFICATION, SEGMENTATION)
+TASKS: tuple[Task, ...] = all_tasks()
+"""In the order of preference, where data fit several."""
 
 _METRICS = {metric.name: metric for task in TASKS for metric in task.metrics}
 
@@ -93,13 +96,43 @@ def objective_of(task: Task, objective: str | None) -> str:
     return objective
 
 
-def task_of_labels(images: Sequence[int], labels: Sequence[int]) -> Task | None:
-    """The task for arrays of these shapes (images [N,H,W,C]); None if no task fits."""
-    _, height, width, channels = images
-    rest = tuple(labels[1:])
-    return next((t for t in TASKS if t.label_shape((height, width, channels)) == rest), None)
+def task_called(name: str) -> Task:
+    """The task with a name.
+
+    Raises:
+        RequestError: there is none.
+    """
+    found = next((task for task in TASKS if task.name == name), None)
+    if found is None:
+        names = [task.name for task in TASKS]
+        raise RequestError(
+            f"unknown task {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}"
+        )
+    return found
 
 
-def task_of_output(shape: Sequence[int | None]) -> Task | None:
-    """The task of a model with this output shape (batch included); None if no task fits."""
-    return next((task for task in TASKS if task.gives(shape)), None)
+def task_of(labels: Labels, name: str | None = None) -> Task:
+    """The task for labels of a kind: the first that takes them, or the one with the name.
+
+    Raises:
+        RequestError: the task with the name takes other labels, or there is none.
+    """
+    if name is None:
+        return next(task for task in TASKS if task.labels is labels)
+    task = task_called(name)
+    if task.labels is not labels:
+        fitting = ", ".join(one.name for one in TASKS if one.labels is labels)
+        raise RequestError(
+            f"task {name!r} takes {task.noun}, but the data hold labels of the kind "
+            f"'{labels.value}', for: {fitting}"
+        )
+    return task
+
+
+def task_of_output(output: Any) -> Task | None:
+    """The likely task of a model of unknown origin by its output; None if no task fits.
+
+    Args:
+        output: an `Output`.
+    """
+    return next((task for task in TASKS if task.gives(output)), None)

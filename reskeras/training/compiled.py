@@ -7,18 +7,23 @@ initial weights or another learning rate, reuses what the first one compiled. Ne
 only in depth share the traces of their blocks (see `reskeras.training.segments`).
 """
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from reskeras.models.outputs import outputs_of
 from reskeras.models.recalibration import norms_of, pooled
 from reskeras.training.fitted import scores_of
+from reskeras.training.layer_rates import LayerRates
+from reskeras.training.optimizers import averages_of
 from reskeras.training.segments import SegmentedModel, Update, function, fused_update
-from reskeras.training.targets import Targets, outputs_of
+from reskeras.training.targets import Targets
 
 _CALL_SECONDS = 1.0
 """Target length of one call, which neither Ctrl-C nor a deadline can interrupt."""
@@ -56,14 +61,23 @@ class CompiledTrainer:
     Args:
         model: a built Functional network without losses of its layers' own.
         targets: the model's targets.
-        optimizer: SGD or Adam without clipping, accumulation or averaging. It is built here, and
-            its slots are used.
+        optimizer: as `compilable` requires. It is built here, and its slots are used.
+        penalty: the L2 penalty of the weights that decay (see `penalty_of`).
+        rates: factors of the learning rate by variable; None if all are 1.
         recompute: see `SegmentedModel`.
         programs: compiled functions to share with other trainings.
     """
 
     def __init__(
-        self, model: Any, targets: Targets, optimizer: Any, *, recompute: bool, programs: Programs
+        self,
+        model: Any,
+        targets: Targets,
+        optimizer: Any,
+        *,
+        penalty: float = 0.0,
+        rates: LayerRates | None = None,
+        recompute: bool,
+        programs: Programs,
     ) -> None:
         self.optimizer = optimizer
         optimizer.build(model.trainable_variables)
@@ -76,7 +90,7 @@ class CompiledTrainer:
         numbers = {id(value): number for number, value in enumerate(state)}
         trained = tuple(numbers[id(variable.value)] for variable in model.trainable_variables)
         decayed = tuple(
-            bool(optimizer.weight_decay) and optimizer._use_weight_decay(v)
+            bool(optimizer.weight_decay or penalty) and optimizer._use_weight_decay(v)
             for v in model.trainable_variables
         )
         config = {
@@ -88,19 +102,32 @@ class CompiledTrainer:
             segmented.structure,
             repr(config),
             decayed,
+            bool(penalty),
+            rates is None,
             trained,
             targets.signature,
-            targets.class_weights,
+            targets.loss_signature,
         )
         if key not in programs.compiled:
-            programs.keep(
-                key, _Program(segmented, model, targets, _update_rule(optimizer), decayed)
-            )
+            step = _Step(optimizer, decayed, coupled=bool(penalty))
+            programs.keep(key, _Program(segmented, model, targets, step))
         self._program = programs.compiled[key]
         self._states = segmented.states
         variables = [variable.value for variable in model.trainable_variables]
-        self._variables = (segmented.states, variables, slots, optimizer.iterations.value)
-        self._decay = tf.constant(optimizer.weight_decay or 0.0)
+        sums = optimizer._accumulated_gradients if optimizer.gradient_accumulation_steps else []
+        self._variables = (
+            segmented.states,
+            variables,
+            slots,
+            [total.value for total in sums],
+            [average.value for _, average in averages_of(optimizer)],
+            optimizer._iterations.value,
+        )
+        self._factors: tuple[Any, ...] = ()
+        if rates is not None:
+            self._factors = tf.constant(rates.factors), tf.constant(rates.first)
+        self._thaw = 0
+        self._decay = tf.constant(penalty or optimizer.weight_decay or 0.0)
         self._norms = norms_of(model)
         averages = [
             average.value
@@ -137,6 +164,7 @@ class CompiledTrainer:
                 tf.constant(done),
                 tf.constant(done + steps),
                 self._decay,
+                (*self._factors, tf.constant(self._thaw)) if self._factors else (),
                 tally,
                 *self._variables,
             )
@@ -144,6 +172,24 @@ class CompiledTrainer:
             done += steps
             program.measure(steps, time.perf_counter() - start)
         return program.result(tally)
+
+    def losses(self, batches: Any, rates: np.ndarray[Any, Any]) -> Iterator[float]:
+        """Trains on batches one by one; yields the loss of each, from before its step."""
+        iterator = iter(batches)
+        for number in range(len(rates)):
+            yield self.epoch(iterator, rates[number : number + 1])["loss"]
+
+    def scope(self) -> Any:
+        """The context in which variables of the model are made."""
+        return contextlib.nullcontext()
+
+    def reschedule(self, schedule: Any) -> None:
+        """Gives the optimizer another schedule; `epoch` gets its rates."""
+        self.optimizer.learning_rate = schedule
+
+    def thaw_at(self, step: int) -> None:
+        """Lets frozen variables learn from this step of the optimizer on."""
+        self._thaw = step
 
     def evaluate(self, batches: Any) -> dict[str, float]:
         """Scores batches of (images, targets) in inference mode, as Keras' `evaluate` does."""
@@ -175,12 +221,12 @@ class CompiledTrainer:
 
 def compilable(model: Any, optimizer: Any) -> bool:
     """Whether a `CompiledTrainer` does what Keras' `fit` would."""
-    if type(optimizer) not in (keras.optimizers.SGD, keras.optimizers.Adam):
+    if type(optimizer) not in _OPTIMIZERS:
         return False
     stock = type(optimizer)().get_config()
     changed = {name for name, value in optimizer.get_config().items() if value != stock[name]}
     return bool(
-        changed <= _SETTINGS
+        changed - ({"momentum"} if type(optimizer) is keras.optimizers.SGD else set()) <= _SETTINGS
         and hasattr(model, "_nodes_by_depth")
         and type(model).train_step is keras.Model.train_step
         and not model.losses
@@ -198,26 +244,119 @@ def compilable(model: Any, optimizer: Any) -> bool:
     )
 
 
+_OPTIMIZERS = (
+    keras.optimizers.SGD,
+    keras.optimizers.Adam,
+    keras.optimizers.AdamW,
+    keras.optimizers.RMSprop,
+    keras.optimizers.Lion,
+)
 _SETTINGS = {
     "name",
     "learning_rate",
     "weight_decay",
-    "momentum",
     "nesterov",
     "beta_1",
     "beta_2",
+    "rho",
     "epsilon",
+    "global_clipnorm",
+    "gradient_accumulation_steps",
+    "use_ema",
+    "ema_momentum",
 }
-"""Optimizer settings that compiled training honors."""
+"""Optimizer settings that compiled training honors, besides SGD's momentum."""
 
 
-def _update_rule(optimizer: Any) -> Update:
-    """An optimizer's update rule, free of its slots: other networks reuse the rule."""
-    bare = type(optimizer).from_config(optimizer.get_config())
-    bare.build([])
-    fused = fused_update(bare)
-    assert fused is not None
-    return fused[1]
+class _Step:
+    """What an optimizer does with the gradients of a batch, in the order of Keras' `apply`.
+
+    It holds none of the optimizer's variables: other networks reuse it.
+
+    Args:
+        optimizer: as `CompiledTrainer` takes it.
+        decayed: which variables decay.
+        coupled: whether the decay is an L2 penalty, otherwise decoupled.
+    """
+
+    def __init__(self, optimizer: Any, decayed: tuple[bool, ...], *, coupled: bool) -> None:
+        bare = type(optimizer).from_config(optimizer.get_config() | {"learning_rate": 0.0})
+        bare.build([])
+        fused = fused_update(bare)
+        assert fused is not None
+        self._update: Update = fused[1]
+        self._decayed, self._coupled = decayed, coupled
+        self._most, self._batches = bare.global_clipnorm, bare.gradient_accumulation_steps
+        self._ema = bare.ema_momentum if bare.use_ema else None
+
+    def __call__(
+        self,
+        gradients: list[Any],
+        rate: Any,
+        decay: Any,
+        factors: tuple[Any, ...],
+        variables: list[Any],
+        slots: list[list[Any]],
+        sums: list[Any],
+        averages: list[Any],
+        iterations: Any,
+    ) -> None:
+        """Updates all variables in place.
+
+        Args:
+            gradients: of the loss by each variable.
+            rate: the learning rate.
+            decay: the weight decay, or the factor of the penalty.
+            factors: of the rate for each variable, those before frozen ones learn, and the batch
+                from which they do; empty if all are 1.
+            variables: those that are trained.
+            slots: the optimizer's, of each variable.
+            sums: of earlier gradients, with accumulation.
+            averages: of each variable, with averaging.
+            iterations: the number of batches before this one.
+        """
+        if self._coupled:
+            gradients = [
+                gradient + decay * variable if decays else gradient
+                for gradient, variable, decays in zip(
+                    gradients, variables, self._decayed, strict=True
+                )
+            ]
+        count = iterations // self._batches if self._batches else iterations
+        rates = [rate] * len(variables)
+        if factors:
+            later, first, thaw = factors
+            scales = tf.where(iterations < tf.cast(thaw, iterations.dtype), first, later)
+            rates = tf.unstack(rate * scales, len(variables))
+
+        def update(gradients: list[Any]) -> None:
+            if self._most is not None:
+                gradients, _ = tf.clip_by_global_norm(gradients, self._most)
+            if not self._coupled:
+                for one, variable, decays in zip(rates, variables, self._decayed, strict=True):
+                    if decays:
+                        variable.assign(variable - variable * decay * one)
+            self._update(rates, tf.cast(count + 1, tf.float32), variables, slots, gradients)
+
+        def last() -> None:
+            pairs = zip(sums, gradients, strict=True)
+            update([(total + gradient) / self._batches for total, gradient in pairs])
+            for total in sums:
+                total.assign(tf.zeros_like(total))
+
+        def another() -> None:
+            for total, gradient in zip(sums, gradients, strict=True):
+                total.assign_add(gradient)
+
+        if self._batches:
+            tf.cond(tf.equal((iterations + 1) % self._batches, 0), last, another)
+        else:
+            update(gradients)
+        if self._ema is not None:
+            kept = tf.where(tf.equal(count, 0), 0.0, self._ema)
+            for average, variable in zip(averages, variables, strict=True):
+                average.assign(kept * average + (1 - kept) * variable)
+        iterations.assign_add(1)
 
 
 class _Program:
@@ -228,10 +367,9 @@ class _Program:
         segmented: SegmentedModel,
         model: Any,
         targets: Targets,
-        update: Update,
-        decayed: tuple[bool, ...],
+        step: _Step,
     ) -> None:
-        self.segmented, self.update, self.decayed = segmented, update, decayed
+        self.segmented, self.step = segmented, step
         self.bytes = sum(
             variable.value.dtype.size * math.prod(variable.shape) for variable in model.variables
         )
@@ -261,10 +399,13 @@ class _Program:
 
     def result(self, tally: list[Any]) -> dict[str, float]:
         """The mean loss and the metrics of a tally."""
-        values, rest = {}, list(tally[2:])
+        values: dict[str, float] = {}
+        rest = list(tally[2:])
         for head, metric in zip(self.heads, self.metrics, strict=True):
             mine, rest = rest[: len(metric.variables)], rest[len(metric.variables) :]
-            values[f"{self.names[head]}_{metric.name}"] = float(metric.stateless_result(mine))
+            value = metric.stateless_result(mine)
+            named = value if isinstance(value, dict) else {metric.name: value}
+            values |= {f"{self.names[head]}_{name}": float(one) for name, one in named.items()}
         return scores_of({**values, "loss": float(tally[0] / tf.maximum(tally[1], 1))})
 
     def forward(
@@ -309,11 +450,11 @@ class _Program:
         first: Any,
         last: Any,
         decay: Any,
+        factors: tuple[Any, ...],
         tally: list[Any],
         states: list[list[Any]],
         variables: list[Any],
-        slots: list[list[Any]],
-        iterations: Any,
+        *of_optimizer: Any,
     ) -> list[Any]:
         """Runs steps `first` to `last` (exclusive) of an epoch."""
 
@@ -325,12 +466,7 @@ class _Program:
             gradients = tape.gradient(
                 loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
-            rate = rates[number]
-            for variable, decays in zip(variables, self.decayed, strict=True):
-                if decays:
-                    variable.assign(variable - variable * decay * rate)
-            self.update(rate, tf.cast(iterations + 1, tf.float32), variables, slots, gradients)
-            iterations.assign_add(1)
+            self.step(gradients, rates[number], decay, factors, variables, *of_optimizer)
             return number + 1, *self._tallied(loss, wanted, outputs, list(tally))
 
         def continues(number: Any, total: Any, *_: Any) -> Any:

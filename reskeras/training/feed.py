@@ -16,11 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from reskeras.data.augment import augmented, changed
+from reskeras.data.augment import Augmenter, augmented, augmenter_of
 from reskeras.data.images import RowReader, as_floats
+from reskeras.data.mix import mixed
 from reskeras.data.pixels import scaled
-from reskeras.spec import TrainSpec
+from reskeras.spec import Augmentation, TrainSpec
 from reskeras.training.targets import Targets
+
+_MIXES = 1
+"""A stream of random numbers besides those of order and augmentation."""
 
 
 class Feed:
@@ -44,19 +48,44 @@ class Feed:
 
         For data in memory, an iterator uses the order most recently requested when it yields its
         first batch.
+
+        Raises:
+            RequestError: images or labels do not have what `spec.augment` changes.
         """
+        if not spec.augment.mixes:
+            return self._unmixed(spec, epoch)
+        import tensorflow as tf
+
+        batches = self._unmixed(spec, epoch)
+        random = np.random.default_rng([spec.seed, epoch, _MIXES])
+        numbers = random.integers(2**31, size=math.ceil(self._size / spec.batch_size))
+        pairs = tf.data.Dataset.zip((batches, tf.data.Dataset.from_tensor_slices(numbers)))
+        return pairs.map(
+            lambda batch, number: mixed(
+                batch[0],
+                self._targets.dense(batch[1]),
+                spec.augment,
+                number,
+                self._targets.crop,
+            ),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        ).prefetch(2)
+
+    def _unmixed(self, spec: TrainSpec, epoch: int) -> Any:
+        """As `training`, before images are mixed."""
         random, reader = np.random.default_rng([spec.seed, epoch]), self._data.reader
         if not self._data.in_memory and not isinstance(reader, RowReader):
             shuffled = self._data.shuffled("train", int(random.integers(2**31)))
             number = int(random.integers(2**31))
-            images = augmented(shuffled, spec.augment, number, self._data.task, self._data.border)
+            images = augmented(shuffled, self._augmenter(spec.augment), number)
             return self._batched(self._counted(images, self._size), spec.batch_size)
         order, numbers = random.permutation(self._size), random.integers(2**31, size=self._size)
         if isinstance(reader, RowReader) and not self._data.in_memory:
-            if spec.augment == "none":
+            order = reader.epoch(epoch)[order]
+            if not spec.augment.changes_images:
                 return self._read(reader, "train", order, spec.batch_size)
             return self._augmented(reader, spec, order, numbers)
-        if self._shared:
+        if self._shared or spec.augment.mixes:
             return self._gathered(spec, lambda: (order, numbers))
         variables = self._once("order", self._order)
         for variable, value in zip(variables, (order, numbers), strict=True):
@@ -110,6 +139,12 @@ class Feed:
             self._made[key] = make()
         return self._made[key]
 
+    def _augmenter(self, augmentation: Augmentation) -> Augmenter:
+        """Cached: colors are looked at once."""
+        return self._once(  # type: ignore[no-any-return]
+            ("augmenter", augmentation), lambda: augmenter_of(augmentation, self._data)
+        )
+
     def _batched(self, examples: Any, size: int) -> Any:
         import tensorflow as tf
 
@@ -135,7 +170,7 @@ class Feed:
         import tensorflow as tf
 
         begin = tf.data.Dataset.range(1)
-        if spec.augment == "none":
+        if not spec.augment.changes_images:
             whole = self._whole("train")
 
             def batches(_: Any) -> Any:
@@ -152,17 +187,11 @@ class Feed:
                 begin.flat_map(batches), math.ceil(self._size / spec.batch_size)
             ).prefetch(2)
         images, labels = self._data.tensors("train")
+        augmenter = self._augmenter(spec.augment)
 
         def examples(_: Any) -> Any:
             def example(place: Any, number: Any) -> Any:
-                return changed(
-                    scaled(tf.gather(images, place)),
-                    tf.gather(labels, place),
-                    spec.augment,
-                    number,
-                    self._data.task,
-                    self._data.border,
-                )
+                return augmenter(scaled(tf.gather(images, place)), tf.gather(labels, place), number)
 
             return tf.data.Dataset.from_tensor_slices(tuple(read())).map(
                 example, num_parallel_calls=tf.data.AUTOTUNE
@@ -175,6 +204,9 @@ class Feed:
         import tensorflow as tf
 
         labels = reader.classes_of(split)
+        if labels is None and self._targets.per_batch:
+            pairs = reader.batches(split, order, size)
+            return pairs.map(lambda *batch: self._scaled(batch)).prefetch(2)
         if labels is None:
             images = as_floats(reader.at(split, order))
             return self._batched(self._counted(images, len(order)), size)
@@ -195,12 +227,10 @@ class Feed:
         """Reads images of a source in an order, and augments each by its random number."""
         import tensorflow as tf
 
-        images = as_floats(reader.at("train", order))
+        images, augmenter = as_floats(reader.at("train", order)), self._augmenter(spec.augment)
         pairs = tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(numbers)))
         changed_pairs = pairs.map(
-            lambda example, number: changed(
-                example[0], example[1], spec.augment, number, self._data.task, self._data.border
-            ),
+            lambda example, number: augmenter(example[0], example[1], number),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return self._batched(self._counted(changed_pairs, self._size), spec.batch_size)
@@ -215,6 +245,8 @@ class Feed:
     def _scaled(self, batch: Any) -> Any:
         """A batch of stored images and targets in the form the network takes."""
         images, targets = batch
+        if self._targets.per_batch:
+            targets = self._targets.of_batch(targets)
         return self._targets.image(scaled(images)), targets
 
     def _counted(self, dataset: Any, size: int) -> Any:
@@ -228,6 +260,6 @@ class Feed:
 
         def whole() -> Any:
             images, labels = self._data.tensors(split)
-            return images, self._prepared(labels)
+            return images, labels if self._targets.per_batch else self._prepared(labels)
 
         return self._once(("whole", split), whole)

@@ -9,7 +9,10 @@ import keras
 import numpy as np
 
 from reskeras.models.recalibration import recalibrate_over
-from reskeras.tasks.counting import COUNTED_LOSS
+from reskeras.tasks.tally import COUNTED_LOSS
+from reskeras.training.layer_rates import LayerRates
+from reskeras.training.optimizers import for_fit, inner
+from reskeras.training.replicas import for_replicas, whole_gradients
 from reskeras.training.targets import Targets
 
 
@@ -24,11 +27,22 @@ class FittedTrainer:
         model: a built network; with a strategy or distribution, built within its scope.
         targets: the model's targets.
         optimizer: including its learning-rate schedule.
+        penalty: the L2 penalty of the weights that decay (see `penalty_of`).
+        rates: factors of the learning rate by variable; None if all are 1.
     """
 
-    def __init__(self, model: Any, targets: Targets, optimizer: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        targets: Targets,
+        optimizer: Any,
+        *,
+        penalty: float = 0.0,
+        rates: LayerRates | None = None,
+    ) -> None:
         self._model = self._runner = self._single = model
         self._devices = _devices()
+        optimizer = for_fit(optimizer, penalty, rates, self._devices.kind(type(optimizer)))
         if isinstance(self._devices, _Mirrored):
             self._runner = _shared(model, targets.counted if targets.data.ignores else None)
             # Recalibration runs on one device: a strategy keeps separate batch-norm averages on
@@ -49,6 +63,27 @@ class FittedTrainer:
         """Trains on batches. Only the number of `rates` counts: the optimizer has its schedule."""
         return scores_of(self._devices.fit(self._runner, batches, len(rates)))
 
+    def losses(self, batches: Any, rates: np.ndarray) -> Iterator[float]:
+        """Trains on batches one by one; yields the loss of each, from before its step."""
+        import tensorflow as tf
+
+        for batch, _ in zip(batches, rates, strict=False):
+            yield self.epoch(tf.data.Dataset.from_tensors(batch), rates[:1])["loss"]
+
+    def scope(self) -> Any:
+        """The context in which variables of the model are made."""
+        return self._devices.scope()
+
+    def reschedule(self, schedule: Any) -> None:
+        """Trains with another schedule from the next epoch on."""
+        inner(self.optimizer).learning_rate = schedule
+        self._runner.make_train_function(force=True)
+
+    def thaw_at(self, step: int) -> None:
+        """Lets frozen variables learn from this step of the optimizer on."""
+        inner(self.optimizer).thaw = step
+        self._runner.make_train_function(force=True)
+
     def evaluate(self, batches: Any) -> dict[str, float]:
         """Scores batches of (images, targets)."""
         return scores_of(self._devices.evaluate(self._runner, batches))
@@ -68,6 +103,11 @@ def scores_of(logs: Mapping[str, Any]) -> dict[str, float]:
     Keras also reports the losses of the other heads; these are part of the total loss already. If
     not all counts alike, the loss is the mean of the outputs' own (see `Targets.metrics`).
     """
+    # A metric of several scores is a mapping, which some of Keras' loops return as it is.
+    nested = [value for value in logs.values() if isinstance(value, Mapping)]
+    logs = {name: value for name, value in logs.items() if not isinstance(value, Mapping)}
+    for values in nested:
+        logs = {**logs, **values}
     counted = [float(value) for name, value in logs.items() if name.endswith(COUNTED_LOSS)]
     scores = {
         name.removeprefix("head_"): float(value)
@@ -86,6 +126,10 @@ class _OneDevice:
     def scope(self) -> Any:
         return contextlib.nullcontext()
 
+    def kind(self, optimizer: type) -> type:
+        """The class of optimizers to train with, made from one of Keras'."""
+        return optimizer
+
     def fit(self, model: Any, batches: Any, steps: int) -> Mapping[str, Any]:
         history = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
         return {name: values[-1] for name, values in history.items()}
@@ -103,6 +147,9 @@ class _Mirrored(_OneDevice):
 
     def scope(self) -> Any:
         return self._strategy.scope()
+
+    def kind(self, optimizer: type) -> type:
+        return for_replicas(optimizer)
 
     def fit(self, model: Any, batches: Any, steps: int) -> Mapping[str, Any]:
         # Without the number of steps, Keras reads past the last batch and counts an empty update.
@@ -243,9 +290,12 @@ def _shared(model: Any, counted: Any) -> Any:
                 # Mean over this replica's images, divided by the number of replicas
                 loss = self.compute_loss(images, targets, outputs, weights, training=True)
                 scaled = self.optimizer.scale_loss(loss * weight)
-            self.optimizer.apply(
-                tape.gradient(scaled, self.trainable_variables), self.trainable_variables
+            gradients = tape.gradient(
+                scaled,
+                self.trainable_variables,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
+            self.optimizer.apply(whole_gradients(gradients), self.trainable_variables)
             return self._scored(data, outputs, loss)
 
         def _shares(self, targets: Any, count: Any) -> Any:
@@ -274,4 +324,6 @@ def _shared(model: Any, counted: Any) -> Any:
             counted = tf.nest.map_structure(lambda whole: whole[:count], (images, targets, outputs))
             return self.compute_metrics(*counted)
 
-    return Shared(inputs=model.input, outputs=model.output, name=f"{model.name}_shared")
+    shared = Shared(inputs=model.input, outputs=model.output, name=f"{model.name}_shared")
+    shared.dtype_policy = model.dtype_policy  # in float16, Keras then scales the loss
+    return shared

@@ -368,24 +368,28 @@ def _fused_norm(layer: keras.layers.BatchNormalization, x: Any) -> Any:
     return tf.cast(y, layer.compute_dtype)
 
 
-Update = Callable[[Any, Any, list[Any], list[list[Any]], list[Any]], None]
-"""`(rate, step, variables, their slots, their gradients)`: updates variables and slots in place.
-Steps count from 1."""
+Update = Callable[[list[Any], Any, list[Any], list[list[Any]], list[Any]], None]
+"""`(rates, step, variables, their slots, their gradients)`: updates variables and slots in place.
+Each variable has a rate. Steps count from 1."""
 
 
 def fused_update(optimizer: keras.optimizers.Optimizer) -> tuple[list[list[Any]], Update] | None:
-    """Each variable's slots and the update rule, one op per variable; None unless SGD or Adam.
+    """Each variable's slots and the update rule, in few ops; None for other optimizers of Keras.
 
-    The optimizer must be built. The rule is its update step alone, without weight decay, clipping
-    or averaging.
+    The optimizer must be built. The rule is its update step alone, without weight decay, clipping,
+    accumulation or averaging.
     """
     ops = tf.raw_ops
 
     def sgd(
-        rate: Any, step: Any, variables: list[Any], slots: list[list[Any]], gradients: list[Any]
+        rates: list[Any],
+        step: Any,
+        variables: list[Any],
+        slots: list[list[Any]],
+        gradients: list[Any],
     ) -> None:
         momentum = tf.constant(optimizer.momentum, tf.float32)
-        for var, slot, grad in zip(variables, slots, gradients, strict=True):
+        for rate, var, slot, grad in zip(rates, variables, slots, gradients, strict=True):
             if not slot:
                 ops.ResourceApplyGradientDescent(var=var.handle, alpha=rate, delta=grad)
             else:
@@ -399,7 +403,11 @@ def fused_update(optimizer: keras.optimizers.Optimizer) -> tuple[list[list[Any]]
                 )
 
     def adam(
-        rate: Any, step: Any, variables: list[Any], slots: list[list[Any]], gradients: list[Any]
+        rates: list[Any],
+        step: Any,
+        variables: list[Any],
+        slots: list[list[Any]],
+        gradients: list[Any],
     ) -> None:
         beta1, beta2, epsilon = (
             tf.constant(value, tf.float32)
@@ -412,14 +420,46 @@ def fused_update(optimizer: keras.optimizers.Optimizer) -> tuple[list[list[Any]]
             "beta2_power": beta2**step,
             "epsilon": epsilon,
         }
-        for var, (m, v), grad in zip(variables, slots, gradients, strict=True):
+        for rate, var, (m, v), grad in zip(rates, variables, slots, gradients, strict=True):
             ops.ResourceApplyAdam(
                 var=var.handle, m=m.handle, v=v.handle, lr=rate, grad=grad, **shared
             )
 
+    def rmsprop(
+        rates: list[Any],
+        step: Any,
+        variables: list[Any],
+        slots: list[list[Any]],
+        gradients: list[Any],
+    ) -> None:
+        rho = optimizer.rho
+        for rate, var, (v,), grad in zip(rates, variables, slots, gradients, strict=True):
+            v.assign(rho * v + (1 - rho) * tf.square(grad))
+            var.assign_sub(rate * grad / tf.sqrt(v + optimizer.epsilon))
+
+    def lion(
+        rates: list[Any],
+        step: Any,
+        variables: list[Any],
+        slots: list[list[Any]],
+        gradients: list[Any],
+    ) -> None:
+        beta1, beta2 = optimizer.beta_1, optimizer.beta_2
+        for rate, var, (m,), grad in zip(rates, variables, slots, gradients, strict=True):
+            var.assign_sub(rate * tf.sign(beta1 * m + (1 - beta1) * grad))
+            m.assign(beta2 * m + (1 - beta2) * grad)
+
     if type(optimizer) is keras.optimizers.SGD:
         moments = [optimizer.momentums] if optimizer.momentum else []
         rule: Update = sgd
+    elif type(optimizer) is keras.optimizers.RMSprop and not (
+        optimizer.momentum or optimizer.centered
+    ):
+        moments = [optimizer._velocities]
+        rule = rmsprop
+    elif type(optimizer) is keras.optimizers.Lion:
+        moments = [optimizer._momentums]
+        rule = lion
     elif (
         type(optimizer) in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad
     ):

@@ -13,7 +13,7 @@ import numpy as np
 
 from reskeras.files import replacing
 
-_MAGIC = b"reskeras training 1\n"
+_MAGIC = b"reskeras training 2\n"
 """Starts the file; then comes the SHA-256 of the rest, which is an .npz."""
 
 
@@ -27,6 +27,16 @@ class Epoch:
     """`loss` and the task's metrics; those of the validation split start with `val_`."""
     seconds: float
     """Wall time of the epoch, including recalibration and validation."""
+    kept: Mapping[str, float] | None = None
+    """The metrics of the best epoch so far, if a training that ends here keeps the weights of an
+    earlier one; otherwise None, and the weights are this epoch's."""
+    ends: bool = False
+    """Whether the training ends here because it no longer improves."""
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The metrics of the weights that a training that ends here keeps."""
+        return self.metrics if self.kept is None else self.kept
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,11 +50,16 @@ class State:
     epochs: Sequence[Epoch]
     values: Sequence[Any]
     """Values of the model's variables, then of the optimizer's."""
+    start: int
+    """The step of the whole training at which the optimizer started to count."""
+    best: Sequence[Any]
+    """Values of the model's variables after the best epoch; empty if the last epoch's are kept."""
 
 
 def write_state(path: Path, state: State) -> None:
     """Writes a state atomically and returns once it is on disk."""
     arrays = {f"variable{n}": value for n, value in enumerate(state.values)}
+    arrays |= {f"best{n}": value for n, value in enumerate(state.best)}
     epochs = json.dumps([dataclasses.asdict(epoch) for epoch in state.epochs])
     buffer = io.BytesIO()
     np.savez(
@@ -52,6 +67,7 @@ def write_state(path: Path, state: State) -> None:
         first=np.array(state.first),
         epoch=np.array(state.epoch),
         epochs=np.array(epochs),
+        start=np.array(state.start),
         **arrays,
     )
     with replacing(path, durable=True) as partial, open(partial, "wb") as file:
@@ -71,10 +87,13 @@ def read_state(path: Path) -> State | None:
         return None
     with np.load(io.BytesIO(body)) as file:
         saved = dict(file)
-    first, epoch = int(saved.pop("first")), int(saved.pop("epoch"))
+    first, epoch, start = (int(saved.pop(name)) for name in ("first", "epoch", "start"))
     epochs = [Epoch(**epoch) for epoch in json.loads(str(saved.pop("epochs")))]
-    values = [saved[f"variable{n}"] for n in range(len(saved))]
-    return State(first=first, epoch=epoch, epochs=epochs, values=values)
+    values, best = (
+        [saved[f"{name}{n}"] for n in range(sum(key.startswith(name) for key in saved))]
+        for name in ("variable", "best")
+    )
+    return State(first=first, epoch=epoch, epochs=epochs, values=values, start=start, best=best)
 
 
 def values_of(variables: Iterable[Any]) -> list[Any]:
@@ -93,9 +112,11 @@ def assign(variables: Sequence[Any], values: Sequence[Any]) -> bool:
 
 
 def restore_weights(model: Any, path: Path) -> bool:
-    """Gives a model the weights of a saved state.
+    """Gives a model the weights that the training of a saved state keeps.
 
     False, and nothing is changed, where the state cannot be read or does not fit.
     """
     saved = read_state(path)
-    return saved is not None and assign(model.variables, saved.values[: len(model.variables)])
+    return saved is not None and assign(
+        model.variables, saved.best or saved.values[: len(model.variables)]
+    )

@@ -6,9 +6,13 @@ import keras
 import numpy as np
 
 from reskeras.data.images import ImageData
+from reskeras.data.pixels import scaled
 from reskeras.models.inputs import input_form
-from reskeras.tasks import Output
-from reskeras.tasks.counting import CountedLoss, CountedMetric, MeanLoss, counted
+from reskeras.models.outputs import outputs_by_name
+from reskeras.spec import Augmentation, TrainSpec
+from reskeras.tasks import Labels
+from reskeras.tasks.tally import MeanLoss, Tally, counted
+from reskeras.training.checks import check_mixes
 
 
 class Targets:
@@ -18,74 +22,67 @@ class Targets:
     `reskeras.training.feed`) does not keep this one's weights alive.
 
     Args:
-        model: a built network with a classifier or segmentation head.
+        model: a built network with a head for the task of the data.
         data: the training data.
+        train: how it is trained: its losses.
         class_weights: what the trained loss of each class is multiplied by; empty for 1.
 
     Attributes:
         data: as given.
-        class_weights: as given.
         heads: the outputs by name; the last head's is called `head` and comes first.
     """
 
     def __init__(
-        self, model: keras.Model, data: ImageData, class_weights: tuple[float, ...] = ()
+        self,
+        model: keras.Model,
+        data: ImageData,
+        train: TrainSpec = TrainSpec(),  # noqa: B008  a frozen value
+        class_weights: tuple[float, ...] = (),
     ) -> None:
-        self.data, self.class_weights = data, class_weights
+        self.data, self._train, self._weights = data, train, class_weights
+        self._task, self._facts = data.task, data.facts
         self._form = input_form(model)
         self._named = isinstance(model.output, dict)
-        made_by = {id(layer.output): layer for layer in model.layers}
-        layers = {name: made_by[id(tensor)] for name, tensor in outputs_of(model).items()}
-        self.heads = {
-            name: Output(tuple(layer.output.shape), layer.activation.__name__)
-            for name, layer in layers.items()
-        }
+        self.heads = outputs_by_name(model)
 
     def prepared(self, dataset: Any) -> Any:
-        """Maps images [H,W,C] with labels or masks to the network's inputs and targets."""
+        """Maps images [*sides,C] with their labels to the network's inputs and targets."""
         return dataset.map(lambda image, label: (self.image(image), self.target(label)))
 
     def image(self, image: Any) -> Any:
-        """One image [H,W,C] in the form the network takes."""
+        """One image [*sides,C] in the form the network takes."""
         return self._form.arrange(image)
 
     @property
     def signature(self) -> Any:
         """Equal for networks and data that share the forms of images and labels."""
-        data = self.data
-        return (
-            data.task,
-            data.image_shape,
-            data.classes,
-            data.ignores,
-            self._form,
-            self._named,
-            *self.heads.items(),
-        )
+        return (self._task, self._facts, self._form, self._named, *self.heads.items())
+
+    @property
+    def loss_signature(self) -> Any:
+        """Equal for trainings with the same losses."""
+        train = self._train
+        mixes = train.augment.mixes
+        return train.loss, train.label_smoothing, mixes, train.border_weight, self._weights
 
     def losses(self) -> dict[str, Any]:
         """A loss for each output; the trained loss of the model is their mean."""
-        losses = self._stock_losses()
-        if not self._counts:
-            return losses
         return {
-            name: CountedLoss(loss, self.heads[name], self.class_weights)
-            for name, loss in losses.items()
+            name: self._task.trained_loss(head, self._facts, self._train, self._weights)
+            for name, head in self.heads.items()
         }
 
     def metrics(self) -> dict[str, list[Any]]:
         """Keras metrics of each output that has some.
 
-        Where not all counts alike, the loss of each output is one of them: without class weights,
-        and over all that counts. `scores_of` returns their mean.
+        If another loss than the task's first is trained, or not all pixels count alike, the
+        reported loss of each output is one of them. `scores_of` returns their mean.
         """
-        metrics = self._stock_metrics()
-        if not self._counts:
-            return {"head": metrics}
-        found: dict[str, list[Any]] = {
-            name: [MeanLoss(loss, self.heads[name])] for name, loss in self._stock_losses().items()
-        }
-        found["head"] = [CountedMetric(m, self.heads["head"]) for m in metrics] + found["head"]
+        found: dict[str, list[Any]] = {"head": [Tally(self._task, self.heads["head"], self._facts)]}
+        if not self._trains_as_reported:
+            for name, head in self.heads.items():
+                mean = MeanLoss(self._task, head, self._facts)
+                found[name] = [*found.get(name, []), mean]
         return found
 
     def compile_options(self) -> dict[str, Any]:
@@ -98,25 +95,49 @@ class Targets:
         If some pixels are ignored, the caller of `evaluate` gives these the sample weight 0, and
         another class than -1.
         """
-        kind = "weighted_metrics" if self.data.ignores else "metrics"
-        return self._options(self._stock_losses(), kind, {"head": self._stock_metrics()})
+        kind = "weighted_metrics" if self._facts.ignores else "metrics"
+        losses = {
+            name: self._task.keras_loss(head, self._facts) for name, head in self.heads.items()
+        }
+        metrics = self._task.keras_metrics(self.heads["head"], self._facts)
+        return self._options(losses, kind, {"head": metrics})
+
+    def dense(self, targets: Any) -> Any:
+        """A batch of targets in the form that can be mixed."""
+        if not self._named:
+            return self._task.dense(targets, self.heads["head"])
+        return {name: self._task.dense(targets[name], head) for name, head in self.heads.items()}
+
+    @property
+    def crop(self) -> tuple[int, ...] | None:
+        """The sides of the middle of the images that targets are of; None for all of them."""
+        return self.heads["head"].middle if self._task.labels is Labels.MASK else None
+
+    def check_mixes(self, augmentation: Augmentation) -> None:
+        """Raises RequestError if the network cannot train on images that are mixed like this."""
+        check_mixes(
+            augmentation,
+            layout=self._form.layout,
+            channels=self.heads["head"].shape[-1],
+            ignores=self._facts.ignores,
+        )
 
     def counted(self, target: Any) -> Any:
         """How many pixels of a batch of targets have a class, in the structure of the targets."""
         if not self._named:
-            return counted(target, self.heads["head"])
-        return {name: counted(target[name], head) for name, head in self.heads.items()}
+            return counted(self._task, target, self.heads["head"])
+        return {name: counted(self._task, target[name], head) for name, head in self.heads.items()}
 
     @property
-    def _counts(self) -> bool:
-        """Whether some images or pixels count more than others."""
-        return self.data.ignores or bool(self.class_weights)
-
-    def _stock_losses(self) -> dict[str, Any]:
-        return self.data.task.losses(self.heads)
-
-    def _stock_metrics(self) -> list[Any]:
-        return self.data.task.keras_metrics(self.heads["head"], self.data.classes)
+    def _trains_as_reported(self) -> bool:
+        train, first = self._train, self._task.losses[0]
+        return (
+            train.loss in (None, first)
+            and not train.label_smoothing
+            and not train.border_weight
+            and not self._weights
+            and not self._facts.ignores
+        )
 
     def _options(
         self, losses: dict[str, Any], kind: str, metrics: dict[str, list[Any]]
@@ -128,7 +149,7 @@ class Targets:
 
     def example(self) -> tuple[Any, Any]:
         """One target and one output, all zeros, for building losses and metrics before training."""
-        label = np.zeros(self.data.task.label_shape(self.data.image_shape), "int32")
+        label = np.zeros(self.data.label_shape, self._task.labels.dtype)
         target = keras.tree.map_structure(
             lambda tensor: keras.ops.convert_to_numpy(tensor)[None], self.target(label)
         )
@@ -137,14 +158,20 @@ class Targets:
         }
         return target, outputs if self._named else outputs["head"]
 
+    @property
+    def per_batch(self) -> bool:
+        """Whether targets are much larger than labels, so they are made batch by batch."""
+        return self._task.labels in (Labels.POINTS, Labels.IMAGE)
+
+    def of_batch(self, labels: Any) -> Any:
+        """The targets of a batch of labels."""
+        import tensorflow as tf
+
+        return tf.vectorized_map(self.target, labels)
+
     def target(self, label: Any) -> Any:
-        """The target of one label or mask, as tensors: of the only output, or of each by name."""
-        targets = self.data.task.targets(label, self.heads)
+        """The target of one label, as tensors: of the only output, or of each by name."""
+        if self._task.labels is Labels.IMAGE:
+            label = scaled(label)
+        targets = self._task.targets(label, self.heads, self._facts)
         return targets if self._named else targets["head"]
-
-
-def outputs_of(model: keras.Model) -> dict[str, Any]:
-    """A network's output tensors by name; the last head's is called `head` and comes first."""
-    output = model.output
-    outputs = dict(output) if isinstance(output, dict) else {"head": output}
-    return {"head": outputs.pop("head")} | outputs

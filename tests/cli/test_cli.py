@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +24,16 @@ import reskeras
 from reskeras import RequestError
 from reskeras.cli import main
 from reskeras.cli.progress import Progress
-from reskeras.tasks import CLASSIFICATION
+from reskeras.files import replacing
+from reskeras.spec.recipes import training_recipe
+from reskeras.spec.text import load_recipe
+from reskeras.tasks import Facts, task_called
 from reskeras.training.state import Epoch
 from tuning.record.entries import TrialRecord
 from tuning.record.events import Ending, Search, Trial
 from tuning.space import default_space
+
+CLASSIFICATION = task_called("classification")
 
 COMMANDS = list(main.list_commands(None))
 
@@ -121,7 +127,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ),
         (
             ["predict", "bad.keras", "pixels.npy"],
-            "error: bad.keras: not a model that Keras can load: ",
+            "error: bad.keras: damaged: not a complete ZIP file, as .keras files are",
         ),
         (
             ["export", "none", "net.h5"],
@@ -172,6 +178,13 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
             ["export", "none", "net.weights.h5", "--fold"],
             "error: --fold changes the weights",
         ),
+        (["predict", "none.keras", ""], "error: IMAGES: is empty; give a path"),
+        (["predict", "none.keras", "pixels.npy", "--csv", ""], "error: --csv: is empty"),
+        (["predict", "none.keras", "pixels.npy", "--out", ""], "error: --out: is empty"),
+        (["predict", "", "pixels.npy"], "error: the name of the network is empty"),
+        (["evaluate", ""], "error: the name of the network is empty"),
+        (["tune", ""], "error: SPACE.yaml: is empty"),
+        (["tune", "--data", ""], "error: --data is empty; it takes `digits`"),
         (["dance"], "No such command 'dance'"),
     ],
 )
@@ -181,7 +194,7 @@ def test_a_wrong_request_gets_its_reason_and_status_2_and_writes_nothing(
     (tmp_path / "bad.yaml").write_text(
         reskeras.dump_spec(reskeras.preset("resnet20")).replace("width: 16, stride: 1", "width: -1")
     )
-    (tmp_path / "space.yaml").write_text(default_space((8, 8, 1), 10, CLASSIFICATION).dump())
+    (tmp_path / "space.yaml").write_text(default_space(Facts((8, 8, 1), 10), CLASSIFICATION).dump())
     (tmp_path / "bad.keras").write_text("no model")
     np.savez(tmp_path / "data.npz", a=np.zeros(3), b=np.zeros(3))
     np.save(tmp_path / "line.npy", np.zeros(3))
@@ -200,8 +213,8 @@ def test_show_edit_train(tmp_path: Path, blobs_npz: Path) -> None:
     done = run("train", "my.yaml", "--data", str(blobs_npz), "--epochs", "2")
     assert done.returncode == 0, done.stderr
     assert (
-        "follows the data: input_shape 8x8x1 (the spec has 32x32x3), 3 classes (the spec has 10)"
-        in done.stderr
+        "follows the data: input_shape 8x8x1 (the spec has 32x32x3), head.classes 3 (the spec has "
+        "10)" in done.stderr
     )
     assert "epoch   2 of 2" in done.stderr
     assert done.stdout.startswith("test split: accuracy")
@@ -212,7 +225,10 @@ def test_show_edit_train(tmp_path: Path, blobs_npz: Path) -> None:
         1,
     )
     assert Path("trained/my/model.keras").exists()
-    again = run("train", "my.yaml", "--data", str(blobs_npz), "--epochs", "1")
+    options = ("--data", str(blobs_npz), "--epochs", "1", "--recipe", "wrn_cifar")
+    again = run("train", "my.yaml", *options)
+    how = dataclasses.replace(training_recipe("wrn_cifar"), epochs=1)
+    assert load_recipe("trained/my-2/spec.yaml").train == how
     assert "saved: trained/my-2/model.keras" in again.stdout  # what was trained before stays
 
 
@@ -386,7 +402,7 @@ def test_the_main_job(tmp_path: Path) -> None:
 
 
 def test_progress_fits_a_narrow_terminal() -> None:
-    space = default_space((8, 8, 1), 10, CLASSIFICATION)
+    space = default_space(Facts((8, 8, 1), 10), CLASSIFICATION)
     values = {
         "block.kind": "bottleneck",
         "stages.*.blocks": 3,
@@ -427,3 +443,19 @@ def test_progress_fits_a_narrow_terminal() -> None:
     )
     progress.search_ended(Ending.FINISHED, None)
     assert "98.5 %  bottleneck · relu_only_preact · 3-3 · lr 0.00459" in console.file.getvalue()
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is half-written is removed."""
+
+    def ended(spec: Any) -> None:
+        with replacing(Path("folder")) as partial:
+            partial.mkdir()
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.sigtimedwait([], 5)  # Python runs the handler before this ends
+
+    monkeypatch.setattr("reskeras.cost", ended)
+    done = CliRunner().invoke(main, ["cost", "digits_basic"])
+    assert (done.exit_code, done.stderr) == (130, "interrupted\n")
+    assert not list(Path().iterdir())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

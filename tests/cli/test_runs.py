@@ -839,20 +839,10 @@ def test_masks_are_written_as_classes_of_pixels(tmp_path: Path) -> None:
         refused("predict", "unet.keras", "photos", "--out", "masks")
         == "error: masks already exists; give a new folder"
     )
-    assert "2 images would have the same mask a.png" in refused(
+    assert "2 images would have the same name there, a;" in refused(
         "predict", "unet.keras", *files, "--out", "new"
     )
-    Path("torn.png").write_bytes(files[0].read_bytes()[:40])
-    assert (
-        refused("predict", "unet.keras", files[0], "torn.png", "--out", "new")
-        == "error: torn.png: not a PNG, JPEG, GIF, BMP, WebP or TIFF image; fix or delete it"
-    )
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "masks",
-        "photos",
-        "torn.png",
-        "unet.keras",
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "photos", "unet.keras"]
     lines = reskeras_("predict", "unet.keras", "photos").stdout.splitlines()
     best = np.bincount(wanted[0].ravel(), minlength=3).argmax()
     assert f"class {best} {100 * (wanted[0] == best).mean():.1f} %" in lines[0]
@@ -898,8 +888,9 @@ def test_an_exported_network_computes_the_same(
     done = reskeras_("export", "trained/net", out, "--bare")
     assert done.exit_code == 0, done.output
     np.testing.assert_allclose(_served(out, images), wanted, rtol=1e-4, atol=1e-6)
-    assert done.stdout.startswith(f"saved: {out}, ")
-    assert done.stdout.endswith("KiB, input [N, 8, 8, 1] float32, output [N, 12] float32\n")
+    told = done.stdout.splitlines()[0]
+    assert told.startswith(f"saved: {out}, ")
+    assert told.endswith("KiB, input [N, 8, 8, 1] float32, output [N, 12] float32")
     assert (
         refused("export", "trained/net", out) == f"error: {out} already exists; --force replaces it"
     )

@@ -14,8 +14,10 @@ from sklearn.datasets import load_digits
 
 import reskeras
 from reskeras.data import from_arrays, load
-from reskeras.data.unlabeled import open_images
-from reskeras.tasks import SEGMENTATION
+from reskeras.data.unlabeled import Source, View, open_images
+from reskeras.tasks import task_called
+
+SEGMENTATION = task_called("segmentation")
 
 
 def as_arrays(data: object, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -70,11 +72,18 @@ def test_arrays_are_scaled_when_bytes_and_taken_as_they_are_when_floats(
         ({"x_val": None}, "x_val and y_val go together"),
         ({"y_test": None}, "x_test and y_test go together"),
         ({"x_extra": np.zeros(3)}, "unknown array 'x_extra'"),
-        ({"x_train": np.zeros((96, 64))}, "x_train has shape (96, 64); images are"),
+        (
+            {"x_train": np.zeros((96, 64))},
+            "arrays of shape (96, 64) could be flat images or signals",
+        ),
         ({"x_val": np.zeros((48, 9, 8, 1))}, "x_val has shape (48, 9, 8, 1)"),
         (
             {"x_train": np.zeros((96, 8, 8, 1), "complex64")},
             "x_train is complex64; images are uint8, other integers, or floats",
+        ),
+        (
+            {"x_val": np.full((48, 8, 8, 1), 1e300)},
+            "x_val holds values that are not finite, or bey",
         ),
         ({"x_train": np.full((96, 8, 8, 1), np.nan)}, "x_train holds values that are not finite"),
         (
@@ -85,7 +94,7 @@ def test_arrays_are_scaled_when_bytes_and_taken_as_they_are_when_floats(
             {"y_train": np.arange(96) * 10**9},
             "y_train holds 98 different labels for 96 images; labels are classes",
         ),
-        ({"y_train": np.arange(96) / 7}, "y_train is float64, and not whole numbers"),
+        ({"y_train": np.full(96, "a", "S1")}, "y_train holds only the class a; at least two are"),
         (
             {
                 f"x_{split}": np.zeros((n, 3, 16, 16), np.uint8)
@@ -99,6 +108,13 @@ def test_arrays_are_scaled_when_bytes_and_taken_as_they_are_when_floats(
                 for split, n in (("train", 96), ("val", 48), ("test", 48))
             },
             "masks hold 255 beside 0, 1",
+        ),
+        (
+            {
+                f"y_{split}": np.full((n, 8, 8), "a")
+                for split, n in (("train", 96), ("val", 48), ("test", 48))
+            },
+            "y_val holds words; masks hold whole numbers",
         ),
         ({"class_names": np.array(["a"])}, "class_names has 1 names; labels are 0, 1, 2"),
         ({"class_names": np.array(["a", "b", "a"])}, "class_names holds a name twice"),
@@ -134,7 +150,7 @@ def test_arrays_that_do_not_fit_are_named(
     blobs: dict[str, np.ndarray], changes: dict[str, object], message: str
 ) -> None:
     arrays = {key: value for key, value in (blobs | changes).items() if value is not None}
-    with pytest.raises(reskeras.RequestError) as error:
+    with np.errstate(over="raise"), pytest.raises(reskeras.RequestError) as error:
         from_arrays(arrays, where="my.npz")
     assert message in str(error.value)
     assert all(line.startswith("my.npz: ") for line in str(error.value).splitlines())
@@ -386,7 +402,7 @@ def test_scans_of_more_than_8_bits_keep_their_range(tmp_path: Path) -> None:
     images, labels = as_arrays(data, "train")
     np.testing.assert_allclose(images[:, 0, 0, 0], (1000 + 2000 * labels) / 4095, rtol=1e-6)
     (files,) = open_images([tmp_path / "scan" / "b"])
-    predicted = next(files.batches((8, 8, 1), 99, data.peak))
+    predicted = seen_by(files, peak=data.peak)
     np.testing.assert_allclose(predicted, 3000 / 4095, rtol=1e-6)
 
 
@@ -541,20 +557,21 @@ def test_fractions_in_tiffs_stay_and_negative_ones_are_refused(tmp_path: Path) -
             load("./scan")
 
 
+def seen_by(source: Source, **view: Any) -> np.ndarray:
+    read = source.reader(View(image_shape=(8, 8, 1), **view))
+    return np.stack([read(number).image for number in range(len(source.names))])
+
+
 def test_arrays_to_predict_are_scaled_as_in_training() -> None:
     x = np.arange(256, dtype=np.uint16).reshape(4, 8, 8) * 16
     np.save("deep.npy", x)
     np.save("shares.npy", x / 4095)
     np.save("bytes.npy", (x // 16).astype(np.uint8))
-    batches = [
-        next(images.batches((8, 8, 1), 9, 4095.0))
-        for images in open_images([Path(f"{name}.npy") for name in ("deep", "shares", "bytes")])
-    ]
-    for found in batches:
-        np.testing.assert_allclose(found[..., 0], x / 4095, atol=0.004)
+    for source in open_images([Path(f"{name}.npy") for name in ("deep", "shares", "bytes")]):
+        np.testing.assert_allclose(seen_by(source, peak=4095.0)[..., 0], x / 4095, atol=0.004)
     (images,) = open_images([Path("deep.npy")])
     with pytest.raises(reskeras.RequestError, match="values from 0 to 4,080; the network"):
-        next(images.batches((8, 8, 1), 9))
+        seen_by(images)
 
 
 def test_other_words_for_splits_and_names_of_classes_are_known(
@@ -613,20 +630,9 @@ def test_arrays_for_prediction_have_the_scale_of_training(
     images = np.linspace(*values, 64).reshape(1, 8, 8, 1)
     np.save(tmp_path / "one.npy", images)
     (found,) = open_images([tmp_path / "one.npy"])
-    batches = found.batches((8, 8, 1), 9, peak, "stretch", pixels)
     if isinstance(white, str):
         with pytest.raises(reskeras.RequestError, match=f"the network was trained on {white}"):
-            next(batches)
+            seen_by(found, peak=peak, pixels=pixels)
     else:
-        np.testing.assert_allclose(next(batches), images / (white or 1), rtol=1e-6)
-
-
-def test_unreadable_files_of_a_folder_to_predict_are_left_out_by_name(tmp_path: Path) -> None:
-    write_images(tmp_path / "set", 3, 9)
-    (tmp_path / "set" / "1.png").write_text("oops")
-    (found,) = open_images([tmp_path / "set"])
-    assert [path.name for path in found.files] == ["0.png", "2.png"]
-    (line,) = found.unreadable
-    assert re.search(r"1\.png: not a PNG", line)
-    with pytest.raises(reskeras.RequestError, match=r"1\.png: not a PNG"):
-        open_images([tmp_path / "set" / "1.png"])
+        seen = seen_by(found, peak=peak, pixels=pixels)
+        np.testing.assert_allclose(seen, images / (white or 1), rtol=1e-6)

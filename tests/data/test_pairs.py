@@ -1,5 +1,6 @@
 """Folders of images and masks: each image gets its own mask, and what does not fit is named."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ from PIL import Image
 
 import reskeras
 from reskeras.data import ImageData, load
-from reskeras.tasks import SEGMENTATION
+from reskeras.tasks import task_called
+
+SEGMENTATION = task_called("segmentation")
 
 
 def pairs(folder: Path, count: int = 20, suffix: str = "", start: int = 0) -> None:
@@ -45,7 +48,12 @@ def test_pairs_are_found_by_name_and_split(tmp_path: Path, suffix: str) -> None:
     check(load("./cells", (12, 8, 1)), rows=12)
     assert load("./cells").digest == data.digest
     Image.fromarray(np.ones((24, 16), np.uint8)).save(tmp_path / f"cells/masks/03{suffix}.png")
-    assert load("./cells").digest != data.digest
+    other = load("./cells")
+    assert other.digest != data.digest
+    Image.fromarray(np.ones((24, 16), np.uint8)).save(tmp_path / f"cells/masks/99{suffix}.png")
+    more = load("./cells")
+    assert more.notes == (f"cells/masks: masks without an image left out: 99{suffix}.png",)
+    assert more.digest == other.digest
 
 
 def test_given_splits_are_kept(tmp_path: Path) -> None:
@@ -55,6 +63,9 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
     assert data.sizes == {"train": 7, "val": 1, "test": 4}
     assert data.notes == ("no val/: 15.0 % of the training images are for validation",)
     check(data)
+    rest = tmp_path / "cells/Test/masks/09.png"
+    Image.fromarray(np.asarray(Image.open(rest)) * 2).save(rest)
+    assert "the train split has no images of 2" in load("./cells").notes
 
 
 @pytest.mark.parametrize("form", ["0 and 255", "palette", "bits", "colors that are gray", "gaps"])
@@ -173,7 +184,7 @@ def test_a_search_takes_such_a_folder(tmp_path: Path) -> None:
 
     pairs(tmp_path / "cells")
     data = load("./cells")
-    recipe = default_space(data.image_shape, data.classes, data.task).base
+    recipe = default_space(data.facts, data.task).base
     (epoch,) = train(reskeras.build(recipe.spec), data, recipe.train, last_epoch=1)
     assert 0 <= epoch.metrics["val_mean_iou"] <= 1
 
@@ -192,8 +203,12 @@ def test_each_class_may_have_a_folder_of_masks(tmp_path: Path) -> None:
             (tmp_path / "set" / place).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / "set" / place / f"{number}.png")
     (tmp_path / "set" / "masks" / "a nucleus" / "3.png").unlink()  # an image without one
+    for name in ("cell/98", "a nucleus/99"):  # of no image
+        Image.fromarray(np.ones((8, 8), np.uint8)).save(tmp_path / "set" / "masks" / f"{name}.png")
     data = load("./set")
     assert data.class_names == ("background", "a nucleus", "cell")
+    told = "set/masks: masks without an image left out: a nucleus/99.png, cell/98.png"
+    assert data.notes == (told,)
     seen = 0
     for split in data.sizes:
         for image, mask in data.split(split).as_numpy_iterator():
@@ -204,6 +219,18 @@ def test_each_class_may_have_a_folder_of_masks(tmp_path: Path) -> None:
             np.testing.assert_array_equal(mask, expected)
             seen += 1
     assert seen == 12
+    assert not any("no images of" in note for note in data.notes)
+    split = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
+    for name, numbers in split.items():
+        for number in numbers:
+            for place in ("images", "masks/cell", "masks/a nucleus"):
+                (tmp_path / "given" / name / place).mkdir(parents=True, exist_ok=True)
+                file = tmp_path / "set" / place / f"{number}.png"
+                if file.exists() and (name != "train" or place != "masks/cell"):
+                    shutil.copy(file, tmp_path / "given" / name / place)
+    black = np.zeros((8, 8), np.uint8)
+    Image.fromarray(black).save(tmp_path / "given/train/masks/cell/3.png")
+    assert "the train split has no images of cell" in load("./given").notes
     Image.fromarray(np.full((8, 8), 9, np.uint8)).save(
         tmp_path / "set" / "masks" / "cell" / "5.png"
     )

@@ -15,9 +15,11 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from reskeras.cli import main
 from reskeras.data import from_arrays, load
-from reskeras.data.embedded import ABOUT, EMBEDDED
+from reskeras.data.embedded import EMBEDDED
+from reskeras.data.label_facts import ClassFacts
 from reskeras.data.near import near_groups, small_versions
 from reskeras.data.survey import examples, survey
+from reskeras.spec import AUGMENTATIONS
 
 
 def test_numbers_are_those_of_the_arrays(blobs: dict[str, np.ndarray]) -> None:
@@ -29,26 +31,30 @@ def test_numbers_are_those_of_the_arrays(blobs: dict[str, np.ndarray]) -> None:
     arrays["y_val"][:12] = 2
     arrays["y_train"][:70] = 2
     found = survey(from_arrays(arrays))
+    assert isinstance(found.labels, ClassFacts)
     for split in ("train", "val", "test"):
-        assert found.counts[split] == tuple(np.bincount(arrays[f"y_{split}"], minlength=3))
+        counts = np.bincount(arrays[f"y_{split}"], minlength=3)
+        assert found.labels.counts[split] == tuple(counts)
     x = arrays["x_train"].astype(np.float64)
     np.testing.assert_allclose((found.low, found.high), (x.min(), x.max()))
     np.testing.assert_allclose((*found.mean, *found.deviation), (x.mean(), x.std()))
-    assert found.baseline == 12 / 48  # class 2 is the commonest in training
+    assert found.labels.baseline is not None
+    assert found.labels.baseline.score == 12 / 48  # class 2 is the commonest in training
     assert found.copies == (
         ("train[0]", "train[1]", "train[2]", "test[5]"),
         ("val[9]", "test[7]"),
     )
     assert found.leaks == 1
     shares = np.bincount(arrays["y_train"]) / 96
-    assert (found.largest_share, found.smallest_share) == (shares.max(), shares.min())
-    assert found.mask_values is None
+    assert (found.labels.largest_share, found.labels.smallest_share) == (shares.max(), shares.min())
+    assert found.labels.mask_values is None
 
 
 def test_masks_are_counted_by_pixels(blobs: dict[str, np.ndarray]) -> None:
     masks = {f"y_{split}": (blobs[f"x_{split}"][..., 0] > 0.5) * 1 for split in ("train", "val")}
     data = from_arrays({key: blobs[key] for key in ("x_train", "x_val")} | masks)
-    found = survey(data)
+    found = survey(data).labels
+    assert isinstance(found, ClassFacts)
     assert found.counts["val"] == tuple(np.bincount(masks["y_val"].ravel()))
     assert found.mask_values == (0, 1)
 
@@ -122,14 +128,6 @@ def test_pictures_of_masks_show_their_borders(tmp_path: Path) -> None:
     border = np.abs(picture - [0xB4, 0x43, 0x0F]).sum(-1) < 30  # palette.HIGHLIGHT
     assert border.sum() > 100
     assert load("cells.npz").classes == 2
-
-
-@pytest.mark.parametrize("name", EMBEDDED)
-def test_what_is_said_of_embedded_data_is_so(name: str) -> None:
-    data = load(name)
-    for split, size in data.sizes.items():
-        assert f"{size:,} {split}" in ABOUT[name]
-    assert f"{'x'.join(map(str, data.image_shape))}, {data.classes} classes" in ABOUT[name]
 
 
 def test_real_digits_are_not_alike() -> None:
@@ -231,7 +229,7 @@ def test_nearly_equal_images_of_other_splits_are_leaks() -> None:
 
 def test_the_sheet_shows_the_same_images_augmented(blobs: dict[str, np.ndarray]) -> None:
     data = from_arrays(blobs)
-    plain, flipped = examples(data, 12), examples(data, 12, "shift_flip")
+    plain, flipped = examples(data, 12), examples(data, 12, AUGMENTATIONS["shift_flip"])
     assert [label for _, label in plain] == [label for _, label in flipped]
     for (image, _), (other, _) in zip(plain, flipped, strict=True):
         padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))

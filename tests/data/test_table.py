@@ -134,16 +134,7 @@ HEADER: list[object] = ["image", "label"]
             "image, path, y)",
         ),
         ([["id", "y", "Y"], ["i00", "1", "1"]], ": y, Y could each be the label"),
-        (
-            [["image", "cat", "dog"], ["i00", "1", "1"], ["i01", "0", "1.0"]],
-            ": 2 columns of 0 and 1 (cat, dog) give an image several labels; one label per image",
-        ),
-        ([HEADER, ["i00", "cat;dog"]], ", line 2: 'cat;dog' looks like several labels; one label"),
-        ([HEADER, ["i00", "cat|dog"]], ", line 2: 'cat|dog' looks like several labels"),
-        (
-            [HEADER, ["i00", "0.25"], ["i01", "-3"], ["i02", "1e-3"]],
-            ": 2 labels are real numbers (1e-3, 0.25); one label per image is needed today",
-        ),
+        ([["id", "y", "Y"], ["i00", "1", "1"]], "(the columns are id, y, Y); or --labels says"),
         ([HEADER, ["i00", "cat"], ["i01", ""]], ": 1 rows have no label (lines 3)"),
         ([HEADER, ["", "cat"]], ": 1 rows have no path (lines 2)"),
         ([HEADER, ["i00", "cat", "x"]], ", line 2: 3 fields; the header has 2"),

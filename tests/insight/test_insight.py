@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 
 from reskeras.errors import RequestError
 from reskeras.spec import BasicBlock, CifarStem, Classifier, Recipe, ResNet, Stage
-from reskeras.tasks import CLASSIFICATION
+from reskeras.tasks import Facts, task_called
 from tuning.insight.boundary import boundary
 from tuning.insight.importance import FEWEST, importances, scored
 from tuning.insight.summary import best_of_each, what_mattered
 from tuning.record.entries import TrialRecord
 from tuning.report.factors import factor_figure, factor_plot
 from tuning.space import Range, Space, default_space
+
+CLASSIFICATION = task_called("classification")
 
 NET = ResNet(
     input_shape=(8, 8, 1),
@@ -39,7 +41,7 @@ LR, DROP, BLOCK, RATE, BLOCKS = (
     "block.growth_rate",
     "stages.*.blocks",
 )
-DEFAULT = default_space((8, 8, 1), 10, CLASSIFICATION)
+DEFAULT = default_space(Facts((8, 8, 1), 10), CLASSIFICATION)
 
 
 def space(**vary: Any) -> Space:

@@ -3,7 +3,7 @@ equal."""
 
 import dataclasses
 import itertools
-from typing import get_args
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -310,6 +310,22 @@ def test_the_residual_scale_multiplies_the_branch(scale: object, factor: float) 
     assert {weight.shape for weight in model.get_layer("stage1_block1_scale").weights} == (
         {(1, 1)} if scale == "learned" else set()
     )
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(0.3, 0.3), ("1/sqrt(2)", 2**-0.5)])
+@pytest.mark.parametrize("order", ["original", "full_preact"])
+def test_the_sum_scale_multiplies_what_shortcut_and_branch_add_up_to(
+    scale: Any, factor: float, order: NormOrder
+) -> None:
+    model = reskeras.build(small(sum_scale=scale, norm_order=order))
+    plain = reskeras.build(small(norm_order=order))
+    plain.set_weights(model.get_weights())
+    add, scaled = (model.get_layer(f"stage1_block1_{part}") for part in ("add", "sum_scale"))
+    before, after = keras.Model(model.input, [add.output, scaled.output])(images())
+    unscaled = keras.Model(plain.input, plain.get_layer("stage1_block1_add").output)(images())
+    np.testing.assert_allclose(numpy(before), numpy(unscaled), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(numpy(after), factor * numpy(before), rtol=1e-6)
+    assert reskeras.cost(small(sum_scale=scale)).params == reskeras.cost(small()).params
 
 
 @pytest.mark.backend

@@ -366,6 +366,11 @@ def test_every_family_grows(name: str) -> None:
             "a layer stage1_block1_conv1_pad, which the new one lacks",
         ),
         (
+            small(sum_scale=0.5),
+            small(sum_scale=0.5, stages=DEEP),
+            "sum_scale multiplies what passes",
+        ),
+        (
             small(residual_scale="1/sqrt(depth)", squeeze_excite=2),
             small(residual_scale="1/sqrt(depth)", squeeze_excite=2, stages=DEEP),
             "its factor would change by",

@@ -243,11 +243,14 @@ def test_a_model_of_raw_images_is_saved_and_loaded_again() -> None:
 
 def test_what_has_no_raw_images_is_exported_bare() -> None:
     signal = keras.Input((16, 2))
-    keras.Model(signal, keras.layers.Flatten()(signal)).save("net.keras")
-    done = CliRunner().invoke(main, ["export", "net.keras", "net"])
+    keras.Model(signal, keras.layers.Flatten()(signal)).save("signal.keras")
+    assert "input [N, 16, 2] float32" in _run("export", "signal.keras", "signal").stdout
+    flat = keras.Input((24,))
+    keras.Model(flat, keras.layers.Dense(2)(flat)).save("flat.keras")
+    done = CliRunner().invoke(main, ["export", "flat.keras", "flat"])
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1].endswith(
-        "inputs of shape [16, 2], not images of one size; --bare exports the network alone"
+        "inputs of shape [24], not images of one size; --bare exports the network alone"
     )
-    assert not Path("net").exists()
-    assert "input [N, 16, 2] float32" in _run("export", "net.keras", "net", "--bare").stdout
+    assert not Path("flat").exists()
+    assert "input [N, 24] float32" in _run("export", "flat.keras", "flat", "--bare").stdout

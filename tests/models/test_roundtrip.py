@@ -73,6 +73,7 @@ SPECS = {
         activation="silu",
         shortcut="gated",
         residual_scale="1/sqrt(depth)",
+        sum_scale="1/sqrt(2)",
         squeeze_excite=4,
         drop_path_rate=0.2,
         dropout=0.1,

@@ -7,7 +7,7 @@ from typing import Any
 import journals
 import numpy as np
 import pytest
-from stubs import run_test, run_trial, tiny
+from stubs import run_evaluation, run_trial, tiny
 
 import reskeras
 from reskeras.data import ImageData, from_arrays
@@ -27,7 +27,7 @@ def data(blobs: dict[str, np.ndarray]) -> ImageData:
 @pytest.fixture
 def _stubs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuning.running.executor.run_trial", run_trial)
-    monkeypatch.setattr("tuning.running.executor.run_test", run_test)
+    monkeypatch.setattr("tuning.running.executor.run_evaluation", run_evaluation)
 
 
 def flipped(line: bytes, place: int) -> bytes:

@@ -1,5 +1,6 @@
 """The page of a search, from journals written by hand."""
 
+import base64
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import pytest
 from stubs import tiny
 
 from reskeras.drawing.palette import HIGHLIGHT
+from reskeras.errors import RequestError
 from tuning.record.entries import (
     Conclusion,
     Dropped,
@@ -61,7 +63,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "img"):
             self._open.append((tag, dict(attrs).get("id")))
         if tag == "script":
             self.scripts.append("")
@@ -511,6 +513,71 @@ def test_nothing_is_fetched(page: Any) -> None:
         "cookie",
     ):
         assert word not in own.replace("http://www.w3.org/2000/svg", "")
+
+
+def evaluated(folder: Path, split: str, name: str = "cat") -> dict[str, Any]:
+    """An evaluation as `reskeras.evaluation` writes it, of two classes, with one picture."""
+    interval = {"accuracy": [0.6, 0.9], "loss": [0.1, 0.3]}
+    rival = {"accuracy": 0.5}
+    metrics = {"support": 20, "precision": 0.8, "recall": None, "f1": 0.7}
+    document = {
+        "task": "classification",
+        "split": split,
+        "images": 40,
+        "metrics": {"accuracy": 0.8, "loss": 0.2},
+        "intervals": interval,
+        "rivals": [{"name": "majority class", "metrics": rival, "text": "trial 1 is better"}],
+        "classes": [{"name": name, **metrics}],
+    }
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "metrics.json").write_text(json.dumps(document))
+    (folder / "evaluation" / "worst.png").write_bytes(b"a picture")
+    return document
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        ("test", "On the 40 test images, which nothing else in the search has used."),
+        ("val", "On the 40 validation images, by which it was chosen"),
+    ],
+)
+def test_the_evaluation_is_told_with_its_intervals_beside_the_baselines(
+    page: Any, tmp_path: Path, split: str, told: str
+) -> None:
+    evaluated(tmp_path, split, HOSTILE)
+    found = page(THREE)
+    text = found.texts["evaluation"]
+    assert told in text
+    assert "Trial 1 is better." in text
+    assert "Accuracy80.0 %60.0 to 90.0 %50.0 %" in text
+    assert "Loss0.20000.1000 to 0.3000-" in text
+    assert f"{HOSTILE}2080.0 %-70.0 %" in text
+    (picture,) = [attributes["src"] for tag, attributes in found.elements if tag == "img"]
+    assert base64.b64decode(picture.removeprefix("data:image/png;base64,")) == b"a picture"
+    ids = [attributes["id"] for tag, attributes in found.elements if tag == "section"]
+    assert ids[:3] == ["answer", "evaluation", "leaderboard"]
+
+
+def test_windows_are_not_called_images(page: Any, tmp_path: Path) -> None:
+    plan = FinalPlan(epochs=0, top=1, seeds=1)
+    end = Conclusion(winner=2, plan=plan, test={"accuracy": 0.9333}, time=140)
+    texts = page([*THREE, end], data={"resize": "patch"}).texts
+    assert "30 test patches of 8 × 8 × 1" in texts["header"]
+    assert "93.3 % on the test images;" in texts["answer"]
+    document = evaluated(tmp_path, "test") | {"images": 3, "windows": 1234, "kind": "volumes"}
+    document["intervals"] = {"accuracy": [None, None], "loss": [None, None]}
+    (tmp_path / "evaluation" / "metrics.json").write_text(json.dumps(document))
+    text = page(THREE).texts["evaluation"]
+    assert "On the 1,234 windows of 3 test volumes, which nothing else" in text
+    assert "Accuracy80.0 %-50.0 %" in text
+
+
+def test_an_evaluation_that_is_damaged_is_named(page: Any, tmp_path: Path) -> None:
+    evaluated(tmp_path, "test")
+    (tmp_path / "evaluation" / "metrics.json").write_text("{")
+    with pytest.raises(RequestError, match=r"evaluation/metrics.json: .*; remove "):
+        page(THREE)
 
 
 def test_sections_stand_in_their_order_under_their_ids(page: Any) -> None:

@@ -25,7 +25,7 @@ from tuning import Range, Space, tune
 from tuning.record.events import Result
 from tuning.running.cluster import Ray, _check, _division
 from tuning.running.executor import Ended, Event, Lost, Reported
-from tuning.running.trial import Job, Outcome, ScoreJob, Verdict
+from tuning.running.trial import EvaluationJob, Job, Outcome, Verdict
 
 pytest.importorskip("ray", reason="the extra reskeras[ray]")
 
@@ -128,7 +128,11 @@ def cluster(data: ImageData) -> Iterator[Ray]:
 def test_verdicts_failures_and_what_a_machine_lacks(
     cluster: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster.submit(ScoreJob(key="test", model=Path("gone.keras")))
+    cluster.submit(
+        EvaluationJob(
+            key="test", model=Path("gone.keras"), name="gone", split="test", folder=Path("found")
+        )
+    )
     failed = cluster.wait()
     assert isinstance(failed, Ended)
     assert failed.outcome is None

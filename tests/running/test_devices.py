@@ -191,9 +191,9 @@ def flat(values: Any) -> list[float]:
 def test_a_net_with_batch_norm_is_saved_as_it_was_scored(found: dict[str, Any]) -> None:
     last = found["normed"][-1]
     assert last["val_accuracy"] > 0.6
-    assert found["reloaded"] == pytest.approx(
-        {"accuracy": last["val_accuracy"], "loss": last["val_loss"]}, rel=1e-4
-    )
+    scored = {name: value for name, value in last.items() if name.startswith("val_")}
+    again = {f"val_{name}": value for name, value in found["reloaded"].items()}
+    assert again == pytest.approx(scored, rel=1e-4)
     for one, two in zip(flat(found["recalibrated"]), flat(found["kept"]), strict=True):
         assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
 
@@ -202,7 +202,11 @@ def test_a_search_over_two_devices(on_tensorflow: dict[str, Any]) -> None:
     assert [status for status, *_ in on_tensorflow["search"]] == ["completed"] * 2, on_tensorflow[
         "search"
     ]
-    assert on_tensorflow["test"] == pytest.approx(on_tensorflow["test_alone"])
+    # The evaluation folds batch norms into the weights, so bfloat16 rounds other numbers: the loss
+    # differs a little, and one of 48 images may change its class.
+    test, alone = on_tensorflow["test"], on_tensorflow["test_alone"]
+    assert test["loss"] == pytest.approx(alone["loss"], rel=0.01)
+    assert test["accuracy"] == pytest.approx(alone["accuracy"], abs=1.1 / 48)
     assert on_tensorflow["dtypes"] == ["bfloat16", "float32"]
     assert "precision: mixed_bfloat16" in on_tensorflow["best"]
     assert on_tensorflow["refused"].startswith("train.recompute trains on one device")

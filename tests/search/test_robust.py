@@ -169,7 +169,7 @@ def stub_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch, stub_workers: None) -> None:
     monkeypatch.setattr("tuning.running.executor.run_trial", stubs.run_trial)
-    monkeypatch.setattr("tuning.running.executor.run_test", stubs.run_test)
+    monkeypatch.setattr("tuning.running.executor.run_evaluation", stubs.run_evaluation)
 
 
 class Recipes(Listener):
@@ -548,7 +548,7 @@ def test_a_worker_that_dies_while_its_trial_is_paused_is_not_started_again_in_th
         space, data, directory="s", trials=3, minutes=1, executor=Dies(data), listeners=[TimeIsUp()]
     )
     assert [record.number for record in result.trials] == [1]
-    assert begun == ["trial-0001", "trial-0002", "test"]
+    assert begun == ["trial-0001", "trial-0002", "evaluation"]
     whole = tune(space, data, directory="whole", trials=3)
     later = tune(space, data, directory="s", trials=3)
     assert later.trials == tuple(

@@ -16,10 +16,11 @@ import keras
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from scipy.stats import binomtest
 
 import reskeras
 from reskeras.data import ImageData, from_arrays
-from reskeras.spec import CifarStem, Classifier, Recipe, ResNet, Stage, TrainSpec
+from reskeras.spec import CifarStem, Classifier, Recipe, ResNet, Stage, StopEarly, TrainSpec
 from reskeras.spec.text import dump_recipe
 from reskeras.training.state import Epoch
 from reskeras.training.train import evaluate
@@ -28,7 +29,7 @@ from tuning.record.entries import Started, TrialRecord
 from tuning.record.events import Listener, Trial
 from tuning.record.journal import Journal
 from tuning.record.ranking import by_rank
-from tuning.running.trial import Epochs, Job, Outcome, ScoreJob, Verdict
+from tuning.running.trial import Epochs, EvaluationJob, Job, Outcome, Verdict
 from tuning.settings import ORACLES
 from tuning.space.limits import Limits
 from tuning.tracking import Tracker, open_store, sync, tracking_uri
@@ -71,23 +72,28 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
         assert job.parent is None or job.parent.state.exists()
         score = int(hashlib.sha256(dump_recipe(job.recipe).encode()).hexdigest()[:8], 16) / 2**32
         metrics = {"val_accuracy": score, "val_loss": -score, "loss": -score}
+        worse, ends = dict.fromkeys(metrics, 2.0), False
         verdict, number = Verdict.CONTINUE, job.first_epoch
         while verdict is Verdict.CONTINUE and number < job.recipe.train.epochs:
             number += 1
-            verdict = yield Epoch(number=number, metrics=metrics, seconds=0.0)
+            epoch = Epoch(number=number, metrics=metrics, seconds=0.0)
+            if job.recipe.train.stop_early is not None and number > job.first_epoch + 1:
+                ends = True
+                epoch = dataclasses.replace(epoch, metrics=worse, kept=metrics, ends=ends)
+            verdict = yield epoch
         if verdict is Verdict.KEEP:
             job.model.write_text("a network")
         if job.leave_state:
             job.state.write_text("a state")
-        return Outcome(metrics=metrics, epochs=number, params=2)
+        return Outcome(metrics=metrics, epochs=number, params=2, ended=ends)
 
-    def run_test(job: ScoreJob, data: ImageData) -> Epochs:
+    def run_evaluation(job: EvaluationJob, data: ImageData) -> Epochs:
         assert job.model.exists()
         yield from ()
         return Outcome(metrics={"accuracy": 0.5, "loss": 1.0})
 
     monkeypatch.setattr("tuning.running.executor.run_trial", run_trial)
-    monkeypatch.setattr("tuning.running.executor.run_test", run_test)
+    monkeypatch.setattr("tuning.running.executor.run_evaluation", run_evaluation)
 
 
 class StopIn(Listener):
@@ -186,7 +192,21 @@ def test_a_search_leaves_its_winner_in_every_form(data: ImageData) -> None:
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {
         "best.yaml",
         "leaderboard.csv",
+        "evaluation",
     }
+
+    # The winner's run has its scores on the test split with their intervals.
+    told = json.loads(Path("s/evaluation/metrics.json").read_text())
+    winner = next(run for run in runs if "reskeras.best" in run.data.tags)
+    low, high = told["intervals"]["accuracy"]
+    right = round(result.test["accuracy"] * data.sizes["test"])
+    wilson = binomtest(right, data.sizes["test"]).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx(tuple(wilson))
+    for run in (winner, parent):
+        assert run.data.metrics["test_accuracy_low"] == low
+        assert run.data.metrics["test_accuracy_high"] == high
+        paths = {file.path for file in client.list_artifacts(run.info.run_id, "evaluation")}
+        assert {"evaluation/metrics.json", "evaluation/worst.png"} <= paths
 
 
 def test_a_seed_repeats_a_search_and_another_does_not(data: ImageData) -> None:
@@ -200,10 +220,11 @@ def test_a_seed_repeats_a_search_and_another_does_not(data: ImageData) -> None:
     } | {r.metrics["loss"] for r in other.trials}
 
 
+@pytest.mark.parametrize("stops", [False, True])
 @pytest.mark.parametrize("oracle", ORACLES)
 @pytest.mark.usefixtures("stub")
 def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(
-    data: ImageData, oracle: str
+    data: ImageData, oracle: str, stops: bool
 ) -> None:
     space = tiny(
         **{
@@ -212,7 +233,9 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(
             "train.learning_rate": [0.01, 0.03, 0.1],
         }
     )
-    how = {"oracle": oracle, "trials": 4, "epochs": 2}
+    if stops:
+        space = stopping(space)
+    how = {"oracle": oracle, "trials": 4, "epochs": 3 if stops else 2}
     whole = tune(space, data, directory="whole", **how)
     with pytest.raises(KeyboardInterrupt):
         tune(space, data, directory="cut", listeners=[StopIn(3)], **how)
@@ -222,6 +245,10 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(
         map(told, whole.trials), key=lambda t: t[0]
     )
     assert cut.test == whole.test
+    if stops and oracle == "tpe":  # which neither stops trials itself nor promotes them
+        assert all(record.status == "completed" for record in cut.trials)
+        assert any(record.epochs == 2 for record in cut.trials)
+        assert all(record.score is not None and record.score < 1 for record in cut.trials)
 
 
 def test_hyperband_trains_its_best_on_from_their_weights(data: ImageData) -> None:
@@ -241,6 +268,41 @@ def test_hyperband_trains_its_best_on_from_their_weights(data: ImageData) -> Non
     for trial in promoted:
         assert trial.first_epoch == 1
         assert [epoch for number, epoch in ended if number == trial.number] == [2, 3]
+
+
+def stopping(space: Space, **rule: Any) -> Space:
+    return space.with_train(stop_early=StopEarly(**rule))
+
+
+def test_trials_that_stop_early_are_finished_and_scored_by_what_they_keep(
+    blobs: dict[str, np.ndarray],
+) -> None:
+    # All that they learn is wrong.
+    wrong = {"x_val": blobs["x_train"][:48], "y_val": (blobs["y_train"][:48] + 1) % 3}
+    data = from_arrays(blobs | wrong, name="wrong")
+    space = stopping(tiny(**{"train.learning_rate": [0.01, 0.03, 0.1]}), patience=1)
+    result = tune(space, data, directory="s", trials=3, epochs=5)
+    assert {record.status for record in result.trials} == {"completed"}
+    epochs: dict[int, list[dict[str, Any]]] = {}
+    for entry in journal():
+        if entry["kind"] == "epoch":
+            epochs.setdefault(entry["number"], []).append(entry)
+    for record in result.trials:
+        best = min(epochs[record.number], key=lambda entry: entry["metrics"]["val_loss"])
+        assert dict(record.metrics) == best["metrics"]
+        assert record.score == best["metrics"]["val_accuracy"]
+        losses = [entry["metrics"]["val_loss"] for entry in epochs[record.number]]
+        assert all(later < one for one, later in itertools.pairwise(losses[:-1]))
+    assert any(record.epochs < 5 for record in result.trials)
+    for base, vary in (
+        (stopping(tiny(), metric="val_iou"), {"train.batch_size": [8, 16]}),
+        (stopping(tiny()), {"train.stop_early.metric": ["val_loss", "val_iou"]}),
+    ):
+        with pytest.raises(reskeras.RequestError, match=r"^train.stop_early.metric: .* 'val_iou'"):
+            tune(Space(base.base, vary), data, directory="no", trials=1)
+    assert not Path("no").exists()
+    kept = evaluate(keras.saving.load_model("s/best.keras"), data, "val")
+    assert kept["loss"] == pytest.approx(result.best.metrics["val_loss"], rel=1e-5)
 
 
 @pytest.mark.usefixtures("stub")
@@ -523,10 +585,10 @@ def test_a_fresh_search_keeps_the_old_one_and_a_refused_one_changes_nothing(
 def test_labels_need_a_classifier_and_masks_a_unet(data: ImageData) -> None:
     masks = {"x_train": np.zeros((4, 8, 8)), "x_val": np.zeros((4, 8, 8))}
     masks |= {f"y_{split}": np.arange(4 * 64).reshape(4, 8, 8) % 2 for split in ("train", "val")}
-    with pytest.raises(reskeras.RequestError, match="masks need a segmentation head"):
+    with pytest.raises(reskeras.RequestError, match="have masks and need a network"):
         tune(tiny(), from_arrays(masks), directory="s", trials=1)
     unet = Space(reskeras.preset("unet_small"), {"stages.*.blocks": [1, 2]})
-    with pytest.raises(reskeras.RequestError, match="have labels, not masks"):
+    with pytest.raises(reskeras.RequestError, match="have labels, one for each image"):
         tune(unet, data, directory="s", trials=1)
     assert not Path("s").exists()
 

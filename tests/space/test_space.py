@@ -11,14 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reskeras
-from reskeras.spec import DenseBlock, NormOrder
-from reskeras.tasks import CLASSIFICATION, SEGMENTATION, Task
+from reskeras.spec import DenseBlock, NormOrder, Recipe, StopEarly, TrainSpec
+from reskeras.spec.recipes import training_recipe
+from reskeras.tasks import Facts, Task, task_called
 from tuning import Range, Space, sample
 from tuning.oracles import make_oracle
 from tuning.settings import ORACLES
 from tuning.space import default_space, load_space
 from tuning.space.recipes import derive_seed
 from tuning.space.titles import title
+
+CLASSIFICATION = task_called("classification")
+SEGMENTATION = task_called("segmentation")
 
 
 class Preset:
@@ -42,7 +46,7 @@ def space(**vary: Any) -> Space:
 
 
 def test_names_are_paths_and_their_short_forms_are_unambiguous() -> None:
-    default = default_space((8, 8, 1), 10, CLASSIFICATION)
+    default = default_space(Facts((8, 8, 1), 10), CLASSIFICATION)
     assert default.short_names() == {
         "stages.*.blocks": "blocks",
         "block.kind": "block",
@@ -66,7 +70,7 @@ def test_names_are_paths_and_their_short_forms_are_unambiguous() -> None:
 def test_a_sample_is_the_base_with_the_values_at_their_paths(
     kind: str, order: str, blocks: int, rate: float
 ) -> None:
-    default = default_space((8, 8, 1), 10, CLASSIFICATION)
+    default = default_space(Facts((8, 8, 1), 10), CLASSIFICATION)
     values = {
         "block.kind": kind,
         "norm_order": order,
@@ -215,7 +219,7 @@ def test_a_file_without_ranges_is_no_space(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(reskeras.dump_spec(reskeras.preset("resnet20")))
     with pytest.raises(reskeras.RequestError, match=r"net\.yaml: vary: this section is missing"):
         load_space("net.yaml")
-    (tmp_path / "space.yaml").write_text(default_space((8, 8, 1), 10, CLASSIFICATION).dump())
+    (tmp_path / "space.yaml").write_text(default_space(Facts((8, 8, 1), 10), CLASSIFICATION).dump())
     with pytest.raises(
         reskeras.RequestError,
         match=r"space\.yaml: vary: this is a search space; `reskeras tune` takes it",
@@ -235,17 +239,37 @@ def test_a_file_without_ranges_is_no_space(tmp_path: Path) -> None:
 def test_every_default_space_reaches_all_kinds_and_orders(
     shape: tuple[int, int, int], task: Task
 ) -> None:
-    default = default_space(shape, 5, task)
+    default = default_space(Facts(shape, 5), task)
     assert default.vary["block.kind"] == ("plain", "basic", "bottleneck", "dense")
     assert default.vary["norm_order"] == NormOrder.__args__
     assert default.base.spec.head.classes == 5
     assert default.base.train.learning_rate == 0.005
 
 
+@pytest.mark.parametrize(
+    ("side", "images", "batch"),
+    [
+        (32, None, 64),
+        (32, 50_000, 64),
+        (32, 4267, 64),  # 400 steps of 64 in six epochs
+        (32, 4266, 32),
+        (32, 2000, 16),
+        (32, 20, 16),
+        (8, 1077, 64),
+    ],
+)
+def test_few_images_are_trained_on_in_smaller_batches(
+    side: int, images: int | None, batch: int
+) -> None:
+    for task in (CLASSIFICATION, SEGMENTATION):
+        default = default_space(Facts((side, side, 1), 5, images=images), task)
+        assert default.base.train.batch_size == batch
+
+
 def values_of(name: str, seed: int, n: int) -> list[dict[str, Any]]:
     oracle = make_oracle(
         name,
-        default_space((8, 8, 1), 10, CLASSIFICATION),
+        default_space(Facts((8, 8, 1), 10), CLASSIFICATION),
         objective="val_accuracy",
         seed=seed,
         epochs=3,
@@ -291,7 +315,7 @@ def test_unknown_oracles_are_refused() -> None:
     ):
         make_oracle(
             "randon",
-            default_space((8, 8, 1), 10, CLASSIFICATION),
+            default_space(Facts((8, 8, 1), 10), CLASSIFICATION),
             objective="val_loss",
             seed=0,
             epochs=1,
@@ -299,7 +323,7 @@ def test_unknown_oracles_are_refused() -> None:
 
 
 def test_a_trial_is_told_in_a_line() -> None:
-    default = default_space((8, 8, 1), 10, CLASSIFICATION)
+    default = default_space(Facts((8, 8, 1), 10), CLASSIFICATION)
     values = {
         "block.kind": "dense",
         "norm_order": "full_preact",
@@ -307,3 +331,31 @@ def test_a_trial_is_told_in_a_line() -> None:
         "train.learning_rate": 0.012345,
     }
     assert title(values, default) == "dense · full_preact · 2-2 · lr 0.0123"
+
+
+def test_a_recipe_trains_a_space_for_its_own_epochs() -> None:
+    how = TrainSpec(epochs=3, learning_rate=0.02, seed=4, class_weight="balanced")
+    base = Recipe(spec=reskeras.preset("resnet20"), train=how)
+    searched = Space(base, {"train.learning_rate": [0.02, 0.1], "train.optimizer": ["sgd", "lion"]})
+    trained = searched.trained_by("he2016_cifar")
+    recipe = training_recipe("he2016_cifar")
+    kept = {"epochs": 3, "seed": 4, "class_weight": "balanced"}
+    assert trained.base.train == dataclasses.replace(recipe, **kept)
+    assert trained.vary == searched.vary
+    found = trained.recipe({"train.optimizer": "lion", "train.learning_rate": 0.02}).train
+    assert found == dataclasses.replace(recipe, optimizer="lion", learning_rate=0.02, **kept)
+
+
+def test_a_rule_of_early_stopping_can_be_searched() -> None:
+    how = TrainSpec(stop_early={"metric": "val_accuracy"})
+    searched = Space(
+        Recipe(spec=reskeras.preset("resnet20"), train=how),
+        {"train.stop_early.patience": {"low": 2, "high": 9}, "train.ema": [0.0, 0.99]},
+    )
+    found = searched.recipe({"train.stop_early.patience": 5, "train.ema": 0.99}).train
+    wanted = StopEarly(metric="val_accuracy", patience=5)
+    assert (found.stop_early, found.ema) == (wanted, 0.99)
+    with pytest.raises(
+        reskeras.RequestError, match=r"vary.train.stop_early: this is not a single value"
+    ):
+        Space(searched.base, {"train.stop_early": [1, 2]})

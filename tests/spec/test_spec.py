@@ -30,17 +30,30 @@ from reskeras.spec import (
     ScaledShortcut,
     Segmenter,
     Stage,
+    StopEarly,
     TrainSpec,
     UNet,
     output_size,
 )
+from reskeras.spec.recipes import by_recipe, training_recipe, training_recipes
 from reskeras.spec.text import dump_recipe, load_recipe, schema
-from reskeras.tasks import CLASSIFICATION, SEGMENTATION
+from reskeras.tasks import Facts, task_called
+
+CLASSIFICATION = task_called("classification")
+SEGMENTATION = task_called("segmentation")
 
 counts = st.integers(1, 64)
 
 
-@given(spec=specs, train=st.builds(TrainSpec, epochs=counts, learning_rate=st.floats(1e-6, 10)))
+@given(
+    spec=specs,
+    train=st.builds(
+        TrainSpec,
+        epochs=counts,
+        learning_rate=st.floats(1e-6, 10),
+        stop_early=st.none() | st.builds(StopEarly, patience=counts),
+    ),
+)
 def test_any_recipe_survives_its_yaml(
     tmp_path_factory: pytest.TempPathFactory, spec: object, train: TrainSpec
 ) -> None:
@@ -317,7 +330,7 @@ def test_a_word_stands_for_a_shortcut_with_its_usual_values(tmp_path: Path) -> N
     (tmp_path / "net.yaml").write_text(
         text.replace("bias: -6.0", "bias: x")
         .replace("activation: relu", "activation: rleu")
-        .replace("scale: 1.0", "scale: 1/sqrt(deep)")
+        .replace("residual_scale: 1.0", "residual_scale: 1/sqrt(deep)")
     )
     with pytest.raises(reskeras.RequestError) as error:
         reskeras.load_spec("net.yaml")
@@ -333,16 +346,16 @@ def test_a_word_stands_for_a_shortcut_with_its_usual_values(tmp_path: Path) -> N
 
 
 def test_a_network_is_fitted_to_data_in_its_own_dimensions() -> None:
-    flat = CLASSIFICATION.fit(reskeras.preset("mlp_res"), (8, 8, 1), 7)
+    flat = CLASSIFICATION.fit(reskeras.preset("mlp_res"), Facts((8, 8, 1), 7))
     assert (flat.input_shape, flat.head.classes) == ((64,), 7)
     with pytest.raises(ValueError, match="images have 2 dimensions, but the network works in 1"):
-        CLASSIFICATION.fit(reskeras.preset("mnist1d_res"), (8, 8, 1), 7)
-    with pytest.raises(ValueError, match="have labels, not masks"):
-        CLASSIFICATION.fit(reskeras.preset("hourglass_small"), (32, 32, 1), 7)
+        CLASSIFICATION.fit(reskeras.preset("mnist1d_res"), Facts((8, 8, 1), 7))
+    with pytest.raises(ValueError, match="have labels, one for each image"):
+        CLASSIFICATION.fit(reskeras.preset("hourglass_small"), Facts((32, 32, 1), 7))
     binary = dataclasses.replace(
         reskeras.preset("unet_small"), head=Segmenter(classes=1, activation="sigmoid")
     )
-    assert SEGMENTATION.fit(binary, (32, 32, 1), 2).head.classes == 1
+    assert SEGMENTATION.fit(binary, Facts((32, 32, 1), 2)).head.classes == 1
 
 
 def test_a_unet_says_which_sizes_it_takes() -> None:
@@ -380,13 +393,41 @@ def test_an_unknown_preset_is_told_its_nearest() -> None:
     assert reskeras.presets("plain*") == ["plain20", "plain56"]
 
 
+def test_a_recipe_leaves_how_masks_are_weighed_and_images_are_read_unless_it_sets_it() -> None:
+    own = TrainSpec(border_weight=10, resize="patch", class_weight="balanced", batch_size=7)
+    found = by_recipe("unet_2015", own)
+    assert (found.border_weight, found.resize, found.class_weight) == (10, "patch", "balanced")
+    assert (found.momentum, found.batch_size) == (0.99, 1)
+    assert by_recipe("he2015_imagenet", own).resize == "crop"
+
+
+@pytest.mark.parametrize("name", training_recipes())
+def test_a_training_recipe_sets_what_is_not_given(name: str, tmp_path: Path) -> None:
+    spec, path, recipe = reskeras.preset("resnet20"), tmp_path / "net.yaml", training_recipe(name)
+
+    def read(train: str) -> TrainSpec:
+        path.write_text(f"{reskeras.dump_spec(spec)}train: {train}\n")
+        return load_recipe(path).train
+
+    assert read(name) == read(f"{{recipe: {name}}}") == recipe
+    own = read(f"{{epochs: 3, recipe: {name}, learning_rate: 0.02}}")
+    assert own == dataclasses.replace(recipe, epochs=3, learning_rate=0.02)
+    path.write_text(dump_recipe(reskeras.spec.Recipe(spec=spec, train=recipe)))
+    assert load_recipe(path).train == recipe
+
+
 def test_the_schema_knows_every_kind_and_forbids_the_rest() -> None:
     text = json.dumps(schema())
     for classes in UNIONS.values():
         for cls in classes:
             assert cls.__name__ in text
     assert schema()["$defs"]["ResNet"]["additionalProperties"] is False
-    assert schema()["$defs"]["ResNet"]["properties"]["train"] == {"$ref": "#/$defs/TrainSpec"}
+    section, recipe = schema()["$defs"]["ResNet"]["properties"]["train"]["anyOf"]
+    assert section == {"$ref": "#/$defs/TrainSpec"}
+    assert "fast" in recipe["enum"]
+    train = schema()["$defs"]["TrainSpec"]["properties"]
+    assert train["recipe"] == recipe
+    assert schema()["$defs"]["StopEarly"]["properties"]["patience"]["default"] == 10
 
 
 @pytest.mark.parametrize(
@@ -395,6 +436,7 @@ def test_the_schema_knows_every_kind_and_forbids_the_rest() -> None:
         ["--help"],
         ["--version"],
         ["presets"],
+        ["presets", "--recipes"],
         ["show", "resnet50"],
         ["schema"],
         ["cost", "resnet50"],
@@ -450,6 +492,20 @@ def test_long_signals_are_no_problem_for_a_unet() -> None:
             "stages.0.block: unknown key; did you mean 'blocks'? (got 3)",
         ),
         ("train: {epoch: 3}", "train.epoch: unknown key; did you mean 'epochs'? (got 3)"),
+        (
+            "train: {recipe: wrn_cifar, epoch: 3}",
+            "train.epoch: unknown key; did you mean 'epochs'? (got 3)",
+        ),
+        (
+            "train: {stop_early: {patient: 3}}",
+            "train.stop_early.patient: unknown key; did you mean 'patience'? (got 3)",
+        ),
+        (
+            "train: wrn_cifa",
+            "train.recipe: unknown training recipe 'wrn_cifa'; did you mean 'wrn_cifar'? known: "
+            "he2015_cifar, he2016_cifar, densenet_cifar, wrn_cifar, unet_2015, he2015_imagenet, "
+            "fast",
+        ),
         ("strideat: 3x3", "strideat: unknown key; did you mean 'stride_at'? (got '3x3')"),
     ],
 )
@@ -473,7 +529,7 @@ def test_every_field_and_value_of_a_spec_is_explained() -> None:
     page = (Path(__file__).parents[2] / "docs" / "spec.md").read_text()
     words = set()
     for name, definition in schema()["$defs"].items():
-        if name not in ("TrainSpec", "PresetEncoder"):
+        if name != "PresetEncoder":
             words |= definition.get("properties", {}).keys()
             for field in definition.get("properties", {}).values():
                 words |= set(field.get("enum", [field.get("const", "")]))

@@ -5,12 +5,15 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, jaccard_score, log_loss
+from sklearn.metrics import accuracy_score, f1_score, jaccard_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
-from reskeras.tasks import IGNORED, SEGMENTATION, Output, balanced
-from reskeras.tasks.counting import CountedLoss, CountedMetric, MeanLoss, counted
+from reskeras.spec import TrainSpec
+from reskeras.tasks import IGNORED, Facts, Output, balanced, task_called
+from reskeras.tasks.losses import Counted
+from reskeras.tasks.tally import MeanLoss, Tally, counted
 
+SEGMENTATION = task_called("segmentation")
 SIDES = (4, 3)
 FORMS = {
     "softmax": Output((None, *SIDES, 3), "softmax"),
@@ -20,6 +23,7 @@ FORMS = {
     "one map of logits": Output((None, *SIDES, 1), "linear"),
 }
 WEIGHTS = (0.5, 2.0, 3.0)
+FACTS = Facts((*SIDES, 1), 3, ignores=True)
 
 
 def answered(output: Output, random: np.random.Generator, count: int) -> tuple[np.ndarray, ...]:
@@ -34,7 +38,7 @@ def answered(output: Output, random: np.random.Generator, count: int) -> tuple[n
 
 
 def targets(output: Output, masks: np.ndarray) -> np.ndarray:
-    found = [SEGMENTATION.targets(tf.constant(m), {"head": output})["head"] for m in masks]
+    found = [SEGMENTATION.targets(tf.constant(m), {"head": output}, FACTS)["head"] for m in masks]
     return np.stack(found)
 
 
@@ -67,33 +71,40 @@ def test_scores_are_scikit_learns_of_the_pixels_that_have_a_class(
     masks[0, 0, 0] = 1
     masks[4] = IGNORED  # the second batch counts less than the first one, or has nothing
     answers, shares = answered(output, random, 5)
-    stock = SEGMENTATION.losses({"head": output})["head"]
-    metrics = [CountedMetric(m, output) for m in SEGMENTATION.keras_metrics(output, classes)]
-    metrics.append(MeanLoss(stock, output))
+    facts = Facts((*SIDES, 1), classes, ignores=True)
+    loss_of = SEGMENTATION.trained_loss(output, facts, TrainSpec())
+    assert isinstance(loss_of, Counted)
+    tally, mean = Tally(SEGMENTATION, output, facts), MeanLoss(SEGMENTATION, output, facts)
+    metrics = [tally, mean]
     y, there = targets(output, masks), masks != IGNORED
     for start in (0, 2, 4):
         for metric in metrics:
             metric.update_state(y[start : start + 2], answers[start : start + 2])
-    accuracy, iou, loss = (float(metric.result()) for metric in metrics)
+    scores, loss = tally.result(), float(mean.result())
+    accuracy, iou = (float(scores[name]) for name in ("accuracy", "mean_iou"))
     known, of = masks[there], shares[there]
     chosen = (of[:, 0] > 0.5).astype(int) if of.shape[-1] == 1 else of.argmax(-1)
     assert accuracy == pytest.approx(accuracy_score(known, chosen), abs=1e-5)
-    # Keras' BinaryIoU and MeanIoU leave out classes that neither mask nor answer has.
     seen = np.union1d(known, chosen)
     wanted = jaccard_score(known, chosen, labels=seen, average="macro")
     assert iou == pytest.approx(wanted, abs=1e-5)
+    dice = f1_score(known, chosen, labels=seen, average="macro")
+    assert float(scores["mean_dice"]) == pytest.approx(dice, abs=1e-5)
+    if foreground := [label for label in seen if label]:
+        wanted = jaccard_score(known, chosen, labels=foreground, average="macro")
+        assert float(scores["foreground_iou"]) == pytest.approx(wanted, abs=1e-5)
     each = pixel_losses(output, known, of)
     assert loss == pytest.approx(each.mean(), abs=1e-4)
-    assert float(counted(y, output)) == len(known)
-    assert float(CountedLoss(stock, output)(y, answers)) == pytest.approx(each.mean(), abs=1e-4)
+    assert float(counted(SEGMENTATION, y, output)) == len(known)
+    assert float(loss_of(y, answers)) == pytest.approx(each.mean(), abs=1e-4)
     weighted = (each * np.array(WEIGHTS)[known]).mean()
-    found = CountedLoss(stock, output, WEIGHTS[:classes])(y, answers)
+    found = SEGMENTATION.trained_loss(output, facts, TrainSpec(), WEIGHTS[:classes])(y, answers)
     assert float(found) == pytest.approx(weighted, abs=1e-4)
-    assert float(CountedLoss(stock, output)(y[4:], answers[4:])) == 0
+    assert float(loss_of(y[4:], answers[4:])) == 0
     # What a network answers where nothing has a class changes nothing.
     others = np.where(there[..., None], answers, answered(output, random, 5)[0])
-    same = CountedLoss(stock, output)(y, others)
-    assert float(same) == float(CountedLoss(stock, output)(y, answers))
+    same = loss_of(y, others)
+    assert float(same) == float(loss_of(y, answers))
 
 
 @given(st.lists(st.integers(0, 3), min_size=1))

@@ -16,13 +16,14 @@ SEARCH = """
 import sys
 import numpy as np
 import tuning.running.executor
-from stubs import run_test, run_trial, tiny
+from stubs import run_evaluation, run_trial, tiny
 from reskeras.data import from_arrays
 from tuning import tune
 from tuning.record.kept import Keep
 from tuning.tracking import Tracker, tracking_uri
 
-tuning.running.executor.run_trial, tuning.running.executor.run_test = run_trial, run_test
+tuning.running.executor.run_trial = run_trial
+tuning.running.executor.run_evaluation = run_evaluation
 tracker = Tracker(tracking_uri(None), lambda _: None)  # the stubs' models are not Keras'
 with np.load(sys.argv[1]) as arrays:
     data = from_arrays(dict(arrays), name="blobs")

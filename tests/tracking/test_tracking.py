@@ -51,7 +51,7 @@ def data(blobs: dict[str, np.ndarray]) -> ImageData:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuning.running.executor.run_trial", stubs.run_trial)
-    monkeypatch.setattr("tuning.running.executor.run_test", stubs.run_test)
+    monkeypatch.setattr("tuning.running.executor.run_evaluation", stubs.run_evaluation)
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import reskeras
-from reskeras.data import Cache, ImageData, from_arrays, load
+from reskeras.data import Cache, DataOptions, ImageData, from_arrays, load
 from reskeras.data.store import Stored, cached
 from reskeras.spec import BasicBlock, CifarStem, Classifier, ResNet, Stage, TrainSpec
+from reskeras.tasks import Labels
 from reskeras.training.feed import Feed
 from reskeras.training.targets import Targets
 from reskeras.training.train import train
@@ -196,3 +197,71 @@ def test_the_sample_is_the_same_in_memory_and_on_disk(
         found.append([batch.numpy().tobytes() for batch in feed.images(500, 64)])
         assert len(found[-1]) == 8
     assert all(one == found[0] for one in found)
+
+
+def of_every_kind(kind: Labels, folder: Path) -> str:
+    """Files of 8x8 images with labels of a kind; returns what opens them."""
+    random, count = np.random.default_rng(5), 20
+    inputs = folder / ("images" if kind is Labels.MASK else "inputs")
+    inputs.mkdir()
+    for number in range(count):
+        pixels = random.integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(inputs / f"{number:02}.png")
+        match kind:
+            case Labels.MASK | Labels.IMAGE:
+                beside = folder / ("masks" if kind is Labels.MASK else "targets")
+                beside.mkdir(exist_ok=True)
+                label = (pixels > 127).astype(np.uint8) if kind is Labels.MASK else pixels // 2
+                Image.fromarray(label).save(beside / f"{number:02}.png")
+    columns = {
+        Labels.CLASS: "label",
+        Labels.CLASSES: "a,b",
+        Labels.NUMBERS: "target",
+        Labels.POINTS: "p_x,p_y",
+    }
+    if kind not in columns:
+        return str(folder)
+    cells = {
+        Labels.CLASS: lambda n: "xyz"[n % 3],
+        Labels.CLASSES: lambda n: f"{n % 2},{n // 2 % 2}",
+        Labels.NUMBERS: lambda n: f"{n / 7}",
+        Labels.POINTS: lambda n: f"{n % 8},{n / 3}" if n % 5 else ",",
+    }[kind]
+    rows = [f"inputs/{n:02}.png,{cells(n)}" for n in range(count)]
+    table = folder / "labels.csv"
+    table.write_text("\n".join([f"path,{columns[kind]}", *rows]))
+    return str(table)
+
+
+@pytest.mark.parametrize("kind", Labels)
+def test_batches_of_every_kind_are_the_same_in_memory_on_disk_and_from_files(
+    kind: Labels, tmp_path: Path
+) -> None:
+    name = of_every_kind(kind, tmp_path)
+    found = []
+    for cache in (Cache.MEMORY, Cache.DISK, Cache.NONE):
+        data = cached(load(name, options=DataOptions(cache=cache)))
+        assert data.task.labels is kind
+        image = keras.Input((8, 8, 1))
+        if kind.follows_image:
+            end = {Labels.POINTS: "linear", Labels.MASK: "softmax", Labels.IMAGE: "linear"}[kind]
+            head = keras.layers.Conv2D(data.classes, 1, activation=end, name="head")(image)
+        else:
+            flat = keras.layers.Flatten()(image)
+            head = keras.layers.Dense(data.classes, activation="sigmoid", name="head")(flat)
+        feed = Feed(Targets(keras.Model(image, head), data))
+        for augment in ("none", "shift_flip"):
+            spec = TrainSpec(batch_size=6, augment=augment, seed=3)  # type: ignore[arg-type]
+            batches = feed.training(spec, 1)
+            found.append([[part.numpy() for part in (x, *_flat(y))] for x, y in batches])
+    plain, changed = found[:2]
+    assert sum(len(batch[0]) for batch in plain) == 14
+    for one, wanted in zip(found, [plain, changed] * 3, strict=True):
+        for batch, other in zip(one, wanted, strict=True):
+            for part, same in zip(batch, other, strict=True):
+                np.testing.assert_array_equal(part, same)
+    assert any((a[0] != b[0]).any() for a, b in zip(plain, changed, strict=True))
+
+
+def _flat(target: Any) -> list[Any]:
+    return list(target.values()) if isinstance(target, dict) else [target]

@@ -5,14 +5,19 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import reskeras
 from reskeras.data import from_arrays, load
-from reskeras.data.augment import augmented
+from reskeras.data.augment import augmented, augmenter_of
 from reskeras.models.recalibration import recalibrate
 from reskeras.spec import (
+    AUGMENTATIONS,
+    NO_AUGMENTATION,
+    Augmentation,
     CifarStem,
     Classifier,
+    Hourglass,
     Level,
     ResNet,
     Segmenter,
@@ -20,9 +25,12 @@ from reskeras.spec import (
     TrainSpec,
     UNet,
 )
-from reskeras.tasks import SEGMENTATION
+from reskeras.tasks import task_called
+from reskeras.training.feed import Feed
 from reskeras.training.targets import Targets
 from reskeras.training.train import evaluate, train
+
+SEGMENTATION = task_called("segmentation")
 
 
 def norm_inputs(model: keras.Model) -> tuple[list[keras.layers.Layer], keras.Model]:
@@ -168,7 +176,7 @@ def test_masks_are_trained_and_scored_by_their_mean_iou() -> None:
         arrays |= {f"x_{split}": x + y[..., None], f"y_{split}": y}
     data = from_arrays(arrays)
     assert data.task == SEGMENTATION
-    spec = data.task.fit(reskeras.preset("unet_small"), data.image_shape, data.classes)
+    spec = data.task.fit(reskeras.preset("unet_small"), data.facts)
     last = train(reskeras.build(spec), data, TrainSpec(epochs=4, batch_size=8, learning_rate=1e-2))[
         -1
     ].metrics
@@ -181,15 +189,14 @@ def test_shifted_images_keep_their_pixels_and_masks_move_along() -> None:
     x = y[..., None].astype("uint8")
     data = from_arrays({"x_train": x, "y_train": y, "x_val": x, "y_val": y})
     moved = set()
-    for image, mask in augmented(
-        data.split("train"), "shift_flip", seed=1, task=data.task
-    ).as_numpy_iterator():
+    augmenter = augmenter_of(AUGMENTATIONS["shift_flip"], data)
+    for image, mask in augmented(data.split("train"), augmenter, seed=1).as_numpy_iterator():
         np.testing.assert_array_equal(np.rint(255 * image[..., 0]), mask)
         # Shifts are of at most an eighth: two pixels.
         assert len(set(image.ravel())) >= 14 * 14 / 2
         moved.add(int(mask[8, 8]))
     assert len(moved) > 5
-    assert augmented(data, "none", seed=1, task=data.task) is data
+    assert augmented(data, augmenter_of(NO_AUGMENTATION, data), seed=1) is data
 
 
 def test_masks_are_cropped_for_valid_padding_and_thinned_for_coarser_heads() -> None:
@@ -222,6 +229,14 @@ def test_masks_are_cropped_for_valid_padding_and_thinned_for_coarser_heads() -> 
     np.testing.assert_array_equal(found["head"], masks[0])
     np.testing.assert_array_equal(found["head2"], masks[0, 1::2, 1::2])
     np.testing.assert_array_equal(found["head3"], masks[0, 2::4, 2::4])
+    coarse = Hourglass(
+        input_shape=(32, 32, 1), stacks=2, depth=1, width=4, head=Segmenter(classes=2)
+    )
+    targets = Targets(reskeras.build(coarse), data)
+    assert targets.crop is None
+    ((_, found),) = targets.prepared(data.split("train").take(1)).as_numpy_iterator()
+    for head in ("head", "stack1_head"):  # at a quarter of the resolution, of all of the image
+        np.testing.assert_array_equal(found[head], masks[0, 2::4, 2::4])
 
 
 @pytest.mark.parametrize(
@@ -249,20 +264,15 @@ def test_every_head_learns_masks(head: Segmenter, options: dict[str, object]) ->
     epochs = train(
         reskeras.build(spec), data, TrainSpec(epochs=6, batch_size=4, learning_rate=1e-2)
     )
-    assert list(epochs[-1].metrics) == [
-        "accuracy",
-        "loss",
-        "val_accuracy",
-        "val_mean_iou",
-        "val_loss",
-    ]
+    names = [f"val_{metric.name}" for metric in SEGMENTATION.metrics]
+    assert sorted(epochs[-1].metrics) == sorted(["accuracy", "loss", *names])
     assert epochs[-1].metrics["val_accuracy"] > 0.85
     assert epochs[-1].metrics["val_mean_iou"] > 0.7
 
 
 def test_a_flat_network_and_one_with_sigmoids_learn_labels(blobs: dict[str, np.ndarray]) -> None:
     data = from_arrays(blobs)
-    flat = data.task.fit(reskeras.preset("mlp_res"), data.image_shape, data.classes)
+    flat = data.task.fit(reskeras.preset("mlp_res"), data.facts)
     for spec in (
         flat,
         dataclasses.replace(small(), head=Classifier(classes=3, activation="sigmoid")),
@@ -297,3 +307,27 @@ def test_no_images_leave_the_statistics_as_they_are() -> None:
         reskeras.recalibrate(model, np.zeros((0, 8, 8, 1), "float32"))
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("mix", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_mixed_batches_train_on_shares_of_classes(
+    mix: dict[str, float], blobs: dict[str, np.ndarray]
+) -> None:
+    """Equal in both epochs of two trainings; the loss is that of SciPy for the mixed targets."""
+    data, spec = from_arrays(blobs), TrainSpec(batch_size=32, augment=Augmentation(**mix))
+    model = reskeras.build(small())
+    feed, again = Feed(Targets(model, data, spec)), Feed(Targets(model, data, spec))
+    changed = 0
+    for (images, targets), (same, _) in zip(
+        feed.training(spec, 1), again.training(spec, 1), strict=True
+    ):
+        np.testing.assert_array_equal(images, same)
+        np.testing.assert_allclose(targets.numpy().sum(-1), 1, rtol=1e-5)
+        changed += int((targets.numpy().max(-1) < 0.999).sum())
+        shares = model.predict(images, verbose=0)
+        wanted = -(targets.numpy() * np.log(shares)).sum(-1).mean()
+        loss = Targets(model, data, spec).losses()["head"](targets, tf.constant(shares))
+        assert float(loss) == pytest.approx(wanted, rel=1e-4)
+    assert changed > 20
+    epochs = train(model, data, dataclasses.replace(spec, epochs=3, learning_rate=5e-3))
+    assert epochs[-1].metrics["val_accuracy"] > 0.6

@@ -49,6 +49,13 @@ class EpochRecord(_Dated):
     """Total number of epochs so far, counted from 1."""
     metrics: Mapping[str, float]
     seconds: float
+    kept: Mapping[str, float] | None = None
+    """As in `reskeras.training.state.Epoch`."""
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The metrics of the weights that a trial that ends here keeps."""
+        return self.metrics if self.kept is None else self.kept
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,7 @@ class TrialRecord(_Dated):
     status: Literal["completed", "stopped", "failed"]
     """`stopped`: ended early because others were better."""
     score: float | None = None
-    """The objective after the last epoch."""
+    """The objective of the weights that are kept: after the last epoch, or after the best one."""
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     epochs: int = 0
     params: int = 0

@@ -28,6 +28,7 @@ from tuning.insight.importance import FEWEST
 from tuning.insight.summary import best_of_each, first_choice
 from tuning.record.entries import Dropped, Final, TrialRecord
 from tuning.record.journal import Journal
+from tuning.report.evaluation import evaluation
 from tuning.report.figures import curves, over_time
 from tuning.report.leaderboard import PAGE_COLUMNS, Row, leaderboard_of, to_page
 from tuning.report.lineage import lineage
@@ -60,7 +61,7 @@ def write_report(
     Args:
         path: where to write it.
         journal: the search's journal, newly read (a running search's own has no history). The
-            search may be unfinished.
+            search may be unfinished. If its folder has an evaluation, that is a section.
         space: the space that was searched.
         importances: the importances of the trials' factors; None computes them.
         factors: the .svg of `factor_plot`, a section of the page; None leaves the section out.
@@ -109,6 +110,8 @@ def _sections(
             yield _section(name, heading, f"{note} {drawn[1]}", box)
 
     yield _answer(found)
+    if (evaluated := evaluation(found.journal.path.parent)) is not None:
+        yield _section("evaluation", "How good the winner is", *evaluated)
     dropped = collections.Counter(
         entry.reason for entry in found.journal.history if isinstance(entry, Dropped)
     )
@@ -154,9 +157,10 @@ def _header(found: Findings) -> str:
     data, failed = found.about["data"], sum(record.status == "failed" for record in found.ranked)
     sizes = ", ".join(f"{count:,} {split}" for split, count in data["sizes"].items())
     shape = " × ".join(map(str, data["image_shape"]))
+    kind = "patches" if data.get("resize") == "patch" else "images"
     last = max(map(when, found.journal.history), default=0.0)
     facts = {
-        "data": f"{data['name']}: {sizes} images of {shape}, {data['classes']} classes",
+        "data": f"{data['name']}: {sizes} {kind} of {shape}, {data['classes']} classes",
         "oracle": found.journal.header["oracle"],
         "objective": found.objective,
         "trials": f"{len(found.ranked):,}" + (f" ({failed:,} failed)" if failed else ""),
@@ -213,7 +217,9 @@ def _sentence(found: Findings, winner: TrialRecord) -> str:
         reached += f" ({how} of {found.finals[0].epochs} epochs)"
     name = found.objective.removeprefix("val_")
     if found.test is not None and name in found.test:
-        count = found.about["data"]["sizes"].get("test")
+        data = found.about["data"]
+        # Its number of patches is not one of images.
+        count = None if data.get("resize") == "patch" else data["sizes"].get("test")
         images = f"{count:,} test images" if count else "test images"
         reached += f", {_score(found, found.test[name])} on the {images}"
     margins = (

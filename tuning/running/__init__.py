@@ -2,6 +2,7 @@
 
 Knows nothing of oracles and journals.
 
-Imports: reskeras.data, reskeras.models, reskeras.spec, reskeras.training, tuning.space.
+Imports: reskeras.data, reskeras.evaluation, reskeras.models, reskeras.spec, reskeras.training,
+  tuning.space.
 Imported by: reskeras.cli, tuning.search.
 """

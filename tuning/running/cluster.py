@@ -26,7 +26,7 @@ from tuning.running.executor import (
     limit,
 )
 from tuning.running.machine import cores
-from tuning.running.trial import Job, ScoreJob, Verdict
+from tuning.running.trial import EvaluationJob, Job, Verdict
 
 _CONNECT_SECONDS = 5.0
 _PASSED_ON = ("KERAS_BACKEND", "TFDS_DATA_DIR")
@@ -77,7 +77,7 @@ class Ray:
             ray.shutdown()
             raise
 
-    def submit(self, job: Job | ScoreJob) -> None:
+    def submit(self, job: Job | EvaluationJob) -> None:
         worker = next((worker for worker in self._workers if worker.key is None), None)
         if worker is None:
             import ray
@@ -148,7 +148,7 @@ class _Actor:
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         self._jobs = Jobs(data)
 
-    def begin(self, job: Job | ScoreJob) -> tuple[Event, int]:
+    def begin(self, job: Job | EvaluationJob) -> tuple[Event, int]:
         self._key, self._epochs = job.key, self._jobs.begin(job)
         return self.go_on(None)
 

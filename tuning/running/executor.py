@@ -24,7 +24,15 @@ from reskeras.data import ImageData
 from reskeras.errors import RequestError
 from reskeras.training.state import Epoch
 from tuning.running.machine import cores, visible_gpus, worker_context
-from tuning.running.trial import Epochs, Job, Outcome, ScoreJob, Verdict, run_test, run_trial
+from tuning.running.trial import (
+    Epochs,
+    EvaluationJob,
+    Job,
+    Outcome,
+    Verdict,
+    run_evaluation,
+    run_trial,
+)
 
 RECYCLED_AFTER = 256 << 20
 """A worker whose resident memory has grown by this many bytes since its first trial is replaced:
@@ -73,7 +81,7 @@ class Executor(Protocol):
 
     slots: int
 
-    def submit(self, job: Job | ScoreJob) -> None:
+    def submit(self, job: Job | EvaluationJob) -> None:
         """Starts a job; requires a free slot."""
 
     def wait(self) -> Event:
@@ -97,7 +105,7 @@ class InProcess:
         self._key = ""
         self._epochs: Epochs | None = None
 
-    def submit(self, job: Job | ScoreJob) -> None:
+    def submit(self, job: Job | EvaluationJob) -> None:
         self._key, self._epochs, self._verdict = job.key, self._jobs.begin(job), None
 
     def wait(self) -> Event:
@@ -128,7 +136,7 @@ class Processes:
         self._data, self._log = data, log
         self._workers = [_Child(data, log, _share(number, workers)) for number in range(workers)]
 
-    def submit(self, job: Job | ScoreJob) -> None:
+    def submit(self, job: Job | EvaluationJob) -> None:
         idle = next(worker for worker in self._workers if worker.key is None)
         idle.begin(job)
 
@@ -178,7 +186,7 @@ class _Child:
             self._process.start()
         other.close()
 
-    def begin(self, job: Job | ScoreJob) -> None:
+    def begin(self, job: Job | EvaluationJob) -> None:
         self.key = job.key
         with contextlib.suppress(OSError):  # as in `answer`
             self.connection.send(job)
@@ -240,13 +248,13 @@ class Jobs:
         """Bytes that this process has grown by since its first job."""
         return resident() - self._resident if self._begun > 1 else 0
 
-    def begin(self, job: Job | ScoreJob) -> Epochs:
+    def begin(self, job: Job | EvaluationJob) -> Epochs:
         """A job, not yet running."""
         self._begun += 1
         if self._begun == 2:
             self._resident = resident()
-        if isinstance(job, ScoreJob):
-            return run_test(job, self._data)
+        if isinstance(job, EvaluationJob):
+            return run_evaluation(job, self._data)
         if self._programs is None:
             import keras
 

@@ -13,14 +13,20 @@ from reskeras.data import ImageData
 from reskeras.errors import RequestError
 from reskeras.files import replacing
 from reskeras.models.growth import grow
+from reskeras.models.initial import SCRATCH, Taken
+from reskeras.models.predictor import answerer
+from reskeras.models.recalibration import images_per_pass
 from reskeras.spec import Recipe
 from reskeras.training.state import Epoch, restore_weights
-from reskeras.training.train import Training, build_seeded, evaluate, precision_of
+from reskeras.training.train import Training, build_initial, build_seeded, precision_of
+from reskeras.training.train import evaluate as scores_of
 from tuning.running.devices import PeakMemory, strategy_scope
 from tuning.settings import Strategy
 
 SAVE_SECONDS = 20.0
 """Seconds between saved states of a longer trial, from which an interrupted one resumes."""
+_EVALUATED = 256
+"""Images that an evaluation takes at once, at most."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,11 +58,17 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScoreJob:
-    """The evaluation of the kept model on the test split."""
+class EvaluationJob:
+    """The evaluation of the kept model."""
 
     key: str
     model: Path
+    name: str
+    """What to call the model."""
+    split: str
+    """The split that it is evaluated on."""
+    folder: Path
+    """Where to write what `reskeras.evaluation.files.write` does; it may exist."""
 
 
 class Verdict(enum.Enum):
@@ -75,9 +87,11 @@ class Outcome:
     """The outcome of a finished trial."""
 
     metrics: Mapping[str, float]
-    """Of the last epoch, hence of the kept weights; for a test, on the test split."""
+    """Of the weights that are kept, mostly the last epoch's; for an evaluation, on its split."""
     epochs: int = 0
     """Total number of epochs."""
+    ended: bool = False
+    """Whether its own rule of early stopping ended it."""
     params: int = 0
     seconds: float = 0.0
     peak_memory: int | None = None
@@ -97,15 +111,21 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
         programs: see `reskeras.training.train.Training`.
 
     Raises:
-        RequestError: the parent's state is gone, or cannot grow into this network.
+        RequestError: the parent's state is gone, or cannot grow into this network; see also
+            `reskeras.models.initial.initialize`.
         FloatingPointError: the loss is no longer finite.
     """
     start = time.perf_counter()
     memory = PeakMemory()
     with strategy_scope(job.strategy, job.recipe.train):
-        model = _grown(job) or build_seeded(job.recipe)
+        model, taken = _built(job)
         training = Training(
-            model, data, job.recipe.train, first_epoch=job.first_epoch, programs=programs
+            model,
+            data,
+            job.recipe.train,
+            first_epoch=job.first_epoch,
+            programs=programs,
+            taken=taken.layers,
         )
     resumed, parent = training.restore(job.state), job.parent
     if not resumed and parent is not None and parent.recipe.spec == job.recipe.spec:
@@ -123,28 +143,48 @@ def run_trial(job: Job, data: ImageData, programs: Any = None) -> Epochs:
             training.save(job.state)
             saved = time.perf_counter()
         verdict = yield epoch
+    if job.leave_state or verdict is Verdict.PAUSE:
+        training.save(job.state)
     if verdict is Verdict.KEEP:
         training.finish()
         with replacing(job.model) as partial:
             model.save(partial)
-    if job.leave_state or verdict is Verdict.PAUSE:
-        training.save(job.state)
-    else:
+    if not (job.leave_state or verdict is Verdict.PAUSE):
         job.state.unlink(missing_ok=True)
     seconds = time.perf_counter() - start
     return Outcome(
-        metrics=training.epochs[-1].metrics,
+        metrics=training.epochs[-1].scores,
         epochs=training.epoch,
+        ended=training.ended,
         params=model.count_params(),
         seconds=seconds,
         peak_memory=memory.peak(),
     )
 
 
-def run_test(job: ScoreJob, data: ImageData) -> Epochs:
-    """Scores a saved model on the test split; there are no epochs."""
+def run_evaluation(job: EvaluationJob, data: ImageData) -> Epochs:
+    """Evaluates a saved model; there are no epochs.
+
+    `reskeras.evaluation` needs TensorFlow. With another backend the model is only scored.
+    """
     yield from ()
-    return Outcome(metrics=evaluate(keras.saving.load_model(job.model), data, "test"))
+    model = keras.saving.load_model(job.model)
+    if keras.backend.backend() != "tensorflow":
+        return Outcome(metrics=scores_of(model, data, job.split))
+    from reskeras.evaluation.evaluate import evaluate
+    from reskeras.evaluation.files import write
+
+    batch = min(_EVALUATED, images_per_pass(model, 1))
+    ask = answerer(model, data.about(), batch)
+    found = evaluate(ask, data, job.split, name=job.name, batch=batch, class_names=data.class_names)
+    write(found, ask, data, job.folder)
+    return Outcome(metrics={metric.name: score.value for metric, score in found.scores.items()})
+
+
+def _built(job: Job) -> tuple[Any, Taken]:
+    """The network and what it takes from `train.init`: nothing if it grows from its parent's."""
+    model = _grown(job)
+    return build_initial(job.recipe) if model is None else (model, Taken(origin=SCRATCH))
 
 
 def _grown(job: Job) -> Any:

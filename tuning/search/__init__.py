@@ -2,7 +2,7 @@
 
 Start at `tuning.search.tune`. It informs `tuning.tracking` as a listener, without importing it.
 
-Imports: reskeras.data, reskeras.spec, reskeras.tasks, reskeras.training, tuning.insight,
-  tuning.oracles, tuning.record, tuning.report, tuning.running, tuning.space.
+Imports: reskeras.data, reskeras.models, reskeras.spec, reskeras.tasks, reskeras.training,
+  tuning.insight, tuning.oracles, tuning.record, tuning.report, tuning.running, tuning.space.
 Imported by: reskeras.cli.
 """

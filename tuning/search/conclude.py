@@ -7,6 +7,7 @@ from reskeras.errors import RequestError, in_a_line
 from reskeras.spec.text import dump_recipe
 from tuning.insight.importance import importances
 from tuning.record.entries import Conclusion, Final, FinalPlan, TrialRecord
+from tuning.record.evaluation import EVALUATION, read_evaluation
 from tuning.record.events import Result
 from tuning.record.journal import Journal
 from tuning.record.ranking import by_rank, scores_by_trial
@@ -14,7 +15,7 @@ from tuning.report.factors import factor_plot
 from tuning.report.leaderboard import CSV_COLUMNS, leaderboard_of, write_csv
 from tuning.report.page import write_report
 from tuning.running.executor import DiskFull, Ended, Lost, Reported
-from tuning.running.trial import Outcome, ScoreJob, Verdict
+from tuning.running.trial import EvaluationJob, Outcome, Verdict
 from tuning.search.loop import ATTEMPTS, Attempt, Loop, disk_is_full
 from tuning.settings import sign
 
@@ -76,16 +77,13 @@ def conclude(loop: Loop, plan: FinalPlan) -> Result:
         result.kept.epochs,
     )
     last = loop.conclusion
-    if last is None or (last.winner, last.plan) != (winner, plan):
-        earlier = [
-            conclusion
-            for conclusion in loop.journal.conclusions
-            if (conclusion.winner, conclusion.plan) == (winner, plan)
-        ]
-        loop.conclusion = (
-            earlier[-1] if earlier else Conclusion(winner=winner, plan=plan, test=_test(loop))
-        )
-        loop.journal.add(loop.conclusion)
+    decided = last is not None and (last.winner, last.plan) == (winner, plan)
+    if not decided or read_evaluation(loop.search.directory) is None:
+        test = _evaluate(loop, f"trial {winner}")
+        if not decided:
+            loop.conclusion = Conclusion(winner=winner, plan=plan, test=test)
+            loop.journal.add(loop.conclusion)
+    if not decided:
         for leftover in loop.search.directory.glob(".*trial-*.keras"):
             leftover.unlink()
     write_report(
@@ -139,23 +137,34 @@ def _keep(loop: Loop, running: Attempt, epochs: int) -> None:
     loop.adopt(running)
 
 
-def _test(loop: Loop) -> Mapping[str, float] | None:
-    if "test" not in loop.search.data.sizes:
-        return None
+def _evaluate(loop: Loop, name: str) -> Mapping[str, float] | None:
+    """Evaluates best.keras; returns its scores on the test split, None if there is none.
+
+    Without a test split it is evaluated on the validation split, by which it was chosen.
+    """
+    split = "test" if "test" in loop.search.data.sizes else "val"
+    directory = loop.search.directory
+    job = EvaluationJob(
+        key="evaluation",
+        model=directory / "best.keras",
+        name=name,
+        split=split,
+        folder=directory / EVALUATION,
+    )
     for _ in range(ATTEMPTS):
-        loop.executor.submit(ScoreJob(key="test", model=loop.search.directory / "best.keras"))
+        loop.executor.submit(job)
         match loop.executor.wait():
             case Ended(outcome=Outcome() as outcome):
-                return outcome.metrics
+                return outcome.metrics if split == "test" else None
             case Ended() as ended:
-                raise RuntimeError(f"the test failed: {in_a_line(ended.error)}")
+                raise RuntimeError(f"the evaluation failed: {in_a_line(ended.error)}")
             case Lost() as lost:
                 reason = lost.reason
             case DiskFull() as full:
                 raise disk_is_full(full.reason)
             case _:
-                raise AssertionError("a test has no epochs")
-    raise RuntimeError(f"the test failed: {reason}")
+                raise AssertionError("an evaluation has no epochs")
+    raise RuntimeError(f"the evaluation failed: {reason}")
 
 
 def _mean_best(finals: Sequence[Final], objective: str) -> int | None:

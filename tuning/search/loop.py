@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from tuning.record.entries import (
     Unreadable,
     trial_key,
 )
+from tuning.record.evaluation import EVALUATION
 from tuning.record.events import Listener, Search, Trial
 from tuning.record.journal import Journal
 from tuning.record.kept import Keep, KeptModels
@@ -200,7 +202,7 @@ class Loop:
                 case EpochRecord() if entry.number in running:
                     one = running[entry.number]
                     one.known = entry.epoch
-                    if self._score(one, entry.epoch, entry.metrics):
+                    if self._score(one, entry.epoch, entry.scores):
                         one.stops_at = entry.epoch
                 case TrialRecord():
                     self._take(entry, running.pop(entry.number).suggestion)
@@ -387,6 +389,7 @@ class Loop:
                 epoch=epoch.number,
                 metrics=epoch.metrics,
                 seconds=epoch.seconds,
+                kept=epoch.kept,
             )
             if running.trial.repeat is not None:
                 epochs = running.job.recipe.train.epochs
@@ -395,14 +398,14 @@ class Loop:
                 )
             else:
                 self.journal.add(record)
-            if running.suggestion is not None and self._score(running, epoch.number, epoch.metrics):
+            if running.suggestion is not None and self._score(running, epoch.number, epoch.scores):
                 running.stops_at = epoch.number
         if epoch.number > running.told:
             running.told = epoch.number
             for listener in self.listeners:
                 listener.epoch_ended(running.trial, epoch)
-        score = epoch.metrics[self.search.objective]
-        last = epoch.number >= running.job.recipe.train.epochs
+        score = epoch.scores[self.search.objective]
+        last = epoch.ends or epoch.number >= running.job.recipe.train.epochs
         if running.suggestion is None:
             return Verdict.KEEP if last else Verdict.CONTINUE
         reached = self._reaches(score)
@@ -413,7 +416,7 @@ class Loop:
                 values={},
                 status="completed",
                 score=score,
-                metrics=epoch.metrics,
+                metrics=epoch.scores,
             )
             return Verdict.KEEP if self._leads(found) or self._kept.wants(found) else Verdict.END
         if self._reached or self._late():
@@ -446,7 +449,7 @@ class Loop:
         record = TrialRecord(
             number=trial.number,
             values=trial.values,
-            status="completed" if outcome.epochs >= planned else "stopped",
+            status="completed" if outcome.ended or outcome.epochs >= planned else "stopped",
             score=outcome.metrics[self.search.objective],
             metrics=outcome.metrics,
             epochs=outcome.epochs,
@@ -517,6 +520,7 @@ class Loop:
     def adopt(self, running: Attempt) -> None:
         """Makes a trial's network the one that the search keeps."""
         if running.job.model.exists():
+            shutil.rmtree(self.search.directory / EVALUATION, ignore_errors=True)
             # In this order: after a kill in between, the model is found here again.
             write_text(self.search.directory / "best.yaml", dump_recipe(running.job.recipe))
             os.replace(running.job.model, self.search.directory / "best.keras")

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import filelock
-from pydantic import ValidationError
 
 from reskeras.data import ImageData
 from reskeras.data.store import cached
-from reskeras.errors import RequestError, mistakes_of
+from reskeras.errors import RequestError
 from reskeras.files import write_text
 from reskeras.tasks import objective_of
 from tuning.oracles import make_oracle
@@ -25,6 +24,7 @@ from tuning.record.repair import repair as repair_journal
 from tuning.running.devices import check_strategy
 from tuning.running.executor import Executor, InProcess, Processes, disk_full
 from tuning.search.conclude import conclude
+from tuning.search.fitting import fitted
 from tuning.search.loop import Budget, Loop, disk_is_full
 from tuning.settings import DEFAULT_ORACLE, Strategy
 from tuning.space import Space
@@ -106,13 +106,7 @@ def tune(
         if executor is not None:
             stack.callback(executor.close)
         objective = objective_of(data.task, objective)
-        try:
-            space = space.fit_to(data.task.fit(space.base.spec, data.image_shape, data.classes))
-        except ValueError as error:
-            reason = mistakes_of(error)[0] if isinstance(error, ValidationError) else error
-            raise RequestError(
-                f"the space does not fit the data {data.name!r}: {reason}"
-            ) from error
+        space = fitted(space, data)
         if epochs is not None:
             space = space.with_train(epochs=epochs)
         if trials is None and minutes is None and target is None and oracle != "grid":
@@ -146,19 +140,7 @@ def tune(
                     "started": time.time(),
                     "epochs": most,
                     "command": list(command),
-                    "data": {
-                        "name": data.name,
-                        "source": data.source,
-                        "class_names": list(data.class_names),
-                        "options": data.options.document(),
-                        "words": data.options.words(),
-                        "peak": data.peak,
-                        "resize": data.resize,
-                        "pixels": data.pixels,
-                        "image_shape": list(data.image_shape),
-                        "classes": data.classes,
-                        "sizes": dict(data.sizes),
-                    },
+                    "data": data.about(),
                 },
             }
         )

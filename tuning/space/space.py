@@ -22,11 +22,21 @@ from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from reskeras.errors import RequestError, did_you_mean
-from reskeras.spec import UNIONS, ImageShape, NormOrder, Recipe
-from reskeras.spec.text import dump_document, error_lines, parse_recipe, read_document, to_document
-from reskeras.tasks import Task
+from reskeras.spec import UNIONS, Augmentation, NormOrder, Recipe
+from reskeras.spec.recipes import by_recipe
+from reskeras.spec.text import (
+    dump_document,
+    error_lines,
+    parse_recipe,
+    read_document,
+    spelled_out,
+    to_document,
+)
+from reskeras.tasks import Facts, Task
 
 Scalar = str | int | float | bool
+
+_RATE = "train.learning_rate"
 
 _FIXED = {
     "family": "a family cannot vary; make a space for each",
@@ -94,6 +104,9 @@ class Space:
         self._document: dict[str, Any] = to_document(self.base.spec) | {
             "train": to_document(self.base.train)
         }
+        if any(str(path).startswith("train.augment.") for path in vary):
+            # A name, such as `shift`, has no fields that could vary.
+            self._document["train"]["augment"] = spelled_out(self.base.train.augment)
         problems: list[str] = []
         self.vary: dict[str, Vary] = {}
         if not vary:
@@ -134,6 +147,36 @@ class Space:
         except ValidationError as error:
             raise RequestError("\n".join(error_lines(error, changes, "train"))) from error
         return Space(dataclasses.replace(self.base, train=train), self.vary, start=self.start)
+
+    def trained_by(self, name: str) -> "Space":
+        """The same space with a named recipe's training (see `by_recipe`), for as many epochs."""
+        train = self.base.train
+        found = dataclasses.replace(by_recipe(name, train), epochs=train.epochs)
+        return Space(dataclasses.replace(self.base, train=found), self.vary, start=self.start)
+
+    def with_rates(self, low: float, high: float, rate: float) -> "Space":
+        """The same space with other learning rates.
+
+        Args:
+            low: start of the range, if the space varies the learning rate.
+            high: its end.
+            rate: the base's learning rate.
+        """
+        return self._with_rates(rate, Range(low=low, high=high, log=True))
+
+    def with_rates_of(self, other: "Space") -> "Space":
+        """The same space with the learning rates of another one."""
+        return self._with_rates(other.base.train.learning_rate, other.vary.get(_RATE))
+
+    def _with_rates(self, rate: float, item: Vary | None) -> "Space":
+        train = dataclasses.replace(self.base.train, learning_rate=rate)
+        vary, start = dict(self.vary), [dict(point) for point in self.start]
+        if _RATE in vary and item is not None:
+            vary[_RATE] = item
+            for point in start:
+                if _RATE in point and isinstance(item, Range):
+                    point[_RATE] = min(max(point[_RATE], item.low), item.high)
+        return Space(dataclasses.replace(self.base, train=train), vary, start=start)
 
     def to_document(self) -> dict[str, Any]:
         """The space as plain mappings, in the form of its file."""
@@ -180,6 +223,19 @@ class Space:
         for path in sorted(values, key=lambda path: not path.endswith(".kind")):
             _assign(document, path, values[path])
         return parse_recipe(document, where="sample")
+
+    def augmentations(self) -> list[Augmentation]:
+        """Augmentations that have all that any of the space has: the base's, and each end's."""
+        found = [self.base.train.augment]
+        for path, item in self.vary.items():
+            if not path.startswith("train.augment"):
+                continue
+            if isinstance(item, Range):
+                ends: tuple[Any, ...] = (int(item.high) if self.is_whole(path) else item.high,)
+            else:
+                ends = item
+            found += [self.recipe({path: end}).train.augment for end in ends]
+        return found
 
     def condition(self, path: str) -> tuple[str, list[str]] | None:
         """The kind path and kinds to which a path applies; None if it always applies."""
@@ -316,20 +372,20 @@ def parse_space(document: dict[str, Any], where: str) -> Space:
     return Space(recipe, {str(key): value for key, value in vary.items()}, start=start, where=where)
 
 
-def default_space(image_shape: ImageShape, classes: int, task: Task) -> Space:
+def default_space(facts: Facts, task: Task) -> Space:
     """The default space of `reskeras tune`: depth, block kind, norm order, learning rate.
 
     Raises:
         RequestError: no network for the task takes such images.
     """
-    recipe, depths = task.default_space(image_shape, classes)
+    recipe, depths = task.default_space(facts)
     return Space(recipe, {**depths, **_DEFAULT_VARY})
 
 
 _DEFAULT_VARY: dict[str, Any] = {
     "block.kind": ["plain", "basic", "bottleneck", "dense"],
     "norm_order": list(get_args(NormOrder)),
-    "train.learning_rate": Range(low=1e-3, high=3e-2, log=True),
+    _RATE: Range(low=1e-3, high=3e-2, log=True),
 }
 """The ranges in the default spaces of all tasks, besides depth."""
 

@@ -2,8 +2,8 @@
 
 Start at `tuning.tracking.tracker`, which listens to a search, and `tuning.tracking.runs`.
 
-Imports: reskeras.drawing, reskeras.models, reskeras.nets, reskeras.spec, reskeras.tasks,
-  tuning.record, tuning.report, tuning.space.
+Imports: reskeras.drawing, reskeras.lab, reskeras.models, reskeras.nets, reskeras.spec,
+  reskeras.tasks, tuning.record, tuning.report, tuning.space.
 Imported by: reskeras.cli.
 """
 

@@ -95,7 +95,8 @@ def _pack(file: Path, example: Path, record: Mapping[str, Any], packed: Path) ->
     """The model in a folder, in the forms that MLflow loads and serves.
 
     `mlflow.keras` loads the network. `mlflow.pyfunc` serves a SavedModel that takes raw images, and
-    needs no Keras layers of ours; but if Keras does not run on TensorFlow, the network.
+    needs no Keras layers of ours; but the network, if it takes signals or volumes, or Keras does
+    not run on TensorFlow.
 
     Args:
         file: the network.
@@ -105,11 +106,13 @@ def _pack(file: Path, example: Path, record: Mapping[str, Any], packed: Path) ->
     """
     import keras
 
+    from reskeras.models.export import takes_images
+
     try:
         network = keras.saving.load_model(file)
     except (ValueError, OSError) as error:
         raise RequestError(f"{file}: not a Keras model: {in_a_line(error)}") from error
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow" and takes_images(network):
         _pack_served(network, file, example, record, packed)
     else:
         _pack_network(network, example, packed)
@@ -153,7 +156,8 @@ def _pack_served(
         from mlflow.types import Schema, TensorSpec
     model = preprocessed(network, record)
     (given,) = model.inputs
-    height, width = model.get_layer("preprocessing").sides
+    # A network for patches takes windows of its own size, which are not resized.
+    height, width = model.get_layer("preprocessing").sides or given.shape[1:3]
     image = _example(example, (height, width, given.shape[-1]))
     images = _raw(image, given.dtype, record.get("peak"))[np.newaxis]
     # Sides are free, which cannot be inferred from an example.

@@ -30,6 +30,7 @@ from tuning.record.entries import (
     final_key,
     trial_key,
 )
+from tuning.record.evaluation import EVALUATION, read_evaluation
 from tuning.record.events import Ending
 from tuning.record.journal import read_on
 from tuning.record.ranking import by_rank
@@ -398,10 +399,7 @@ class Mirror:
                     self._send_batch(
                         run.run_id, _metrics({"rank": rank}, record.epochs, self._last)
                     )
-        test = {f"test_{name}": value for name, value in (self._conclusion.test or {}).items()}
-        self._send_batch(
-            self._parent.run_id, _metrics(test, len(self._records), self._conclusion.time)
-        )
+        self._send_evaluation(self._parent.run_id)
         self._client.set_tag(
             self._parent.run_id, "reskeras.best_trial", str(self._conclusion.winner)
         )
@@ -440,6 +438,7 @@ class Mirror:
                     if other.best and other is not winner and not other.gone:
                         self._client.delete_tag(other.run_id, _BEST)
                 self._client.set_tag(winner.run_id, _BEST, "true")
+                self._send_evaluation(winner.run_id)
                 log_champion(self._parent, winner.run_id, winner.name, self._directory)
         except (
             RequestError,
@@ -447,6 +446,18 @@ class Mirror:
         ) as error:
             # A store without a registry still has the rest
             self.refused.append(f"the model: {in_a_line(error)}")
+
+    def _send_evaluation(self, run_id: str) -> None:
+        """Logs the scores of the kept model on the test split, with intervals, and all files."""
+        assert self._conclusion is not None
+        found = read_evaluation(self._directory)
+        test = dict(self._conclusion.test or {})
+        for name, (low, high) in found["intervals"].items() if found and test else ():
+            test |= {f"{name}_low": low, f"{name}_high": high}
+        values = {f"test_{name}": value for name, value in test.items() if value is not None}
+        self._send_batch(run_id, _metrics(values, len(self._records), self._conclusion.time))
+        if found:
+            self._client.log_artifacts(run_id, str(self._directory / EVALUATION), EVALUATION)
 
     def _keep(self, run: _Run, model: Path) -> None:
         """Logs the model of a trial's run, or removes it if others have become better."""

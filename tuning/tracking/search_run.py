@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import os
 from functools import cached_property
 from typing import Any
 
 from tuning.tracking.saved_view import saved_view, view_tag
-from tuning.tracking.store import artifact_location, knows_views, open_store, served, view_link
+from tuning.tracking.store import experiment_named, knows_views, open_store, served, view_link
 from tuning.tracking.subject import Subject
 
 
@@ -44,7 +43,9 @@ class SearchRun:
         own = [run for run in found if run.data.tags["reskeras.kind"] == "search"]
         first = next(iter([*own, *self.children, *([active] if active is not None else [])]), None)
         self.experiment: str = (
-            first.info.experiment_id if first is not None else self._found_experiment(uri)
+            first.info.experiment_id
+            if first is not None
+            else experiment_named(self.client, uri, subject.data["name"])
         )
         self._callers = False
         """Whether the caller ends it."""
@@ -111,24 +112,6 @@ class SearchRun:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return None  # of another store
-
-    def _found_experiment(self, uri: str) -> str:
-        from mlflow.exceptions import MlflowException
-
-        if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-            # Which `mlflow.set_experiment` sets too
-            return given
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self._subject.data["name"]
-        if (found := self.client.get_experiment_by_name(name)) is not None:
-            return str(found.experiment_id)
-        try:
-            return str(
-                self.client.create_experiment(name, artifact_location=artifact_location(uri))
-            )
-        except MlflowException:
-            if (found := self.client.get_experiment_by_name(name)) is None:
-                raise
-            return str(found.experiment_id)  # another search was quicker
 
     def _found_runs(self) -> list[Any]:
         # Even if the environment names another experiment now.

@@ -119,6 +119,30 @@ def artifact_location(uri: str) -> str | None:
     return (sqlite_path(uri).parent / ARTIFACTS).as_uri() if uri.startswith("sqlite:///") else None
 
 
+def experiment_named(client: Any, uri: str, name: str) -> str:
+    """The id of the experiment to use: the environment's, or else that of this name, found or made.
+
+    Args:
+        client: what `open_store` returns.
+        uri: the store's address.
+        name: the name, if neither MLFLOW_EXPERIMENT_ID nor MLFLOW_EXPERIMENT_NAME says another.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        # Which `mlflow.set_experiment` sets too
+        return given
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or name
+    if (found := client.get_experiment_by_name(name)) is not None:
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(name, artifact_location=artifact_location(uri)))
+    except MlflowException:
+        if (found := client.get_experiment_by_name(name)) is None:
+            raise
+        return str(found.experiment_id)  # another process was quicker
+
+
 def knows_views(uri: str) -> bool:
     """Whether the UI of a store supports the saved views of `tuning.tracking.saved_view`.
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-_SPLIT_SEED = 20_151_210
-"""Fixes the split for good, so scores of different searches stay comparable."""
+from reskeras.data.embedded.real_digits import SPLITS, digits_by_split
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
@@ -32,27 +31,9 @@ class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # nothing is downloaded
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
+        return {split: self._generate_examples(split) for split in SPLITS}
 
-        labels = load_digits().target
-        indices = np.arange(len(labels))
-        rest, test = train_test_split(
-            indices, test_size=360, stratify=labels, random_state=_SPLIT_SEED
-        )
-        train, validation = train_test_split(
-            rest, test_size=360, stratify=labels[rest], random_state=_SPLIT_SEED
-        )
-        return {
-            name: self._generate_examples(split)
-            for name, split in {"train": train, "validation": validation, "test": test}.items()
-        }
-
-    def _generate_examples(self, indices: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        for index in indices:
-            # A pixel counts the inked dots, 0 to 16, of a 4x4 patch.
-            image = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)[..., np.newaxis]
-            yield int(index), {"image": image, "label": int(digits.target[index])}
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for digit in digits_by_split()[split]:
+            image = np.round(digit.ink * 255).astype(np.uint8)[..., np.newaxis]
+            yield digit.source, {"image": image, "label": digit.label}

@@ -1,0 +1,47 @@
+"""The networks that experiments take if they are given none."""
+
+from reskeras.spec import (
+    AnySpec,
+    BasicBlock,
+    Classifier,
+    LinearStem,
+    NoNorm,
+    PlainBlock,
+    ResNet,
+    Stage,
+)
+
+_BLOCKS, _WIDTH = 10, 256
+
+
+def _small(name: str, **options: object) -> ResNet:
+    return ResNet(
+        name=name,
+        input_shape=(_WIDTH,),
+        stem=LinearStem(width=_WIDTH),
+        stages=(Stage(blocks=_BLOCKS, width=_WIDTH),),
+        head=Classifier(classes=10),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+SMALL_NETWORKS: dict[str, AnySpec] = {
+    spec.name: spec
+    for spec in (
+        _small("plain", block=PlainBlock(), norm=NoNorm()),
+        _small("plain_glorot", block=PlainBlock(), norm=NoNorm(), init="glorot_normal"),
+        _small("residual", block=BasicBlock(), norm=NoNorm(), norm_order="relu_only_preact"),
+        _small(
+            "residual_sum_scaled",
+            block=BasicBlock(),
+            norm=NoNorm(),
+            norm_order="relu_only_preact",
+            sum_scale="1/sqrt(2)",
+        ),
+        _small("residual_batch_norm", block=BasicBlock(), norm_order="full_preact"),
+    )
+}
+"""Fully connected networks, one for each rule of how second moments grow.
+
+Convolutions would lose some of it at the border of each image.
+"""

@@ -1,0 +1,132 @@
+"""Second moments in networks that are built, over many random initializations."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from reskeras.errors import RequestError
+from reskeras.models.build import build
+from reskeras.spec import AnySpec
+
+_FEWEST, _MOST = 4, 256
+"""Images; batch norm needs several."""
+_POSITIONS = 2**14
+"""In how many positions of all images together is enough."""
+
+_EPSILON = 1e-5
+"""Of the same size as batch norm's: dead channels would divide by zero."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What was measured of one layer's output, over seeds."""
+
+    forward: Any
+    """Second moments [S,*sides], a mean over images and channels."""
+    backward: Any
+    """Those of the gradient [S,*sides]."""
+    precision: Any
+    """The mean over channels of 1 / (variance + epsilon) [S], over images and positions."""
+
+
+def noise_images(spec: AnySpec, seed: int) -> Any:
+    """Images [N,*sides,C] of independent normal numbers, in the shape that a network takes."""
+    positions = math.prod(spec.input_shape[:-1])
+    count = max(_FEWEST, min(_MOST, _POSITIONS // positions))
+    random = np.random.default_rng(seed)
+    return random.standard_normal((count, *spec.input_shape), "float32")
+
+
+def measured_moments(
+    spec: AnySpec,
+    layers: Sequence[str],
+    images: Any,
+    *,
+    last: str,
+    seeds: int,
+    seed: int,
+    model: keras.Model | None = None,
+) -> dict[str, Measured]:
+    """Measures the second moments of layers' outputs and gradients at initialization.
+
+    Batch norm uses the statistics of the batch, and dropout is on, as in training.
+
+    Args:
+        spec: the network.
+        layers: names of layers.
+        images: [N,*sides,C].
+        last: the layer at whose output the gradient is independent normal numbers.
+        seeds: how many initializations.
+        seed: what they and the normal numbers follow from.
+        model: the network if it is built; otherwise the spec's is built.
+
+    Raises:
+        RequestError: the images do not have the shape that the network takes.
+    """
+    if images.shape[1:] != spec.input_shape:
+        raise RequestError(
+            f"{spec.name}: takes images {list(spec.input_shape)}, not {list(images.shape[1:])}"
+        )
+    keras.utils.set_random_seed(seed)  # for dropout
+    model = build(spec) if model is None else model
+    first = spec.data_format == "channels_first" and len(spec.input_shape) > 1
+    probe = keras.Model(model.inputs, [model.get_layer(name).output for name in layers])
+    end = layers.index(last)
+    batch = tf.constant(np.moveaxis(images, -1, 1) if first else images, "float32")
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def measure(noise: Any) -> Any:
+        with tf.GradientTape() as tape:
+            # Watched, or what no weight precedes would have no gradient.
+            tape.watch(batch)
+            values = probe(batch, training=True)
+            total = tf.reduce_sum(values[end] * noise)
+        gradients = tape.gradient(total, values, unconnected_gradients="zero")
+        return [
+            (_moment(value, first), _moment(gradient, first), _precision(value, first))
+            for value, gradient in zip(values, gradients, strict=True)
+        ]
+
+    shape = (len(images), *probe.outputs[end].shape[1:])
+    found = []
+    for number in range(seeds):
+        key = np.random.SeedSequence([seed, number])
+        initialize(model, key)
+        noise = np.random.default_rng(key).standard_normal(shape, "float32")
+        found.append(measure(tf.constant(noise)))
+    return {
+        name: Measured(
+            *(np.stack([run[place][part].numpy() for run in found]) for part in range(3))
+        )
+        for place, name in enumerate(layers)
+    }
+
+
+def initialize(model: keras.Model, key: np.random.SeedSequence) -> None:
+    """Draws the kernels of a network anew, each from its own initializer."""
+    layers = [layer for layer in model.layers if getattr(layer, "kernel_initializer", None)]
+    for layer, number in zip(layers, key.generate_state(len(layers)), strict=True):
+        initializer = layer.kernel_initializer
+        config = initializer.get_config()
+        if "seed" in config:
+            initializer = type(initializer).from_config(config | {"seed": int(number % 2**31)})
+        layer.kernel.assign(initializer(layer.kernel.shape))
+
+
+def _moment(values: Any, first: bool) -> Any:
+    """The mean square over images and channels [*sides], in float64."""
+    axes = (0, 1 if first else len(values.shape) - 1)
+    return tf.reduce_mean(tf.square(tf.cast(values, "float64")), axis=axes)
+
+
+def _precision(values: Any, first: bool) -> Any:
+    """The mean over channels of 1 / variance, in float64."""
+    channels = 1 if first else len(values.shape) - 1
+    axes = [axis for axis in range(len(values.shape)) if axis != channels]
+    variances = tf.math.reduce_variance(tf.cast(values, "float64"), axis=axes)
+    return tf.reduce_mean(1 / (variances + _EPSILON))

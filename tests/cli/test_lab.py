@@ -1,0 +1,90 @@
+"""`reskeras lab`."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from reskeras.cli import main
+from reskeras.lab import EXPERIMENTS
+
+TINY = """
+family: resnet
+name: tiny
+input_shape: [8, 8, 1]
+stem: {kind: linear, width: 16}
+block: {kind: basic}
+norm: {kind: none}
+norm_order: relu_only_preact
+stages: [{blocks: 3, width: 16}]
+head: {kind: classifier, classes: 10}
+"""
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(main, ["lab", *words])
+
+
+@pytest.fixture(autouse=True)
+def _spec() -> None:
+    Path("tiny.yaml").write_text(TINY)
+
+
+def test_experiments_are_listed() -> None:
+    listed = run().stdout.splitlines()
+    assert [line.split()[0] for line in listed] == list(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_on_a_network_and_images(name: str) -> None:
+    words = (name, "tiny.yaml", "--data", "digits", "--seeds", "4")
+    done = run(*words, "--json", "-o", "found.svg", "--csv", "found.csv")
+    assert done.exit_code == 0, (done.output, done.exception)
+    found = json.loads(done.stdout)
+    assert found["name"] == name
+    assert found["network"] == "tiny"
+    assert found["verdict"] in ("pass", "fail")
+    assert abs(found["measured"] - found["expected"]) <= found["tolerance"] or (
+        found["verdict"] == "fail"
+    )
+    assert found["text"]
+    assert Path("found.svg").read_text().startswith("<?xml")
+    with open("found.csv", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == len(found["table"])
+
+    told = run(*words, "--no-mlflow").stdout
+    assert found["verdict"] in told
+    assert found["text"] in told
+
+
+def test_a_result_is_kept_in_mlflow() -> None:
+    from mlflow import MlflowClient
+
+    assert run("variance", "tiny.yaml", "--seeds", "2").exit_code == 0
+    client = MlflowClient("sqlite:///mlflow.db")
+    (experiment,) = [each for each in client.search_experiments() if each.name == "lab"]
+    (kept,) = client.search_runs([experiment.experiment_id])
+    assert kept.data.tags["reskeras.lab"] == "variance"
+    assert kept.data.params["network"] == "tiny"
+    assert kept.data.metrics["measured_1"] == pytest.approx(
+        kept.data.metrics["expected_1"], rel=0.5
+    )
+    files = {file.path for file in client.list_artifacts(kept.info.run_id)}
+    assert files == {"figure.svg", "result.json", "table.csv"}
+
+
+def test_requests_that_cannot_work() -> None:
+    for words, message in (
+        (("varance",), "no experiment is called 'varance' (`reskeras lab` lists them); did you"),
+        (("variance", "--data", "digits"), "--data needs a SPEC"),
+        (("variance", "nothing"), "is not a preset"),
+        (("variance", "tiny.yaml", "-o", "a.gif"), ".svg or .png"),
+        (("variance", "tiny.yaml", "--csv", "no/a.csv"), "the folder no does not exist"),
+    ):
+        done = run(*words, "--no-mlflow")
+        assert done.exit_code == 2, done.output
+        assert message in done.stderr
+    assert not list(Path().glob("*.csv")) + list(Path().glob("mlflow*"))
