@@ -522,6 +522,8 @@ class _Interrupts(Listener):
 
     def trial_started(self, trial: Trial) -> None:
         if self._seen:
+            # A postponed signal must not raise again: it would cut short the end of the search.
+            signal.setitimer(signal.ITIMER_REAL, 0)
             raise KeyboardInterrupt
 
     def epoch_ended(self, trial: Trial, epoch: Any) -> None:

@@ -24,6 +24,7 @@ import reskeras
 from reskeras import RequestError
 from reskeras.cli import main
 from reskeras.cli.progress import Progress
+from reskeras.cli.tune import _Interrupts
 from reskeras.files import replacing
 from reskeras.spec.recipes import training_recipe
 from reskeras.spec.text import load_recipe
@@ -459,3 +460,21 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) 
     assert (done.exit_code, done.stderr) == (130, "interrupted\n")
     assert not list(Path().iterdir())
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_postponed_signal_interrupts_once() -> None:
+    """A second time, it would cut short the wait for MLflow at the end."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    handlers = [signal.getsignal(number) for number in numbers]
+    trial: Any = None
+    try:
+        interrupts = _Interrupts()
+        interrupts._raise(signal.SIGTERM, None)  # a library's code runs: later
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.epoch_ended(trial, None)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)

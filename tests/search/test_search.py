@@ -709,7 +709,7 @@ def test_a_terminated_command_resumes_and_leaves_no_run_running(
     runs = open_store(tracking_uri(None)).search_runs(["1"])
     assert sorted(run.info.status for run in runs) == sorted(
         ["FINISHED"] * finished + ["KILLED"] * (len(runs) - finished)
-    )
+    ), stderr
     assert "the same command resumes" in stderr
     process = start(tmp_path / "space.yaml", blobs_npz)
     stdout, stderr = process.communicate(timeout=300)

@@ -84,9 +84,13 @@ class Tracker(Listener):
         with self._state:
             self._ending = ending
             self._state.notify_all()
-        self._thread.join(_CLOSING_SECONDS[ending])
-        if self._thread.is_alive():
-            self._on_problem(f"MLflow ({hide_passwords(self._uri)}) is slow; {self._sync_hint()}")
+        try:
+            self._thread.join(_CLOSING_SECONDS[ending])
+        finally:  # also if interrupted once more
+            if self._thread.is_alive():
+                self._on_problem(
+                    f"MLflow ({hide_passwords(self._uri)}) is slow; {self._sync_hint()}"
+                )
 
     @property
     def page(self) -> str | None:
