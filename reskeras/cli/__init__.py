@@ -4,9 +4,9 @@ A command is imported when it is called, so that help and the commands on specs 
 TensorFlow or MLflow.
 
 Imports: reskeras.data, reskeras.data.embedded, reskeras.drawing, reskeras.evaluation, reskeras.lab,
-  reskeras.models, reskeras.spec, reskeras.spec.presets, reskeras.tasks, reskeras.training,
-  tuning.insight, tuning.record, tuning.report, tuning.running, tuning.search, tuning.space,
-  tuning.tracking.
+reskeras.models, reskeras.spec, reskeras.spec.presets, reskeras.tasks, reskeras.training,
+tuning.insight, tuning.record, tuning.report, tuning.running, tuning.search, tuning.space,
+tuning.tracking.
 Imported by: reskeras.
 """
 

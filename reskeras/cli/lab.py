@@ -1,10 +1,15 @@
 """`reskeras lab`."""
 
+import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
+from rich.table import Table as RichTable
 
 import reskeras
 from reskeras.cli import options, reading
@@ -21,16 +26,20 @@ from reskeras.words import three_digits
 
 _IMAGES = 64
 """Training images that an experiment gets, a random sample."""
+_ALL = "all"
+_COLUMNS = "theory", "measured", "verdict"
+_WIDTH = 160
+"""Of the table of all claims where there is no terminal."""
 
 
 @click.command()
 @click.argument("name", required=False)
 @click.argument("spec", required=False)
-@options.data(show_default="independent normal numbers")
+@options.data(show_default="independent normal numbers, or digits to train on")
 @reading.how
 @click.option(
-    "--seeds", type=click.IntRange(min=2), default=8, show_default=True,
-    help="How often a network is initialized.",
+    "--seeds", type=click.IntRange(min=2), show_default="what the experiment needs",
+    help="How often a network is initialized, or trained.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
               help="What initializations follow from.")  # fmt: skip
@@ -49,7 +58,7 @@ def lab(
     spec: str | None,
     data: str | None,
     how: DataOptions,
-    seeds: int,
+    seeds: int | None,
     seed: int,
     output: Path | None,
     table: Path | None,
@@ -57,7 +66,7 @@ def lab(
     no_mlflow: bool,
     as_json: bool,
 ) -> None:
-    """NAME is an experiment; without one, they are listed.
+    """NAME is an experiment, or `all`; without one, they are listed.
 
     SPEC is a preset's name or a spec file; without one, the experiment takes small networks of its
     own. Each claim gets a verdict: pass, fail, or no theory, if what the claim assumes does not
@@ -69,7 +78,13 @@ def lab(
         rows = [(each.name, each.measures) for each in EXPERIMENTS.values()]
         print_columns(rows, right=())
         return
-    if name not in EXPERIMENTS:
+    if name == _ALL:
+        if spec is not None or data is not None or output is not None:
+            raise RequestError(
+                "`reskeras lab all` takes no SPEC, --data or -o: it runs each experiment as it is "
+                "by default"
+            )
+    elif name not in EXPERIMENTS:
         near = did_you_mean(name, list(EXPERIMENTS))
         raise RequestError(f"no experiment is called {name!r} (`reskeras lab` lists them){near}")
     if output is not None:
@@ -90,19 +105,23 @@ def lab(
     )
     with quiet_tensorflow():
         load_keras_on_tensorflow()
-    images = None
+    given: dict[str, Any] = {"seed": seed}
+    if seeds is not None:
+        given["seeds"] = seeds
+    if name == _ALL:
+        _run_all(given, table, uri, console, as_json=as_json)
+        return
+    experiment = EXPERIMENTS[name]
     if data is not None:
-        network, images = _sample(data, network, how, console)
-    found = EXPERIMENTS[name].run(network, images=images, seeds=seeds, seed=seed)
+        network, given[experiment.takes.value] = _input(
+            data, network, how, experiment.takes, console
+        )
+    found = experiment.run(network, **given)
     if output is not None:
         save(output, lambda: found.figure)
     if table is not None:
-        with replacing(table) as partial:
-            partial.write_text(found.table.csv(), encoding="utf-8")
-    if uri is not None:
-        from tuning.tracking.experiment import log_result
-
-        log_result(uri, found, data)
+        _write(table, found.table)
+    _keep(uri, found, data)
     if as_json:
         click.echo(found.json())
         return
@@ -112,36 +131,100 @@ def lab(
             click.echo(f"saved: {path}")
 
 
-def _sample(
-    data: str, network: AnySpec | None, how: DataOptions, console: Console
-) -> tuple[AnySpec, Any]:
-    """The network fitted to the data, and a random sample of training images [N,*sides,C].
+def _run_all(
+    given: dict[str, Any], path: Path | None, uri: str | None, console: Console, *, as_json: bool
+) -> None:
+    """Runs all experiments as they are by default, and prints one table of their claims."""
+    from reskeras.lab import EXPERIMENTS, Table
+
+    documents, rows = [], []
+    for each in EXPERIMENTS.values():
+        console.print(f"{each.name}: {each.measures} ...", style="dim", highlight=False)
+        start = time.perf_counter()
+        found = each.run(**given)
+        seconds = time.perf_counter() - start
+        _keep(uri, found, None)
+        documents.append(found.document() | {"seconds": seconds})
+        rows += [
+            (each.name, check.claim, check.source, *_numbers(check), round(seconds))
+            for check in found.checks
+        ]
+    columns = ("experiment", "claim", "source", *_COLUMNS, "seconds")
+    all_claims = Table(columns=columns, rows=tuple(rows))
+    if path is not None:
+        _write(path, all_claims)
+    if as_json:
+        click.echo(json.dumps(documents, indent=2))
+        return
+    shown = RichTable(*columns, box=box.SIMPLE_HEAD, show_lines=False)
+    for row in rows:
+        shown.add_row(*map(str, row))
+    Console(markup=False, width=None if sys.stdout.isatty() else _WIDTH).print(shown)
+
+
+def _write(path: Path, table: Any) -> None:
+    with replacing(path) as partial:
+        partial.write_text(table.csv(), encoding="utf-8")
+
+
+def _keep(uri: str | None, found: Any, data: str | None) -> None:
+    """Keeps a result in MLflow, unless it is not to be kept."""
+    if uri is None:
+        return
+    from tuning.tracking.experiment import log_result
+
+    log_result(uri, found, data)
+
+
+def _input(
+    data: str, network: AnySpec | None, how: DataOptions, takes: Any, console: Console
+) -> tuple[AnySpec | None, Any]:
+    """The network fitted to the data, and what the experiment takes of them.
 
     Raises:
         RequestError: there is no network for these images, or they cannot be read.
     """
-    if network is None:
+    from reskeras.lab import Input
+
+    if network is None and takes is Input.IMAGES:
         raise RequestError("--data needs a SPEC: the experiment's own networks take no images")
     from reskeras.data import load
     from reskeras.data.pixels import scaled
 
     with quiet_tensorflow():
-        images = load(data, image_shape(network), how)
-        network = fitted(network, images, console)
+        images = load(data, None if network is None else image_shape(network), how)
+        if network is not None:
+            network = fitted(network, images, console)
+        if takes is Input.DATA:
+            return network, images
+        assert network is not None
         sample = scaled(images.sampled(_IMAGES), images.peak)
     return network, sample.reshape(len(sample), *network.input_shape)
 
 
 def _print(found: Any) -> None:
     """Prints a result for people."""
-    rows = [("claim", "theory", "measured", "verdict")]
-    for check in found.checks:
-        expected = "-"
-        if check.expected is not None:
-            expected = f"{three_digits(check.expected)} ± {check.tolerance:.2g}"
-        verdict = check.verdict.value + (f": {check.why_not}" if check.why_not else "")
-        rows.append((check.claim, expected, three_digits(check.measured), verdict))
+    rows = [("claim", *_COLUMNS)]
+    rows += [(check.claim, *_numbers(check)) for check in found.checks]
     print_columns(rows, right=(1, 2))
     click.echo(f"\n{found.text}")
     sources = list(dict.fromkeys(check.source for check in found.checks))
     click.echo("\nsources: " + "\n         ".join(sources))
+
+
+def _numbers(check: Any) -> tuple[str, str, str]:
+    """What theory expects, what is measured, and the verdict."""
+    from reskeras.lab import Bound
+
+    expected = "-"
+    if check.expected is not None:
+        number = three_digits(check.expected)
+        if check.bound is Bound.EQUAL:
+            expected = f"{number} ± {check.tolerance:.2g}"
+        else:
+            # Beyond the bound by what chance explains.
+            sign = -1 if check.bound is Bound.AT_LEAST else 1
+            limit = check.expected + sign * check.tolerance
+            expected = f"{check.bound.value} {three_digits(limit)}"
+    verdict = check.verdict.value + (f": {check.why_not}" if check.why_not else "")
+    return expected, three_digits(check.measured), verdict

@@ -4,5 +4,5 @@ Start at `reskeras.drawing.plot`. What draws other pictures uses its `palette` a
 
 Imports: reskeras.nets, reskeras.spec, reskeras.tasks.
 Imported by: reskeras.cli, reskeras.evaluation, reskeras.lab.experiments, tuning.report,
-  tuning.tracking.
+tuning.tracking.
 """

@@ -3,20 +3,24 @@
 Each function does one experiment on a network and returns a `Result`. `reskeras lab` is its
 command.
 
-Imports: reskeras.lab.experiments, reskeras.models, reskeras.nets, reskeras.spec.
+Imports: reskeras.data, reskeras.lab.experiments, reskeras.models, reskeras.nets, reskeras.spec,
+reskeras.training.
 Imported by: reskeras.cli, reskeras.lab.experiments, tuning.tracking.
 """
 
 import dataclasses
+import enum
 from collections.abc import Callable
 
 from reskeras.lab.experiments.variance import variance
-from reskeras.lab.result import Check, Result, Table, Verdict
+from reskeras.lab.result import Bound, Check, Result, Table, Verdict
 
 __all__ = [
     "EXPERIMENTS",
+    "Bound",
     "Check",
     "Experiment",
+    "Input",
     "Result",
     "Table",
     "Verdict",
@@ -24,14 +28,26 @@ __all__ = [
 ]
 
 
+class Input(enum.Enum):
+    """What an experiment does with data; the name of the argument that it takes them in."""
+
+    IMAGES = "images"
+    """It looks at a sample of training images [N,*sides,C], and trains nothing."""
+    DATA = "data"
+    """It trains networks on an `ImageData`."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """An experiment as the command line offers it."""
 
     run: Callable[..., Result]
-    """From a spec (or None), images, seeds and a seed."""
+    """From a spec (or None), `images` or `data` (or None), `seeds` and a `seed`."""
+    takes: Input
     measures: str
     """What it measures, in a line."""
+    seeds: int
+    """How many initializations or trainings it takes by default."""
 
     @property
     def name(self) -> str:
@@ -44,6 +60,8 @@ EXPERIMENTS = {
     for each in (
         Experiment(
             run=variance,
+            takes=Input.IMAGES,
+            seeds=8,
             measures="the scale of activations and gradients after each block, before training",
         ),
     )

@@ -1,8 +1,12 @@
 """The networks that experiments take if they are given none."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from reskeras.spec import (
     AnySpec,
     BasicBlock,
+    CifarStem,
     Classifier,
     LinearStem,
     NoNorm,
@@ -45,3 +49,25 @@ SMALL_NETWORKS: dict[str, AnySpec] = {
 
 Convolutions would lose some of it at the border of each image.
 """
+
+
+def image_network(
+    image_shape: Sequence[int], head: Any, *, blocks: int, width: int = 16, **options: Any
+) -> ResNet:
+    """A residual network for small images, to train: 3x3 stem, one stage of equal blocks.
+
+    Args:
+        image_shape: [*sides,C].
+        head: of the network.
+        blocks: how many.
+        width: of the stem and of all blocks.
+        options: other fields of `ResNet`; its block is `BasicBlock` by default.
+    """
+    fields: dict[str, Any] = {"block": BasicBlock()} | options
+    return ResNet(
+        input_shape=tuple(image_shape),
+        stem=CifarStem(width=width),
+        stages=(Stage(blocks=blocks, width=width),),
+        head=head,
+        **fields,
+    )

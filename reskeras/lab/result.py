@@ -19,6 +19,14 @@ class Verdict(enum.Enum):
     """The theory's assumptions do not hold for this network, or nothing was claimed."""
 
 
+class Bound(enum.Enum):
+    """On which side of the expected number theory wants the measured one."""
+
+    EQUAL = "="
+    AT_LEAST = ">="
+    AT_MOST = "<="
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
     """One claim, the number that theory expects, and the number that is measured."""
@@ -30,8 +38,11 @@ class Check:
     measured: float
     expected: float | None = None
     """None if theory says nothing about this network."""
+    bound: Bound = Bound.EQUAL
     tolerance: float = 0.0
-    """How far the measured value may be from the expected one; the experiment says why."""
+    """How far the measured value may be from the expected one, or on its wrong side; the experiment
+    says why. A negative one is how far beyond a bound it must be, so that chance explains it no
+    more."""
     why_not: str = ""
     """Why theory says nothing, if it does not."""
 
@@ -40,14 +51,21 @@ class Check:
         """Whether the measured value is within the tolerance."""
         if self.expected is None:
             return Verdict.NO_THEORY
-        within = abs(self.measured - self.expected) <= self.tolerance
-        return Verdict.PASS if within else Verdict.FAIL
+        match self.bound:
+            case Bound.EQUAL:
+                beyond = abs(self.measured - self.expected)
+            case Bound.AT_LEAST:
+                beyond = self.expected - self.measured
+            case Bound.AT_MOST:
+                beyond = self.measured - self.expected
+        return Verdict.PASS if beyond <= self.tolerance else Verdict.FAIL
 
     def document(self) -> dict[str, Any]:
         """This check as JSON."""
         return {
             "claim": self.claim,
             "source": self.source,
+            "bound": self.bound.value,
             "expected": self.expected,
             "measured": _number(self.measured),
             "tolerance": None if self.expected is None else self.tolerance,

@@ -5,5 +5,5 @@ growth and drawings read the recorded graph.
 
 Imports: reskeras.spec, reskeras.spec.presets.
 Imported by: reskeras, reskeras.drawing, reskeras.lab, reskeras.lab.experiments, reskeras.models,
-  tuning.oracles, tuning.space, tuning.tracking.
+tuning.oracles, tuning.space, tuning.tracking.
 """

@@ -6,8 +6,8 @@ say which kind of label they hold (`Labels`). Methods that train import Keras.
 
 Imports: reskeras.spec, reskeras.tasks.pages.
 Imported by: reskeras.cli, reskeras.data, reskeras.drawing, reskeras.evaluation, reskeras.models,
-  reskeras.tasks.pages, reskeras.training, tuning, tuning.insight, tuning.oracles, tuning.report,
-  tuning.search, tuning.space, tuning.tracking.
+reskeras.tasks.pages, reskeras.training, tuning, tuning.insight, tuning.oracles, tuning.report,
+tuning.search, tuning.space, tuning.tracking.
 """
 
 from typing import Any

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from reskeras import lab
 from reskeras.cli import main
-from reskeras.lab import EXPERIMENTS
+from reskeras.lab import EXPERIMENTS, Input
+from reskeras.lab.networks import SMALL_NETWORKS
 
 TINY = """
 family: resnet
@@ -38,7 +40,9 @@ def test_experiments_are_listed() -> None:
     assert [line.split()[0] for line in listed] == list(EXPERIMENTS)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name", [name for name, each in EXPERIMENTS.items() if each.takes is Input.IMAGES]
+)
 def test_an_experiment_on_a_network_and_images(name: str) -> None:
     words = (name, "tiny.yaml", "--data", "digits", "--seeds", "4")
     done = run(*words, "--json", "-o", "found.svg", "--csv", "found.csv")
@@ -88,3 +92,21 @@ def test_requests_that_cannot_work() -> None:
         assert done.exit_code == 2, done.output
         assert message in done.stderr
     assert not list(Path().glob("*.csv")) + list(Path().glob("mlflow*"))
+
+
+def test_all_experiments_make_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "EXPERIMENTS", {"variance": EXPERIMENTS["variance"]})
+    done = run("all", "--seeds", "2", "--no-mlflow", "--csv", "all.csv")
+    assert done.exit_code == 0, (done.output, done.exception)
+    with open("all.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(SMALL_NETWORKS)
+    assert {row["experiment"] for row in rows} == {"variance"}
+    assert all("1502.01852" in row["source"] and "±" in row["theory"] for row in rows)
+    assert "residual_batch_norm" in done.stdout
+    (document,) = json.loads(run("all", "--seeds", "2", "--no-mlflow", "--json").stdout)
+    assert document["name"] == "variance"
+    assert document["seconds"] > 0
+    refused = run("all", "tiny.yaml", "--no-mlflow")
+    assert refused.exit_code == 2
+    assert "takes no SPEC" in refused.stderr

@@ -3,6 +3,6 @@
 Knows nothing of oracles and journals.
 
 Imports: reskeras.data, reskeras.evaluation, reskeras.models, reskeras.spec, reskeras.training,
-  tuning.space.
+tuning.space.
 Imported by: reskeras.cli, tuning.search.
 """

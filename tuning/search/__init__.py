@@ -3,6 +3,6 @@
 Start at `tuning.search.tune`. It informs `tuning.tracking` as a listener, without importing it.
 
 Imports: reskeras.data, reskeras.models, reskeras.spec, reskeras.tasks, reskeras.training,
-  tuning.insight, tuning.oracles, tuning.record, tuning.report, tuning.running, tuning.space.
+tuning.insight, tuning.oracles, tuning.record, tuning.report, tuning.running, tuning.space.
 Imported by: reskeras.cli.
 """

@@ -4,7 +4,7 @@ Start at `tuning.space.space`. Needs no framework.
 
 Imports: reskeras.nets, reskeras.spec, reskeras.tasks.
 Imported by: reskeras.cli, tuning, tuning.insight, tuning.oracles, tuning.record, tuning.report,
-  tuning.running, tuning.search, tuning.tracking.
+tuning.running, tuning.search, tuning.tracking.
 """
 
 from tuning.space.space import (

@@ -3,7 +3,7 @@
 Start at `tuning.tracking.tracker`, which listens to a search, and `tuning.tracking.runs`.
 
 Imports: reskeras.drawing, reskeras.lab, reskeras.models, reskeras.nets, reskeras.spec,
-  reskeras.tasks, tuning.record, tuning.report, tuning.space.
+reskeras.tasks, tuning.record, tuning.report, tuning.space.
 Imported by: reskeras.cli.
 """
 
