@@ -4,9 +4,9 @@ A command is imported when it is called, so that help and the commands on specs 
 TensorFlow or MLflow.
 
 Imports: reskeras.data, reskeras.data.embedded, reskeras.drawing, reskeras.evaluation, reskeras.lab,
-reskeras.models, reskeras.spec, reskeras.spec.presets, reskeras.tasks, reskeras.training,
-tuning.insight, tuning.record, tuning.report, tuning.running, tuning.search, tuning.space,
-tuning.tracking.
+reskeras.lab.doctor, reskeras.models, reskeras.spec, reskeras.spec.presets, reskeras.tasks,
+reskeras.training, tuning.insight, tuning.record, tuning.report, tuning.running, tuning.search,
+tuning.space, tuning.tracking.
 Imported by: reskeras.
 """
 
@@ -33,6 +33,7 @@ _COMMANDS = {
     "data": "Look at images and their labels before training.",
     "train": "Train one network.",
     "lr": "Find the learning rates that a network learns at.",
+    "doctor": "Examine a network and its data before a long training.",
     "tune": "Search for the best network on a data set.",
     "runs": "List and compare searches and their trials in the terminal.",
     "evaluate": "Score a trained network, with intervals and baselines, or compare two.",

@@ -3,8 +3,8 @@
 Start at `load`. Each source has a module and returns an `ImageData`.
 
 Imports: reskeras.data.embedded, reskeras.models, reskeras.spec, reskeras.tasks.
-Imported by: reskeras.cli, reskeras.evaluation, reskeras.lab, reskeras.training, tuning.running,
-tuning.search.
+Imported by: reskeras.cli, reskeras.evaluation, reskeras.lab, reskeras.lab.doctor,
+reskeras.training, tuning.running, tuning.search.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@ command.
 
 Imports: reskeras.data, reskeras.lab.experiments, reskeras.models, reskeras.nets, reskeras.spec,
 reskeras.training.
-Imported by: reskeras.cli, reskeras.lab.experiments, tuning.tracking.
+Imported by: reskeras.cli, reskeras.lab.doctor, reskeras.lab.experiments, tuning.tracking.
 """
 
 import dataclasses

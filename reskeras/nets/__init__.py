@@ -4,6 +4,6 @@ Keras (`reskeras.models`) and a recorder (`reskeras.nets.graph`) implement the p
 growth and drawings read the recorded graph.
 
 Imports: reskeras.spec, reskeras.spec.presets.
-Imported by: reskeras, reskeras.drawing, reskeras.lab, reskeras.lab.experiments, reskeras.models,
-tuning.oracles, tuning.space, tuning.tracking.
+Imported by: reskeras, reskeras.drawing, reskeras.lab, reskeras.lab.doctor,
+reskeras.lab.experiments, reskeras.models, tuning.oracles, tuning.space, tuning.tracking.
 """

@@ -9,9 +9,9 @@ net, `[L, C]` is 1-D, `[H, W, C]` is 2-D and `[D, H, W, C]` is 3-D. "3x3" stands
 size three in each dimension.
 
 Imported by: reskeras, reskeras.cli, reskeras.data, reskeras.drawing, reskeras.lab,
-reskeras.lab.experiments, reskeras.models, reskeras.nets, reskeras.spec.presets, reskeras.tasks,
-reskeras.tasks.pages, reskeras.training, tuning.oracles, tuning.record, tuning.running,
-tuning.search, tuning.space, tuning.tracking.
+reskeras.lab.doctor, reskeras.lab.experiments, reskeras.models, reskeras.nets,
+reskeras.spec.presets, reskeras.tasks, reskeras.tasks.pages, reskeras.training, tuning.oracles,
+tuning.record, tuning.running, tuning.search, tuning.space, tuning.tracking.
 """
 
 from reskeras.spec.augment import (

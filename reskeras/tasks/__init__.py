@@ -5,9 +5,9 @@ direction, the default search space and what an answer is. Nothing else asks whi
 say which kind of label they hold (`Labels`). Methods that train import Keras.
 
 Imports: reskeras.spec, reskeras.tasks.pages.
-Imported by: reskeras.cli, reskeras.data, reskeras.drawing, reskeras.evaluation, reskeras.models,
-reskeras.tasks.pages, reskeras.training, tuning, tuning.insight, tuning.oracles, tuning.report,
-tuning.search, tuning.space, tuning.tracking.
+Imported by: reskeras.cli, reskeras.data, reskeras.drawing, reskeras.evaluation,
+reskeras.lab.doctor, reskeras.models, reskeras.tasks.pages, reskeras.training, tuning,
+tuning.insight, tuning.oracles, tuning.report, tuning.search, tuning.space, tuning.tracking.
 """
 
 from typing import Any
