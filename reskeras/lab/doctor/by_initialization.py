@@ -15,14 +15,14 @@ from reskeras.lab.probe import Measured, initialize, measured_moments
 from reskeras.lab.result import Bound
 from reskeras.models.build import build
 from reskeras.nets.graph import record
-from reskeras.spec import BasicBlock, BatchNorm, PlainBlock
+from reskeras.spec import AnySpec, BasicBlock, BatchNorm, PlainBlock
 from reskeras.spec.families import ResNet, UNet
 
 _IMAGES, _SEEDS = 64, 2
-_FACTOR = math.exp(6)
-"""Signals die out or explode as exp(-depth/xi), and networks train up to a depth of about 6 xi."""
+_DEPTHS = 6.0
+"""Signals vanish or explode as exp(depth/xi), and networks train up to a depth of about 6 xi."""
 _OFF = 0.25
-_SOURCE = "Schoenholz 2017, arXiv 1611.01232, Section 5: e^6, the factor over the depth that trains"
+_SOURCE = "Schoenholz 2017, arXiv 1611.01232, Section 5: networks train up to e^6 over their depth"
 
 
 def _images(case: Case) -> Any:
@@ -38,16 +38,20 @@ def _measured(case: Case) -> Mapping[str, Measured]:
     )
 
 
-def _change(case: Case, side: str) -> float | None:
-    """The largest factor between the second moments after any two blocks; None with one block."""
+def _rate(case: Case, side: str) -> tuple[float, int] | None:
+    """The median change per block of a logarithm of second moments, and over how many blocks.
+
+    The median leaves out what happens once, such as between stages, and what slows down with depth,
+    as in residual networks with norm: neither grows exponentially. None with one block.
+    """
     if len(blocks_of(record(case.spec))) < 2:
         return None
     sides = [getattr(one, side).reshape(_SEEDS, -1) for one in _measured(case).values()]
     means = np.array([values.mean(axis=1) for values in sides])
     if not np.isfinite(means).all() or not means.all():
-        return math.inf
+        return math.inf, len(means) - 1
     logs = np.log(means).mean(axis=1)
-    return math.exp(min(700.0, logs.max() - logs.min()))
+    return float(np.median(np.diff(logs))), len(means) - 1
 
 
 def _activations(case: Case) -> Finding | None:
@@ -55,23 +59,35 @@ def _activations(case: Case) -> Finding | None:
 
 
 def _gradients(case: Case) -> Finding | None:
+    # Behind norms the scale of weights does not matter, and steps fit themselves to the gradients
+    # (arXiv 1812.03981). ResNet-110 before activation trains, though its gradients grow by e^10.
+    # Plain networks with norms do not train when they are deep (arXiv 1902.08129).
+    if case.spec.norm.kind != "none" and not _is_plain(case.spec):
+        return None
     return _scale_finding(case, "backward", "gradients")
 
 
 def _scale_finding(case: Case, side: str, of: str) -> Finding | None:
-    number = _change(case, side)
-    if number is None:
+    found = _rate(case, side)
+    if found is None:
         return None
+    rate, blocks = found
+    factor = math.exp(min(700.0, rate))
     return Finding(
         sign=of,
-        number=number,
-        says=f"the second moment of {of} changes by a factor of {number:.3g} between blocks",
+        number=abs(rate) * blocks,
+        says=f"the second moment of {of} changes by x{factor:.3g} per block (median), over "
+        f"{blocks} blocks by e^{rate * blocks:.1f}",
         bound=Bound.AT_MOST,
-        limit=_FACTOR,
+        limit=_DEPTHS,
         source=_SOURCE,
         advice="init 'he_normal', batch norm, residual blocks instead of plain ones, or sum_scale "
         "'1/sqrt(2)' if there is no norm",
     )
+
+
+def _is_plain(spec: AnySpec) -> bool:
+    return isinstance(spec, ResNet | UNet) and isinstance(spec.block, PlainBlock)
 
 
 def _better_scale(case: Case) -> Iterator[Remedy]:
@@ -84,7 +100,7 @@ def _better_scale(case: Case) -> Iterator[Remedy]:
 
     if not spec.init.startswith("he"):
         yield also("init 'he_normal'", init="he_normal")
-    plain = isinstance(spec, ResNet | UNet) and isinstance(spec.block, PlainBlock)
+    plain = _is_plain(spec)
     if spec.norm.kind == "none" and not plain and hasattr(spec, "sum_scale"):
         scaled_sums = {**changes, "sum_scale": "1/sqrt(2)"}
         yield Remedy(words=", ".join([*words, "sum_scale '1/sqrt(2)'"]), spec=scaled_sums)
