@@ -12,6 +12,7 @@ import dataclasses
 import enum
 from collections.abc import Callable
 
+from reskeras.lab.experiments.gradients import gradients
 from reskeras.lab.experiments.variance import variance
 from reskeras.lab.result import Bound, Check, Result, Table, Verdict
 
@@ -24,6 +25,7 @@ __all__ = [
     "Result",
     "Table",
     "Verdict",
+    "gradients",
     "variance",
 ]
 
@@ -63,6 +65,12 @@ EXPERIMENTS = {
             takes=Input.IMAGES,
             seeds=8,
             measures="the scale of activations and gradients after each block, before training",
+        ),
+        Experiment(
+            run=gradients,
+            takes=Input.IMAGES,
+            seeds=8,
+            measures="the gradient by depth: through the identity path alone, and the whole",
         ),
     )
 }

@@ -10,7 +10,10 @@ with a network that is built. All expectations are over the weights.
 * Given its inputs, a convolution of a wide network gives independent normal numbers (mean-field
   theory: Poole 2016, arXiv 1606.05340; residual networks: Yang 2017, arXiv 1712.08969). So what
   activations and sums make of them follows from a sample of such numbers, one for each channel.
-* In the backward pass, weights count as independent of those of the forward pass (the same).
+* In the backward pass, weights count as independent of those of the forward pass (the same). This
+  is not so of shortcuts, which have none: behind activated sums, a channel that is alive is likely
+  alive in the next block too. So gradients keep a share for each channel of the sample, until they
+  cross a convolution.
 * Batch norm in training divides by the standard deviation, and so does its gradient.
 
 Where no such rule holds, the measured moment is taken, and the block is left out of verdicts.
@@ -38,6 +41,7 @@ _Function = Callable[[Array], Array]
 
 _CHANNELS = 2**15
 """How many channels the sample of a layer has."""
+_ALIKE = np.ones(1)
 _SCALES = 24
 """At how many scales an activation is computed; others are interpolated."""
 
@@ -106,6 +110,14 @@ class Moment(Expected):
     """Whether a rule gave it; otherwise it was measured."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gradient(Expected):
+    """What theory knows of the gradient at the output of one layer."""
+
+    shares: Array
+    """How much of it each channel of the layer's sample has [K], or all alike [1]; mean 1."""
+
+
 def expected_moments(
     spec: AnySpec, graph: Graph, measured: Mapping[str, Array]
 ) -> dict[str, Moment]:
@@ -171,7 +183,7 @@ def _forward(
             return dataclasses.replace(
                 first, map=kept * _starts_at(node), sample=_scaled(sample), noise=0.0
             )
-        case "Rescaling" if _is_plain(node):
+        case "Rescaling" if is_plain_rescaling(node):
             factor = node.settings["scale"]
             return dataclasses.replace(
                 first, map=first.map * factor**2, sample=first.sample * np.sign(factor)
@@ -278,7 +290,7 @@ def expected_gradients(
     moments: Mapping[str, Moment],
     last: Node,
     precisions: Mapping[str, float],
-) -> dict[str, Expected]:
+) -> dict[str, Gradient]:
     """The second moment of the gradient that theory expects at the output of each layer.
 
     Gradients of several layers that use one output add up: given the forward pass, their weights
@@ -296,10 +308,10 @@ def expected_gradients(
         By layer, those up to `last`; without those whose gradient no rule tells.
     """
     nodes = list(graph.nodes)
-    parts: dict[str, list[Expected | None]] = {
-        last.name: [Expected(map=np.ones(last.sides), noise=0.0)]
+    parts: dict[str, list[Gradient | None]] = {
+        last.name: [Gradient(map=np.ones(last.sides), noise=0.0, shares=_ALIKE)]
     }
-    found: dict[str, Expected] = {}
+    found: dict[str, Gradient] = {}
     for node in reversed(nodes[: nodes.index(last) + 1]):
         given = parts.get(node.name, [])
         known = [part for part in given if part is not None]
@@ -314,26 +326,29 @@ def expected_gradients(
     return found
 
 
-def _summed(parts: Sequence[Expected], width: int) -> Expected:
+def _summed(parts: Sequence[Gradient], width: int) -> Gradient:
     """Gradients of layers that use one output, as `_added` sums what layers put out."""
     parts = sorted(parts, key=lambda part: part.noise)
     total = sum(part.map for part in parts)
     mean = float(np.mean(total))
-    shares = [part.mean / mean if mean else 0.0 for part in parts]
-    noise = _noise_of_sum(shares, [part.noise for part in parts], width)
-    return Expected(map=total, noise=noise)
+    weights = [part.mean / mean if mean else 1 / len(parts) for part in parts]
+    return Gradient(
+        map=total,
+        noise=_noise_of_sum(weights, [part.noise for part in parts], width),
+        shares=sum(weight * part.shares for weight, part in zip(weights, parts, strict=True)),
+    )
 
 
 def _backward(
     spec: AnySpec,
     node: Node,
     source: Node,
-    gradient: Expected,
+    gradient: Gradient,
     moments: Mapping[str, Moment],
     precisions: Mapping[str, float],
-) -> Expected | None:
+) -> Gradient | None:
     before = moments[source.name]
-    values, noise = gradient.map, gradient.noise
+    values, noise, shares = gradient.map, gradient.noise, gradient.shares
     match node.kind:
         case "Conv" | "Dense" if node.settings.get("activation", "linear") == "linear":
             outputs = node.channels / node.settings.get("groups", 1)
@@ -343,11 +358,14 @@ def _backward(
                 * spread_over_windows(values, node, source.sides)
             )
             noise += 2 / source.channels
+            shares = _ALIKE
         case "ReLU" | "Activation":
             _, slope = _activation(node)
             values = values * _on_scales(
-                lambda scale: np.mean(slope(scale * before.sample) ** 2), before.map
+                lambda scale: np.mean(shares * slope(scale * before.sample) ** 2), before.map
             )
+            left = shares * slope(math.sqrt(before.mean) * before.sample) ** 2
+            shares = left / np.mean(left) if np.any(left) else _ALIKE
             noise += 3 / source.channels
         # Channels of a concatenation differ in scale, so a mean over them would not do.
         case "BatchNormalization" if source.kind != "Concatenate":
@@ -355,13 +373,15 @@ def _backward(
             noise += before.noise
         case "LayerNormalization" if before.mean:
             # The mean and the length of its input change nothing: 2 of n directions are lost.
-            left = 1 - 2 / source.channels
-            values = left * values / (before.map + node.settings["epsilon"]) * _starts_at(node)
+            kept = 1 - 2 / source.channels
+            values = kept * values / (before.map + node.settings["epsilon"]) * _starts_at(node)
             noise += before.noise
-        case "Rescaling" if _is_plain(node):
+        case "Rescaling" if is_plain_rescaling(node):
             values = values * node.settings["scale"] ** 2
-        case "Add" | "Concatenate" | "ZeroPadding2D":
+        case "Add":
             pass
+        case "Concatenate" | "ZeroPadding2D":
+            shares = _ALIKE
         case "Dropout":
             values = values / (1 - node.settings["rate"])
         case "ZeroPadding":
@@ -382,10 +402,10 @@ def _backward(
             values = values.reshape(source.sides)
         case _:
             return None
-    return Expected(map=values, noise=noise)
+    return Gradient(map=values, noise=noise, shares=shares)
 
 
-def _is_plain(node: Node) -> bool:
+def is_plain_rescaling(node: Node) -> bool:
     """Whether a rescaling has one factor and no offset."""
     return isinstance(node.settings["scale"], float | int) and not node.settings["offset"]
 

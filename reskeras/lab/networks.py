@@ -50,6 +50,9 @@ SMALL_NETWORKS: dict[str, AnySpec] = {
 Convolutions would lose some of it at the border of each image.
 """
 
+ACTIVATED_SUMS = _small("residual_activated", block=BasicBlock())
+"""The first residual networks (`original`): with batch norm, each sum is activated."""
+
 
 def image_network(
     image_shape: Sequence[int], head: Any, *, blocks: int, width: int = 16, **options: Any

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -68,16 +68,11 @@ def measured_moments(
     Raises:
         RequestError: the images do not have the shape that the network takes.
     """
-    if images.shape[1:] != spec.input_shape:
-        raise RequestError(
-            f"{spec.name}: takes images {list(spec.input_shape)}, not {list(images.shape[1:])}"
-        )
+    first, batch = _batch(spec, images)
     keras.utils.set_random_seed(seed)  # for dropout
     model = build(spec) if model is None else model
-    first = spec.data_format == "channels_first" and len(spec.input_shape) > 1
     probe = keras.Model(model.inputs, [model.get_layer(name).output for name in layers])
     end = layers.index(last)
-    batch = tf.constant(np.moveaxis(images, -1, 1) if first else images, "float32")
 
     @tf.function  # type: ignore[untyped-decorator]
     def measure(noise: Any) -> Any:
@@ -105,6 +100,94 @@ def measured_moments(
         )
         for place, name in enumerate(layers)
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class PathGradients:
+    """Gradients of one initialization that went through no weights; channels are last."""
+
+    gradients: list[Any]
+    """At each layer's output [N,*sides,C]; random signs at the last one's."""
+    outputs: dict[str, Any]
+    """What the layers between put out, by name [N,*sides,C]."""
+
+
+def gradients_without_weights(
+    spec: AnySpec,
+    images: Any,
+    layers: Sequence[str],
+    *,
+    between: Sequence[str],
+    seeds: int,
+    seed: int,
+    model: keras.Model | None = None,
+) -> Iterator[PathGradients]:
+    """Takes gradients of the last layer's output that pass no layer with a kernel.
+
+    A stop_gradient lies before each such layer. The forward pass is the network's own.
+
+    Args:
+        spec: the network.
+        images: [N,*sides,C].
+        layers: those at whose outputs the gradient is taken, in execution order.
+        between: layers whose outputs to return.
+        seeds: how many initializations.
+        seed: what they and the signs follow from.
+        model: the network if it is built; otherwise the spec's is built.
+
+    Raises:
+        RequestError: the images do not have the shape that the network takes.
+    """
+    first, batch = _batch(spec, images)
+    keras.utils.set_random_seed(seed)  # for dropout
+    model = build(spec) if model is None else model
+    names = [*layers, *between]
+    probe = keras.models.clone_model(
+        keras.Model(model.inputs, [model.get_layer(name).output for name in names]),
+        clone_function=lambda layer: layer,
+        call_function=_stopped,
+    )
+    end = len(layers) - 1
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def measure(signs: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(batch)
+            values = probe(batch, training=True)
+            total = tf.reduce_sum(values[end] * signs)
+        ends = values[: end + 1]
+        return tape.gradient(total, ends, unconnected_gradients="zero"), values[end + 1 :]
+
+    def array(value: Any) -> Any:
+        return np.moveaxis(value.numpy(), 1, -1) if first else value.numpy()
+
+    shape = (len(images), *probe.outputs[end].shape[1:])
+    for number in range(seeds):
+        key = np.random.SeedSequence([seed, number])
+        initialize(model, key)
+        signs = tf.constant(np.random.default_rng(key).choice([-1.0, 1.0], shape), "float32")
+        gradients, outputs = measure(signs)
+        yield PathGradients(
+            gradients=list(map(array, gradients)),
+            outputs=dict(zip(between, map(array, outputs), strict=True)),
+        )
+
+
+def _stopped(layer: Any, *args: Any, **options: Any) -> Any:
+    """Calls a layer; if it has a kernel, no gradient leaves it."""
+    if getattr(layer, "kernel_initializer", None):
+        args = tuple(map(keras.ops.stop_gradient, args))
+    return layer(*args, **options)
+
+
+def _batch(spec: AnySpec, images: Any) -> tuple[bool, Any]:
+    """Whether channels come first in a network, and the images in its layout."""
+    if images.shape[1:] != spec.input_shape:
+        raise RequestError(
+            f"{spec.name}: takes images {list(spec.input_shape)}, not {list(images.shape[1:])}"
+        )
+    first = spec.data_format == "channels_first" and len(spec.input_shape) > 1
+    return first, tf.constant(np.moveaxis(images, -1, 1) if first else images, "float32")
 
 
 def initialize(model: keras.Model, key: np.random.SeedSequence) -> None:

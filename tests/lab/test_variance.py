@@ -127,7 +127,7 @@ def test_right_networks_pass_and_others_fail(name: str) -> None:
             for side in (found.forward, found.backward)
         ]
         group = dataclasses.replace(found, forward=sides[0], backward=sides[1])
-        checks = group.checks(name, alone=True)
+        checks = group.checks("")
         passed += [check.verdict is Verdict.PASS for check in checks]
         for rival in rivals:
             wrong = dataclasses.replace(sides[0], theory=rival)
