@@ -13,6 +13,7 @@ import enum
 from collections.abc import Callable
 
 from reskeras.lab.experiments.gradients import gradients
+from reskeras.lab.experiments.precision import precision
 from reskeras.lab.experiments.variance import variance
 from reskeras.lab.result import Bound, Check, Result, Table, Verdict
 
@@ -26,6 +27,7 @@ __all__ = [
     "Table",
     "Verdict",
     "gradients",
+    "precision",
     "variance",
 ]
 
@@ -71,6 +73,12 @@ EXPERIMENTS = {
             takes=Input.IMAGES,
             seeds=8,
             measures="the gradient by depth: through the identity path alone, and the whole",
+        ),
+        Experiment(
+            run=precision,
+            takes=Input.IMAGES,
+            seeds=6,
+            measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
         ),
     )
 }

@@ -26,7 +26,7 @@ here. Positions of an image share their weights, and averaging over them only re
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -146,6 +146,33 @@ def expected_moments(
             )
         found[node.name] = moment
     return found
+
+
+def moments_of_chain(
+    spec: AnySpec, block: Block, start: Moment, blocks: int
+) -> Iterator[dict[str, Moment]]:
+    """The moments of a block's layers if such blocks follow each other, with weights of their own.
+
+    Args:
+        spec: the network.
+        block: one with a single input, whose output has the shape of its input.
+        start: the moment of what the first one takes.
+        blocks: how many.
+
+    Yields:
+        For each, the moments by layer. It ends at once if there is no rule for a layer.
+    """
+    random = np.random.default_rng(1)
+    for _ in range(blocks):
+        found: dict[str, Moment] = {}
+        for node in block.nodes:
+            inputs = [found.get(each.name, start) for each in node.inputs]
+            moment = _forward(spec, node, inputs, random)
+            if moment is None:
+                return
+            found[node.name] = moment
+        start = found[block.output.name]
+        yield found
 
 
 def unknown(spec: AnySpec, graph: Graph) -> set[str]:

@@ -1,5 +1,6 @@
 """The networks that experiments take if they are given none."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,15 @@ Convolutions would lose some of it at the border of each image.
 
 ACTIVATED_SUMS = _small("residual_activated", block=BasicBlock())
 """The first residual networks (`original`): with batch norm, each sum is activated."""
+
+
+def resized(spec: Any, *, blocks: int, width: int) -> ResNet:
+    """One of these networks with another depth and width."""
+    stages = (Stage(blocks=blocks, width=width),)
+    made: ResNet = dataclasses.replace(
+        spec, input_shape=(width,), stem=LinearStem(width=width), stages=stages
+    )
+    return made
 
 
 def image_network(

@@ -68,7 +68,7 @@ def measured_moments(
     Raises:
         RequestError: the images do not have the shape that the network takes.
     """
-    first, batch = _batch(spec, images)
+    first, batch = in_layout(spec, images)
     keras.utils.set_random_seed(seed)  # for dropout
     model = build(spec) if model is None else model
     probe = keras.Model(model.inputs, [model.get_layer(name).output for name in layers])
@@ -138,7 +138,7 @@ def gradients_without_weights(
     Raises:
         RequestError: the images do not have the shape that the network takes.
     """
-    first, batch = _batch(spec, images)
+    first, batch = in_layout(spec, images)
     keras.utils.set_random_seed(seed)  # for dropout
     model = build(spec) if model is None else model
     names = [*layers, *between]
@@ -180,7 +180,7 @@ def _stopped(layer: Any, *args: Any, **options: Any) -> Any:
     return layer(*args, **options)
 
 
-def _batch(spec: AnySpec, images: Any) -> tuple[bool, Any]:
+def in_layout(spec: AnySpec, images: Any) -> tuple[bool, Any]:
     """Whether channels come first in a network, and the images in its layout."""
     if images.shape[1:] != spec.input_shape:
         raise RequestError(
