@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from reskeras.lab.experiments.gradients import gradients
 from reskeras.lab.experiments.precision import precision
+from reskeras.lab.experiments.start import start
 from reskeras.lab.experiments.variance import variance
 from reskeras.lab.result import Bound, Check, Result, Table, Verdict
 
@@ -28,6 +29,7 @@ __all__ = [
     "Verdict",
     "gradients",
     "precision",
+    "start",
     "variance",
 ]
 
@@ -79,6 +81,12 @@ EXPERIMENTS = {
             takes=Input.IMAGES,
             seeds=6,
             measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
+        ),
+        Experiment(
+            run=start,
+            takes=Input.IMAGES,
+            seeds=4,
+            measures="what is negative in the input, behind a first block that begins with ReLU",
         ),
     )
 }

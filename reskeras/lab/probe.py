@@ -173,6 +173,63 @@ def gradients_without_weights(
         )
 
 
+def changes(
+    spec: AnySpec,
+    start: str,
+    layers: Sequence[str],
+    inputs: Any,
+    *,
+    seeds: int,
+    seed: int,
+    model: keras.Model | None = None,
+) -> Any:
+    """Measures how far layers change if the negative parts of a layer's output are set to 0.
+
+    Args:
+        spec: the network.
+        start: the layer whose output is replaced.
+        layers: names of layers that follow it.
+        inputs: what it is replaced by [N,*sides,C].
+        seeds: how many initializations.
+        seed: what they follow from.
+        model: the network if it is built; otherwise the spec's is built.
+
+    Returns:
+        The root mean square of the change, per that of the output [S,layers].
+
+    Raises:
+        RequestError: the inputs do not have the shape of the layer.
+    """
+    keras.utils.set_random_seed(seed)  # for dropout
+    model = build(spec) if model is None else model
+    tensor = model.get_layer(start).output
+    first = spec.data_format == "channels_first" and len(spec.input_shape) > 1
+    values = np.moveaxis(inputs, -1, 1) if first else inputs
+    if values.shape[1:] != tensor.shape[1:]:
+        raise RequestError(
+            f"{spec.name}: takes images {list(tensor.shape[1:])}, not {list(values.shape[1:])}"
+        )
+    probe = keras.Model(tensor, [model.get_layer(name).output for name in layers])
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def measure() -> Any:
+        whole, cut = (probe(x, training=True) for x in (values, np.maximum(values, 0)))
+        return [
+            tf.sqrt(_mean_square(one - other) / _mean_square(one))
+            for one, other in zip(whole, cut, strict=True)
+        ]
+
+    found = []
+    for number in range(seeds):
+        initialize(model, np.random.SeedSequence([seed, number]))
+        found.append([float(each) for each in measure()])
+    return np.array(found)
+
+
+def _mean_square(values: Any) -> Any:
+    return tf.reduce_mean(tf.square(tf.cast(values, "float64")))
+
+
 def _stopped(layer: Any, *args: Any, **options: Any) -> Any:
     """Calls a layer; if it has a kernel, no gradient leaves it."""
     if getattr(layer, "kernel_initializer", None):
