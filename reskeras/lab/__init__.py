@@ -15,6 +15,7 @@ from collections.abc import Callable
 from reskeras.lab.experiments.gradients import gradients
 from reskeras.lab.experiments.precision import precision
 from reskeras.lab.experiments.start import start
+from reskeras.lab.experiments.nested import nested
 from reskeras.lab.experiments.variance import variance
 from reskeras.lab.result import Bound, Check, Result, Table, Verdict
 
@@ -30,6 +31,7 @@ __all__ = [
     "gradients",
     "precision",
     "start",
+    "nested",
     "variance",
 ]
 
@@ -87,6 +89,10 @@ EXPERIMENTS = {
             takes=Input.IMAGES,
             seeds=4,
             measures="what is negative in the input, behind a first block that begins with ReLU",
+            run=nested,
+            takes=Input.DATA,
+            seeds=6,
+            measures="a trained network that grows: its outputs, then its training loss",
         ),
     )
 }

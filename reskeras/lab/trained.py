@@ -5,11 +5,20 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+import numpy as np
+
 from reskeras.data import ImageData, load
+from reskeras.data.pixels import scaled
 from reskeras.errors import RequestError
 from reskeras.spec import AnySpec, Recipe, TrainSpec
+from reskeras.training.fitted import scores_of
 from reskeras.training.state import Epoch
+from reskeras.training.targets import Targets
 from reskeras.training.train import Training, build_seeded, evaluate
+
+_SCORED = 256
+"""Images of a batch that is scored."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,14 +65,64 @@ def train_network(
         how: how to train; its seed decides everything random.
         programs: as for `Training`: shares what is compiled between trainings.
     """
-    model = build_seeded(Recipe(spec=spec, train=how))
-    training = Training(model, data, how, programs=programs)
+    return train_on(build_seeded(Recipe(spec=spec, train=how)), data, how, programs=programs)
+
+
+def train_on(
+    model: Any,
+    data: ImageData,
+    how: TrainSpec,
+    *,
+    first_epoch: int = 0,
+    last_epoch: int | None = None,
+    programs: Any = None,
+) -> Trained:
+    """Trains a network that is built, in place.
+
+    Args:
+        model: the network.
+        data: the splits `train` and `val` are used.
+        how: how to train.
+        first_epoch: epochs that it has been trained for.
+        last_epoch: stops before `how.epochs`; the learning rate still spans all of them.
+        programs: as for `Training`.
+    """
+    training = Training(model, data, how, first_epoch=first_epoch, programs=programs)
     diverged = False
     try:
-        while training.epoch < how.epochs and not training.ended:
+        while training.epoch < (last_epoch or how.epochs) and not training.ended:
             training.run_epoch()
     except FloatingPointError:
         diverged = True
     else:
         training.finish()
     return Trained(model=model, epochs=training.epochs, diverged=diverged)
+
+
+def images_of(spec: AnySpec, data: ImageData, count: int) -> Any:
+    """Some training images as a network takes them: channels first if it has them there."""
+    images = scaled(data.sampled(count), data.peak)
+    images = images.reshape(len(images), *spec.input_shape)
+    first = spec.data_format == "channels_first" and len(spec.input_shape) > 1
+    return np.moveaxis(images, -1, 1) if first else images
+
+
+class Scorer:
+    """Scores a network on a split again and again while its weights are changed.
+
+    Args:
+        model: the network.
+        data: the data.
+        split: the split.
+    """
+
+    def __init__(self, model: Any, data: ImageData, split: str) -> None:
+        targets = Targets(model, data)
+        # Not the one that is given, which is compiled with stock metrics alone.
+        self._model = keras.Model(model.input, model.output)
+        self._model.compile(**targets.compile_options())
+        self._batches = targets.prepared(data.split(split)).batch(_SCORED).cache()
+
+    def scores(self) -> dict[str, float]:
+        """Loss and metrics with the weights of now."""
+        return scores_of(self._model.evaluate(self._batches, verbose=0, return_dict=True))

@@ -5,4 +5,5 @@ Start at `reskeras.training.train`. A `Training` runs its epochs through a `Comp
 
 Imports: reskeras.data, reskeras.models, reskeras.spec, reskeras.tasks.
 Imported by: reskeras.cli, reskeras.lab, reskeras.lab.doctor, tuning.running, tuning.search.
+Imported by: reskeras.cli, reskeras.lab, reskeras.lab.experiments, tuning.running, tuning.search.
 """
