@@ -12,10 +12,11 @@ import dataclasses
 import enum
 from collections.abc import Callable
 
+from reskeras.lab.experiments.batchnorm import batchnorm
 from reskeras.lab.experiments.gradients import gradients
+from reskeras.lab.experiments.nested import nested
 from reskeras.lab.experiments.precision import precision
 from reskeras.lab.experiments.start import start
-from reskeras.lab.experiments.nested import nested
 from reskeras.lab.experiments.variance import variance
 from reskeras.lab.result import Bound, Check, Result, Table, Verdict
 
@@ -28,10 +29,11 @@ __all__ = [
     "Result",
     "Table",
     "Verdict",
+    "batchnorm",
     "gradients",
+    "nested",
     "precision",
     "start",
-    "nested",
     "variance",
 ]
 
@@ -79,20 +81,28 @@ EXPERIMENTS = {
             measures="the gradient by depth: through the identity path alone, and the whole",
         ),
         Experiment(
-            run=precision,
+            run=batchnorm,
             takes=Input.IMAGES,
+            seeds=4,
+            measures="what batch norm does to the scale of weights, and with how few images",
+        ),
+        Experiment(
+            run=nested,
+            takes=Input.DATA,
             seeds=6,
-            measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
+            measures="a trained network that grows: its outputs, then its training loss",
         ),
         Experiment(
             run=start,
             takes=Input.IMAGES,
             seeds=4,
             measures="what is negative in the input, behind a first block that begins with ReLU",
-            run=nested,
-            takes=Input.DATA,
+        ),
+        Experiment(
+            run=precision,
+            takes=Input.IMAGES,
             seeds=6,
-            measures="a trained network that grows: its outputs, then its training loss",
+            measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
         ),
     )
 }

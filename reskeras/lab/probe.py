@@ -42,6 +42,18 @@ def noise_images(spec: AnySpec, seed: int) -> Any:
     return random.standard_normal((count, *spec.input_shape), "float32")
 
 
+def check_images(spec: AnySpec, images: Any) -> None:
+    """Checks that images [N,*sides,C] have the shape that a network takes.
+
+    Raises:
+        RequestError: they do not.
+    """
+    if images.shape[1:] != spec.input_shape:
+        raise RequestError(
+            f"{spec.name}: takes images {list(spec.input_shape)}, not {list(images.shape[1:])}"
+        )
+
+
 def measured_moments(
     spec: AnySpec,
     layers: Sequence[str],
