@@ -17,6 +17,7 @@ from reskeras.lab.experiments.gradients import gradients
 from reskeras.lab.experiments.nested import nested
 from reskeras.lab.experiments.precision import precision
 from reskeras.lab.experiments.start import start
+from reskeras.lab.experiments.degradation import degradation
 from reskeras.lab.experiments.variance import variance
 from reskeras.lab.result import Bound, Check, Result, Table, Verdict
 
@@ -34,6 +35,7 @@ __all__ = [
     "nested",
     "precision",
     "start",
+    "degradation",
     "variance",
 ]
 
@@ -103,6 +105,10 @@ EXPERIMENTS = {
             takes=Input.IMAGES,
             seeds=6,
             measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
+            run=degradation,
+            takes=Input.DATA,
+            seeds=5,
+            measures="the training loss of plain and of residual networks over depth",
         ),
     )
 }
