@@ -4,8 +4,7 @@ Start at `load`. Each source has a module and returns an `ImageData`.
 
 Imports: reskeras.data.embedded, reskeras.models, reskeras.spec, reskeras.tasks.
 Imported by: reskeras.cli, reskeras.evaluation, reskeras.lab, reskeras.lab.doctor,
-Imported by: reskeras.cli, reskeras.evaluation, reskeras.lab, reskeras.lab.experiments,
-reskeras.training, tuning.running, tuning.search.
+reskeras.lab.experiments, reskeras.training, tuning.running, tuning.search.
 """
 
 import dataclasses

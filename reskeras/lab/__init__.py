@@ -13,11 +13,11 @@ import enum
 from collections.abc import Callable
 
 from reskeras.lab.experiments.batchnorm import batchnorm
+from reskeras.lab.experiments.degradation import degradation
 from reskeras.lab.experiments.gradients import gradients
 from reskeras.lab.experiments.nested import nested
 from reskeras.lab.experiments.precision import precision
 from reskeras.lab.experiments.start import start
-from reskeras.lab.experiments.degradation import degradation
 from reskeras.lab.experiments.variance import variance
 from reskeras.lab.result import Bound, Check, Result, Table, Verdict
 
@@ -31,11 +31,11 @@ __all__ = [
     "Table",
     "Verdict",
     "batchnorm",
+    "degradation",
     "gradients",
     "nested",
     "precision",
     "start",
-    "degradation",
     "variance",
 ]
 
@@ -83,6 +83,12 @@ EXPERIMENTS = {
             measures="the gradient by depth: through the identity path alone, and the whole",
         ),
         Experiment(
+            run=degradation,
+            takes=Input.DATA,
+            seeds=5,
+            measures="the training loss of plain and of residual networks over depth",
+        ),
+        Experiment(
             run=batchnorm,
             takes=Input.IMAGES,
             seeds=4,
@@ -105,10 +111,6 @@ EXPERIMENTS = {
             takes=Input.IMAGES,
             seeds=6,
             measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
-            run=degradation,
-            takes=Input.DATA,
-            seeds=5,
-            measures="the training loss of plain and of residual networks over depth",
         ),
     )
 }

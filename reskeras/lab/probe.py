@@ -250,11 +250,12 @@ def _stopped(layer: Any, *args: Any, **options: Any) -> Any:
 
 
 def in_layout(spec: AnySpec, images: Any) -> tuple[bool, Any]:
-    """Whether channels come first in a network, and the images in its layout."""
-    if images.shape[1:] != spec.input_shape:
-        raise RequestError(
-            f"{spec.name}: takes images {list(spec.input_shape)}, not {list(images.shape[1:])}"
-        )
+    """Whether channels come first in a network, and the images in its layout.
+
+    Raises:
+        RequestError: the images do not have the shape that the network takes.
+    """
+    check_images(spec, images)
     first = spec.data_format == "channels_first" and len(spec.input_shape) > 1
     return first, tf.constant(np.moveaxis(images, -1, 1) if first else images, "float32")
 

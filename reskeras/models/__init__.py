@@ -4,7 +4,5 @@ The lowest room that imports Keras when it is itself imported.
 
 Imports: reskeras.nets, reskeras.spec, reskeras.spec.presets, reskeras.tasks.
 Imported by: reskeras.cli, reskeras.data, reskeras.evaluation, reskeras.lab, reskeras.lab.doctor,
-reskeras.training, tuning.running, tuning.search, tuning.tracking.
-Imported by: reskeras.cli, reskeras.data, reskeras.evaluation, reskeras.lab,
 reskeras.lab.experiments, reskeras.training, tuning.running, tuning.search, tuning.tracking.
 """

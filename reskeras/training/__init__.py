@@ -4,6 +4,6 @@ Start at `reskeras.training.train`. A `Training` runs its epochs through a `Comp
 `FittedTrainer`; `Feed` supplies the batches and `Targets` what they are compared with.
 
 Imports: reskeras.data, reskeras.models, reskeras.spec, reskeras.tasks.
-Imported by: reskeras.cli, reskeras.lab, reskeras.lab.doctor, tuning.running, tuning.search.
-Imported by: reskeras.cli, reskeras.lab, reskeras.lab.experiments, tuning.running, tuning.search.
+Imported by: reskeras.cli, reskeras.lab, reskeras.lab.doctor, reskeras.lab.experiments,
+tuning.running, tuning.search.
 """
