@@ -141,7 +141,7 @@ def _run_all(
     for each in EXPERIMENTS.values():
         console.print(f"{each.name}: {each.measures} ...", style="dim", highlight=False)
         start = time.perf_counter()
-        found = each.run(**given)
+        found = each.run(None, **given)
         seconds = time.perf_counter() - start
         _keep(uri, found, None)
         documents.append(found.document() | {"seconds": seconds})
