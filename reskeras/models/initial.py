@@ -137,18 +137,20 @@ def _take(
     first, norms = _first_layers(model), norms_by_input(model)
     moves: Moves = []
     late: Moves = []
-    taken, adapted = [], []
+    taken: list[str] = []
+    adapted: list[str] = []
     for name, (source, target) in pairs.items():
+        adapts = name in first and _channels(source) != _channels(target)
         try:
-            if name in first and _channels(source) != _channels(target):
-                moves += _adapted(source, target)
-                adapted.append(name)
-            else:
-                moves += moves_of(source, target)
-            late += left_bias(source, target, norms)
+            own = _adapted(source, target) if adapts else moves_of(source, target)
+            own_late = left_bias(source, target, norms)
         except ValueError:
-            continue  # it stays random, and is named as new
+            continue  # all of it stays random, and it is named as new
+        moves += own
+        late += own_late
         taken.append(name)
+        if adapts:
+            adapted.append(name)
     heads = head_layers(model)
     if not any(hasattr(here[name], "kernel") and name not in heads for name in taken):
         raise RequestError(
@@ -164,7 +166,7 @@ def _take(
     return Taken(
         origin=init,
         layers=tuple(taken),
-        adapted=tuple(name for name in adapted if name in taken),
+        adapted=tuple(adapted),
         new=tuple(name for name in here if name not in taken),
         unused=tuple(layer.name for layer in there.values() if id(layer) not in used),
     )

@@ -19,6 +19,7 @@ from reskeras.spec import (
     Classifier,
     GroupNorm,
     Level,
+    NoNorm,
     Recipe,
     ResNet,
     Segmenter,
@@ -115,6 +116,26 @@ def test_a_deeper_network_takes_the_blocks_that_are_there() -> None:
     assert {name.rpartition("_")[0] for name in taken.new} == {"stage1_block3"}
     assert "new: stage1_block3_conv1, " in taken.told()
     assert len(mine.layers) > len(taken.layers)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_layer_named_as_new_has_nothing_from_the_source(channels: int) -> None:
+    source, path = trained(small(norm=NoNorm()))  # its convolutions have biases
+    source.get_layer("stage1_block2_conv1").bias.assign(np.zeros(8))  # the only one to give up none
+    source.save(path)
+    spec = small(input_shape=(8, 8, channels), norm=GroupNorm(groups=2))
+    model: Any = reskeras.build(spec)
+    before = {layer.name: [numpy(w) for w in layer.weights] for layer in model.layers}
+    taken = initialize(model, Recipe(spec=spec, train=TrainSpec(init=str(path))))
+    assert taken.layers == ("stage1_block2_conv1", "head")
+    assert {"stem_conv", "stage1_block1_conv1"} <= set(taken.new)
+    assert taken.adapted == ()
+    for name in taken.new:
+        for weight, old in zip(model.get_layer(name).weights, before[name], strict=True):
+            np.testing.assert_array_equal(numpy(weight), old)
+    np.testing.assert_array_equal(
+        numpy(model.get_layer("head").kernel), numpy(source.get_layer("head").kernel)
+    )
 
 
 def test_what_cannot_be_taken_is_refused() -> None:
