@@ -104,7 +104,8 @@ def _kept(augmentation: Augmentation, number: Any, count: Any, sides: tuple[int,
         return mixup()
     if not augmentation.mixup:
         return cutmix()
-    return tf.cond(tf.random.stateless_uniform([], [number, _Die.WHICH]) < 0.5, mixup, cutmix)
+    kept = tf.cond(tf.random.stateless_uniform([], [number, _Die.WHICH]) < 0.5, mixup, cutmix)
+    return tf.ensure_shape(kept, [None, *sides])  # which tf.cond forgets in a graph
 
 
 def _beta(alpha: float, number: Any, count: Any) -> Any:

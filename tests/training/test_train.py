@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import reskeras
-from reskeras.data import from_arrays, load
+from reskeras.data import DataOptions, from_arrays, load
 from reskeras.data.augment import augmented, augmenter_of
 from reskeras.models.recalibration import recalibrate
 from reskeras.spec import (
@@ -19,6 +19,7 @@ from reskeras.spec import (
     Classifier,
     Hourglass,
     Level,
+    Regressor,
     ResNet,
     Segmenter,
     Stage,
@@ -31,6 +32,7 @@ from reskeras.training.targets import Targets
 from reskeras.training.train import evaluate, train
 
 SEGMENTATION = task_called("segmentation")
+IMAGES = Regressor(channels=1, add_input=False)
 
 
 def norm_inputs(model: keras.Model) -> tuple[list[keras.layers.Layer], keras.Model]:
@@ -331,3 +333,25 @@ def test_mixed_batches_train_on_shares_of_classes(
     assert changed > 20
     epochs = train(model, data, dataclasses.replace(spec, epochs=3, learning_rate=5e-3))
     assert epochs[-1].metrics["val_accuracy"] > 0.6
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("masks", [True, False])
+def test_mixup_and_cutmix_together_train_on_targets_with_sides(masks: bool, deep: bool) -> None:
+    """Targets that are their images stay so when both are mixed."""
+    random = np.random.default_rng(0)
+    x = np.where(random.random((24, 8, 8, 1)) < 0.5, 255, 0).astype("uint8")
+    y, head = (x[..., 0] // 255, Segmenter(classes=2)) if masks else (x, IMAGES)
+    task = "segmentation" if masks else "restoration"
+    arrays = {"x_train": x, "y_train": y, "x_val": x, "y_val": y}
+    data = from_arrays(arrays, options=DataOptions(task=task))
+    net = UNet(input_shape=(8, 8, 1), stages=[Level(width=4)] * 3, head=head, deep_supervision=deep)
+    model = reskeras.build(net)
+    spec = TrainSpec(epochs=2, batch_size=4, augment=Augmentation(mixup=1.0, cutmix=1.0))
+    mixed = 0
+    for images, targets in Feed(Targets(model, data, spec)).training(spec, 1):
+        found = targets["head"] if deep else targets
+        np.testing.assert_allclose(found[..., -1:], images, atol=1e-6)
+        mixed += int(((images.numpy() > 0) & (images.numpy() < 1)).any())
+    assert 0 < mixed < 6  # mixup leaves values between, cutmix none
+    assert all(np.isfinite(epoch.metrics["loss"]) for epoch in train(model, data, spec))
