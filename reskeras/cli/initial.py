@@ -17,7 +17,7 @@ _PATH = "train.init"
 
 
 def with_initial(recipe: Recipe, uri: str | None, word: str | None = None) -> Recipe:
-    """A recipe whose `train.init` the library understands.
+    """A recipe whose `train.init` the library understands, in any folder.
 
     Args:
         recipe: the recipe.
@@ -48,11 +48,11 @@ def _found(word: str, uri: str | None) -> str:
         return word
     network = resolve(word, NetworkKind.MODEL, NetworkKind.RUN)
     if network.kind is NetworkKind.MODEL:
-        return str(network.path)
+        return str(network.path.resolve())
     runs, run = find_run(word, uri)
     kept = _FOLDER / f"{run.run_id}.keras"
     if not kept.exists():
         _FOLDER.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory() as folder, replacing(kept) as partial:
             shutil.copyfile(runs.model(run, Path(folder)), partial)
-    return str(kept)
+    return str(kept.resolve())
