@@ -10,6 +10,8 @@ from reskeras.models.outputs import head_layers
 from reskeras.spec import TrainSpec
 
 _BLOCK = re.compile(r"(?:.*?_)?(?:block\d+|transition)(?=_|$)")
+_JOIN = re.compile(r"((?:.*?_)?(?:decoder\d+|nest\d+_\d+))_(?:up|gate\d*)(?=_|$)")
+"""What brings a U-Net's maps from below, and its skips, to a level."""
 _HEAD = "head"
 """The block of all heads."""
 
@@ -66,6 +68,8 @@ def layer_rates(
 def block_of(name: str, heads: Collection[str]) -> str:
     """The block that a layer belongs to, by its name: the stem, a block, a transition, the head.
 
+    What leads to a level of a decoder belongs to the level's first block.
+
     Args:
         name: of the layer.
         heads: the names of the layers of heads.
@@ -74,6 +78,8 @@ def block_of(name: str, heads: Collection[str]) -> str:
         return _HEAD
     if found := _BLOCK.match(name):
         return found[0]
+    if found := _JOIN.match(name):
+        return f"{found[1]}_block1"
     # The last norm goes with the head, as in BEiT.
     if name.startswith("final"):
         return _HEAD

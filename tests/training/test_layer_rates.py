@@ -10,7 +10,16 @@ from nets import numpy, small
 
 import reskeras.training.compiled
 from reskeras.data import from_arrays
-from reskeras.spec import Heatmaps, Hourglass, Recipe, Stage, TrainSpec
+from reskeras.spec import (
+    Heatmaps,
+    Hourglass,
+    Level,
+    Recipe,
+    Segmenter,
+    Stage,
+    TrainSpec,
+    UNet,
+)
 from reskeras.training.layer_rates import LayerRates, block_of, layer_rates
 from reskeras.training.optimizers import for_fit, make_optimizer, penalty_of
 from reskeras.training.train import Training, build_seeded
@@ -73,13 +82,31 @@ def test_rates_fall_block_by_block_from_the_head_down() -> None:
     assert layer_rates(model, TrainSpec(layer_decay=0.5), {"head"}, 10) is None  # from scratch
 
 
+@pytest.mark.parametrize("skip", ["concat", "attention"])
+def test_rates_fall_once_for_each_level_of_a_decoder(skip: str) -> None:
+    head = Segmenter(classes=2)
+    net = UNet(input_shape=(16, 16, 1), stages=[Level(width=4)] * 4, skip=skip, head=head)
+    model = build_seeded(Recipe(spec=net))
+    found = layer_rates(model, TrainSpec(init="x.keras", layer_decay=0.5), (), 10)
+    assert found is not None
+    by_level: dict[str, set[float]] = {}
+    for variable, factor in zip(model.trainable_variables, found.factors, strict=True):
+        by_level.setdefault(variable.path.partition("_")[0].split("/")[0], set()).add(factor)
+    # From the head down: the levels of the decoder, the bridge, the levels of the encoder.
+    levels = ["head", "decoder1", "decoder2", "decoder3", "bridge"]
+    levels += ["encoder3", "encoder2", "encoder1"]
+    assert by_level == {level: {0.5**depth} for depth, level in enumerate(levels)}
+
+
 @pytest.mark.parametrize(
     ("layer", "block"),
     [
         ("encoder_stem_conv", "encoder_stem"),
         ("encoder_stage1_block2_conv1", "encoder_stage1_block2"),
         ("stage1_transition_norm1", "stage1_transition"),
-        ("decoder2_up", "decoder2"),
+        ("decoder2_up", "decoder2_block1"),
+        ("a_decoder1_gate1_map", "a_decoder1_block1"),
+        ("nest1_2_up", "nest1_2_block1"),
         ("final_norm", "head"),
         ("head2", "head"),
     ],
