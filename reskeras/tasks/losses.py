@@ -76,7 +76,8 @@ def trained(output: Output, facts: Facts, train: TrainSpec, weights: tuple[float
         case ClassLoss.DICE:
             return Region(keras.losses.Dice(axis=_axes(output)), output)
         case ClassLoss.TVERSKY:
-            loss = keras.losses.Tversky(alpha=0.3, beta=0.7, axis=_axes(output))
+            # Keras' alpha is of the pixels missed, not of those answered wrongly as it says.
+            loss = keras.losses.Tversky(alpha=0.7, beta=0.3, axis=_axes(output))
             return Region(loss, output)
         case ClassLoss.CROSS_ENTROPY_DICE:
             stock = cross_entropy(output, train.label_smoothing)
