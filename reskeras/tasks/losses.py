@@ -18,6 +18,9 @@ from reskeras.tasks.border_weights import border_weights
 from reskeras.tasks.class_labels import IGNORED, classes_in, dense, shares
 from reskeras.tasks.task import Facts, Output
 
+_SMOOTHING = 1e-5
+"""Of the Dice coefficient 2 right / (labeled + answered), above and below."""
+
 
 class ClassLoss(enum.Enum):
     """The losses of classes, by their words in `train.loss`."""
@@ -74,19 +77,13 @@ def trained(output: Output, facts: Facts, train: TrainSpec, weights: tuple[float
                 keras.losses.CategoricalFocalCrossentropy(1.0, from_logits=logits, **options)
             )
         case ClassLoss.DICE:
-            return Region(keras.losses.Dice(axis=_axes(output)), output)
+            return Region(output)
         case ClassLoss.TVERSKY:
-            # Keras' alpha is of the pixels missed, not of those answered wrongly as it says.
-            loss = keras.losses.Tversky(alpha=0.7, beta=0.3, axis=_axes(output))
-            return Region(loss, output)
+            return Region(output, wrong=0.3, missed=0.7)
         case ClassLoss.CROSS_ENTROPY_DICE:
             stock = cross_entropy(output, train.label_smoothing)
             entropy = counted(for_dense(stock, output))
-            return Sum(entropy, Region(keras.losses.Dice(axis=_axes(output)), output))
-
-
-def _axes(output: Output) -> tuple[int, ...]:
-    return tuple(range(len(output.shape) - 1))
+            return Sum(entropy, Region(output))
 
 
 def for_dense(stock: Any, output: Output) -> Any:
@@ -182,15 +179,23 @@ class Border:
 
 
 class Region(keras.losses.Loss):  # type: ignore[misc]
-    """A stock loss of the overlap of answer and mask, over the pixels that have a class.
+    """1 - the overlap of answer and mask, over the pixels that have a class, mean over the classes.
 
-    Each class has its value, over the whole batch. A class that a batch does not have, and the
-    network does not answer, has a loss of 0.
+    The overlap is right / (right + wrong + missed), each over a whole batch; with halves of wrong
+    and missed, it is the Dice coefficient. As in nnU-Net, a hundred-thousandth of a pixel is added
+    above and below: a class that a batch does not have, and the network does not answer, has a loss
+    of 0. Without it the class would have 1; without the class, the weights of the others would
+    differ from batch to batch.
+
+    Args:
+        output: the output that it is a loss of.
+        wrong: what a pixel that is answered wrongly weighs in the class that is answered.
+        missed: what it weighs in the class that it has.
     """
 
-    def __init__(self, loss: Any, output: Output) -> None:
+    def __init__(self, output: Output, *, wrong: float = 0.5, missed: float = 0.5) -> None:
         super().__init__(name="loss")
-        self._loss, self._output = loss, output
+        self._output, self._wrong, self._missed = output, wrong, missed
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         _, has_class = classes_in(y_true, self._output)
@@ -198,7 +203,14 @@ class Region(keras.losses.Loss):  # type: ignore[misc]
         target = ops.maximum(dense(y_true, self._output), 0)
         if self._output.shape[-1] == 1:
             target = ops.concatenate([1 - target, target], axis=-1)
-        return self._loss.call(target * there, shares(y_pred, self._output) * there)
+        answer = shares(y_pred, self._output)
+        axes = tuple(range(len(self._output.shape) - 1))
+        right, wrong, missed = (
+            ops.sum(part * there, axis=axes)
+            for part in (target * answer, (1 - target) * answer, target * (1 - answer))
+        )
+        right += _SMOOTHING / 2
+        return 1 - right / (right + self._wrong * wrong + self._missed * missed)
 
 
 class Sum(keras.losses.Loss):  # type: ignore[misc]
