@@ -24,9 +24,14 @@ Ask = Callable[[_Array], list[_Array]]
 """From images [N,...] to the outputs [N,...] of a network, in the order of `keras.tree.flatten`."""
 
 _TOLERANCES = {Precision.FLOAT32: 1e-4, Precision.FLOAT16: 1e-2}
-"""The largest difference that is rounding, as a share of the largest answer."""
+"""The largest difference that is rounding, as a share of `Check.largest`."""
 _KEPT = 0.5
-"""The least `Check.kept` in whole numbers of 8 bits."""
+"""The least `Check.kept` in whole numbers of 8 bits, and of `Answers.NUMBERS` in any precision."""
+_OFFSET = 0.05
+"""The share of the largest of all numbers that is the least scale of `Answers.NUMBERS`: half
+precision rounds by 2^-11 of it, which is 1e-2 of this."""
+_ALIKE = 1e-6
+"""Numbers that deviate from their mean by less than this share of the largest are all alike."""
 _OFTEN, _COMMON = 10, 0.01
 """An answer that Keras gives as often as this, and to this share of all, counts on its own."""
 _BATCH = 8
@@ -48,18 +53,23 @@ class Answers(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """How a file's outputs differ from those of Keras."""
+    """How a file's outputs differ from those of Keras.
+
+    `difference` and `largest` are those of the output whose difference is the largest share.
+    """
 
     difference: float
     """The largest one, of any number."""
     largest: float
-    """The largest number of Keras, without its sign."""
+    """The largest number of Keras, without its sign. Of `Answers.NUMBERS`, the largest deviation
+    from the mean of its channel, but not less than 1/20 of the largest number."""
     equal: float | None
     """The share of equal answers, of images or pixels; None for `Answers.NUMBERS`."""
     kept: float
     """The share of equal answers, of all and of each one that is at least 10 of those of Keras and
     1 % of them: the least of these. Of numbers, the share of the variance that is left: 1 minus the
-    squared differences by the squared deviations from the mean of the channel."""
+    squared differences by the squared deviations from the mean of the channel. Numbers that are all
+    alike have no variance: 1/128 of the largest takes the place of the deviations."""
     milliseconds: float
     """For one image: the median of several."""
 
@@ -143,13 +153,11 @@ def compare(
     found = [in_batches(ask, each) for each in images]
     names, kind = _names(network), answers_of(network, record)
     yes = threshold(next(iter(outputs_by_name(network).values())))
-    main = names.index("head") if "head" in names else 0
-    pairs = [pair for row in zip(wanted, found, strict=True) for pair in zip(*row, strict=True)]
-    heads = [
-        tuple(each[main].reshape(-1, each[main].shape[-1]) for each in row)
-        for row in zip(wanted, found, strict=True)
+    outputs = [
+        (_rows(one), _rows(other))
+        for one, other in zip(zip(*wanted, strict=True), zip(*found, strict=True), strict=True)
     ]
-    one, other = (np.concatenate(each) for each in zip(*heads, strict=True))
+    one, other = outputs[names.index("head") if "head" in names else 0]
     match kind:
         case Answers.ONE:
             equal = _equal(one.argmax(-1), other.argmax(-1))
@@ -157,9 +165,12 @@ def compare(
             equal = _equal(*((each > yes).astype(int).ravel() for each in (one, other)))
         case Answers.NUMBERS:
             equal = []
+    differences = np.array([np.abs(one - other).max() for one, other in outputs])
+    scales = np.array([_scale(one, kind) for one, _ in outputs])
+    worst = np.argmax(differences / np.maximum(scales, np.finfo(np.float32).tiny))
     return Check(
-        difference=float(max(np.abs(one - other).max() for one, other in pairs)),
-        largest=float(max(np.abs(one).max() for one, _ in pairs)),
+        difference=float(differences[worst]),
+        largest=float(scales[worst]),
         equal=equal[0] if equal else None,
         kept=min(equal) if equal else _explained(one, other),
         milliseconds=milliseconds(ask, images[0][:1]),
@@ -169,8 +180,9 @@ def compare(
 def fault(check: Check, precision: Precision, *, is_half: bool) -> str | None:
     """Why a file is not fit for use; None if it is.
 
-    Floats may differ by rounding: 1e-4 of the largest answer, 1e-2 if the network computes with
-    half precision or the file holds it. Whole numbers of 8 bits must keep half (`Check.kept`).
+    Floats may differ by rounding: 1e-4 of `Check.largest`, 1e-2 if the network computes with half
+    precision or the file holds it. Whole numbers of 8 bits must keep half (`Check.kept`), and so
+    must `Answers.NUMBERS` in any precision.
 
     Args:
         check: the comparison.
@@ -178,11 +190,12 @@ def fault(check: Check, precision: Precision, *, is_half: bool) -> str | None:
         is_half: whether the network computes with half precision.
     """
     # Written so that nan is a fault.
-    if precision is Precision.INT8:
-        if check.kept >= _KEPT:
-            return None
-        of = "the variance of its answers is" if check.equal is None else "some answer are"
-        return f"in int8, only {percent(max(0, check.kept))} of {of} as in Keras"
+    is_int8, is_number = precision is Precision.INT8, check.equal is None
+    if (is_int8 or is_number) and not check.kept >= _KEPT:
+        of = "the variance of its answers is" if is_number else "some answer are"
+        return f"in {precision.value}, only {percent(max(0, check.kept))} of {of} as in Keras"
+    if is_int8:
+        return None
     tolerance = max(_TOLERANCES[precision], 1e-2 if is_half else 0)
     if check.difference <= tolerance * check.largest:
         return None
@@ -230,11 +243,28 @@ def _equal(wanted: _Array, found: _Array) -> list[float]:
     return [float(equal.mean()), *(float(equal[wanted == each].mean()) for each in often)]
 
 
+def _rows(arrays: Sequence[_Array]) -> _Array:
+    """The answers of arrays of images, of any sizes, as [M,channels]."""
+    return np.concatenate([each.reshape(-1, each.shape[-1]) for each in arrays])
+
+
+def _scale(wanted: _Array, kind: Answers) -> float:
+    """What a difference is a share of (see `Check.largest`)."""
+    largest = float(np.abs(wanted).max())
+    if kind is not Answers.NUMBERS:
+        return largest
+    deviation = float(np.abs(wanted - wanted.mean(axis=0, dtype=np.float64)).max())
+    return max(deviation, _OFFSET * largest)
+
+
 def _explained(wanted: _Array, found: _Array) -> float:
+    """`Check.kept` of numbers."""
     wanted, found = wanted.astype(np.float64), found.astype(np.float64)
-    # Numbers that are all alike have no variance: then rounding to 8 bits is what may be lost.
-    rounding = wanted.size * (np.abs(wanted).max() / 128) ** 2
-    whole = np.square(wanted - wanted.mean(axis=0)).sum() + rounding
+    largest = np.abs(wanted).max()
+    deviations = wanted - wanted.mean(axis=0)
+    if np.abs(deviations).max() <= _ALIKE * largest:
+        deviations = np.full_like(wanted, largest / 128)
+    whole = np.square(deviations).sum()
     return float(1 - np.square(wanted - found).sum() / whole) if whole else 1.0
 
 

@@ -137,9 +137,51 @@ def test_a_comparison_worked_by_hand() -> None:
     assert (check.difference, check.equal, check.kept) == (0.3125, 13 / 16, 13 / 16)
     # As numbers, the mean of a channel is 0.625 or 0.375: 12 * 0.125^2 + 4 * 0.375^2 = 0.75 each.
     check = _compared(wanted, found, "linear")
-    rounding = 32 * (0.75 / 128) ** 2
     assert check.equal is None
-    assert check.kept == pytest.approx(1 - 6 * 0.3125**2 / (1.5 + rounding))
+    assert check.kept == pytest.approx(1 - 6 * 0.3125**2 / 1.5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_a_file_that_always_answers_the_mean_of_numbers_far_from_0_is_refused(
+    precision: str,
+) -> None:
+    # Years: 2000 with a standard deviation of 10, as many above as below.
+    noise = np.random.default_rng(3).normal(0, 10, (16, 2))
+    wanted = (2000 + np.concatenate([noise, -noise])).astype("float32")
+    right = _compared(wanted, wanted, "linear")
+    assert (right.difference, right.kept) == (0, 1)
+    check = _compared(wanted, np.full_like(wanted, 2000), "linear")
+    # It explains nothing.
+    assert check.kept == pytest.approx(0, abs=1e-3)
+    assert check.difference == pytest.approx(np.abs(noise).max(), rel=1e-3)
+    assert fault(check, Precision(precision), is_half=False) is not None
+    # What the precision rounds is no fault: half precision holds whole years, 8 bits every eighth.
+    step = {"float32": 2**-13, "float16": 1, "int8": 8}[precision]
+    check = _compared(wanted, np.round(wanted / step) * step, "linear")
+    assert fault(check, Precision(precision), is_half=False) is None
+
+
+def test_each_output_is_judged_by_its_own_numbers() -> None:
+    x = keras.Input((4,))
+    heads = {name: keras.layers.Dense(2, name=name)(x) for name in ("head", "other_head")}
+    large, small = (np.random.default_rng(4).normal(0, size, (16, 2)) for size in (1000, 1))
+    # Lost in the other head: 3 standard deviations or so, less than 1e-2 of the large numbers.
+    check = compare(
+        lambda each: [large[each[:, 0]], 0 * small[each[:, 0]]],
+        [[large, small]],
+        [np.arange(16)[:, np.newaxis]],
+        keras.Model(x, heads),
+        {},
+    )
+    assert check.difference == np.abs(small).max()
+    assert fault(check, Precision.FLOAT16, is_half=False) is not None
+
+
+def test_numbers_that_are_all_alike_may_be_rounded() -> None:
+    wanted = np.full((16, 1), 7, "float32")
+    for error, is_bad in ((7 / 256, False), (7 / 64, True)):
+        check = _compared(wanted, wanted + error, "linear")
+        assert (fault(check, Precision.INT8, is_half=False) is not None) is is_bad
 
 
 def test_an_answer_that_is_lost_counts_even_if_it_is_rare() -> None:
