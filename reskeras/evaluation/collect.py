@@ -11,8 +11,8 @@ import tensorflow as tf
 from reskeras.data.decode import naming_bad_images
 from reskeras.data.images import ImageData
 from reskeras.data.pixels import scaled
-from reskeras.evaluation.intervals import Estimate, estimate, resampled, share_of
-from reskeras.tasks import LOSS, Facts, Labels, Metric, Output, Statistics, Task
+from reskeras.evaluation.intervals import Estimate, estimate, resampled, share_less, share_of
+from reskeras.tasks import LOSS, Facts, Labels, Metric, Output, Statistics, Task, Unit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,14 +190,23 @@ def estimates(
         value = scores[number][metric.name]
         if metric in of_images:
             return Estimate(value, *share_of(round(value * count), count))
-        return estimate(value, samples[number][metric.name], influences[number][metric.name])
+        limits = (0.0, 1.0) if metric.unit is Unit.SHARE else None
+        name = metric.name
+        return estimate(value, samples[number][name], influences[number][name], limits)
+
+    def right(number: int, name: str) -> Any:
+        # The derivative of a mean by the weight of a number is the number less the mean, by N.
+        return np.rint(scores[number][name] + count * influences[number][name]).astype(bool)
 
     def less(number: int, metric: Metric) -> Estimate:
         name = metric.name
+        if metric in of_images:
+            return share_less(right(0, name), right(number, name))
         return estimate(
             scores[0][name] - scores[number][name],
             samples[0][name] - samples[number][name],
             influences[0][name] - influences[number][name],
+            (-1.0, 1.0) if metric.unit is Unit.SHARE else None,
         )
 
     theirs = [one.contestant.metrics for one in answers]

@@ -89,6 +89,11 @@ class Evaluation:
                 f"{self.name} and {rival.name} cannot be told apart by {metric.name}: "
                 f"{self.seen} are too few"
             )
+        if not less.is_sure:
+            return (
+                f"{self.name} and {rival.name} cannot be told apart by {metric.name}: "
+                f"{self.seen} all say the same"
+            )
         gain = metric.write_gain(less.low, less.high)
         if less.is_zero:
             return (

@@ -506,10 +506,10 @@ def test_two_networks_that_saw_images_in_other_ways_are_not_compared(trained: Pa
 
 
 def test_windows_of_few_images_are_told_as_such_and_say_nothing(tmp_path: Path) -> None:
-    """Three images of 24x20 are nine windows of 8x8 each; six images are enough for intervals."""
+    """Three images of 24x20 are nine windows of 8x8 each; eight are enough for intervals."""
     random = np.random.default_rng(1)
     arrays: dict[str, Any] = {}
-    for split, count in (("train", 3), ("val", 6), ("test", 3)):
+    for split, count in (("train", 3), ("val", 8), ("test", 3)):
         arrays[f"x_{split}"] = random.integers(0, 256, (count, 24, 20)).astype("uint8")
         arrays[f"y_{split}"] = random.integers(0, 2, (count, 24, 20))
     np.savez(tmp_path / "data.npz", **arrays)
@@ -536,7 +536,7 @@ def test_windows_of_few_images_are_told_as_such_and_say_nothing(tmp_path: Path) 
     assert "test split: 27 windows of 3 images" in done.stdout
     assert "nan" not in done.stdout.lower()
     told = json.loads(call(tmp_path / "a", tmp_path / "b", "--split", "val", "--json").stdout)
-    assert (told["images"], told["windows"]) == (6, 54)
+    assert (told["images"], told["windows"]) == (8, 72)
     for low, high in told["intervals"].values():
         assert low < high
 
