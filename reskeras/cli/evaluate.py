@@ -61,9 +61,11 @@ def evaluate(
         source, options_ = first.source
         second = _opened(other, source, options_, split, tracking_uri, first.data)
     from reskeras.evaluation.evaluate import evaluate as evaluated
+    from reskeras.evaluation.evaluate import scored
     from reskeras.evaluation.files import write
 
-    with _progress(console, first.data.sizes[split]) as advance:
+    asks = [each.ask for each in (first, second) if each is not None]
+    with _progress(console, scored(first.data, *asks).sizes[split]) as advance:
         evaluation = evaluated(
             first.ask,
             first.data,
@@ -75,7 +77,7 @@ def evaluate(
             advance=advance,
         )
     if out is not None:
-        write(evaluation, first.ask, first.data, out)
+        write(evaluation, first.ask, out)
     if as_json:
         click.echo(json.dumps(evaluation.document(), indent=2))
         return

@@ -87,6 +87,15 @@ class Reader(abc.ABC):
         """The same, without training images that were chosen for what they show."""
         return self
 
+    def for_middle(self, sides: Sequence[int]) -> "Reader":
+        """The same for a network whose masks are of the middle of its images, of these sides."""
+        del sides
+        return self
+
+    def in_windows(self) -> "Reader":
+        """The same, with all pixels of training images in a fixed order, as in other splits."""
+        return self
+
     def called(self, split: str, place: int) -> str:
         """What people call an image: its file, or its place in the split."""
         return f"{split}[{place}]"
@@ -340,8 +349,32 @@ class ImageData:
         A third of the patches that are trained on are chosen for their classes (see
         `reskeras.data.patches`); others take their places.
         """
-        reader = self.reader.unbiased()
-        return self if reader is self.reader else dataclasses.replace(self, reader=reader)
+        return self._read_by(self.reader.unbiased())
+
+    def scored_by(self, middle: tuple[int, ...] | None) -> "ImageData":
+        """The same data, each pixel of whose masks a network is scored on once.
+
+        Args:
+            middle: the sides of the middle of images that its masks are of; None for all of them.
+        """
+        return self._read_by(self.reader.for_middle(middle or self.image_shape[:-1]))
+
+    def in_windows(self) -> "ImageData":
+        """The same data, whose training images are windows that hold each pixel, as other splits.
+
+        Training itself sees random patches instead (see `reskeras.data.patches`).
+        """
+        return self._read_by(self.reader.in_windows())
+
+    def _read_by(self, reader: Reader) -> "ImageData":
+        if reader is self.reader:
+            return self
+        sizes = (
+            {split: reader.size(split) for split in self.sizes}
+            if isinstance(reader, RowReader)
+            else self.sizes
+        )
+        return dataclasses.replace(self, reader=reader, sizes=sizes)
 
     def class_counts(self) -> tuple[int, ...]:
         """The number of training images of each class, as training sees them.

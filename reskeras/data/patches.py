@@ -5,7 +5,7 @@ import copy
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -218,7 +218,9 @@ class Patches(RowReader):
     **Other splits** are windows without overlap where sides are multiples of the window's, and with
     the least overlap otherwise. In masks, a pixel counts in the window that it is deepest in, and
     is `IGNORED` in others and beyond the image: metrics count each pixel once. So data that have
-    masks are data with ignored pixels (`ImageData.ignores`).
+    masks are data with ignored pixels (`ImageData.ignores`). For a network whose maps are of the
+    middle of a window, these middles are laid out so (`for_middle`). `in_windows` has the training
+    images in such windows, too.
 
     Args:
         images: the whole images.
@@ -243,19 +245,19 @@ class Patches(RowReader):
         self.dtype = images.dtype
         self.renews = True
         self._images, self._sides, self._seed = images, tuple(sides), seed
-        shapes = [images.sides("train", place) for place in range(images.sizes["train"])]
-        self._shapes = np.array(shapes, np.int64)
+        self._all_shapes = {
+            split: [images.sides(split, place) for place in range(count)]
+            for split, count in images.sizes.items()
+        }
+        self._shapes = np.array(self._all_shapes["train"], np.int64)
         self._ends = self._shapes.prod(axis=1).cumsum()
         self._found = _Found.of(images, seed) if centered else _Found(0, {})
         chosen = classes if classes is not None else self._found.uncommon
         self._classes = [value for value in chosen if value in self._found.pixels]
         self._per_epoch = per_epoch or math.ceil(self._ends[-1] / math.prod(sides))
         self._centered = math.ceil(self._per_epoch * centered) if self._classes else 0
-        self._grids = {
-            split: _Grid.of(images, split, self._sides)
-            for split in images.sizes
-            if split != "train"
-        }
+        self._middle = self._sides
+        self._grids = self._laid_out([split for split in images.sizes if split != "train"])
         self._latest: tuple[int, Plan] | None = None
 
     def epoch(self, number: int) -> Places:
@@ -271,10 +273,10 @@ class Patches(RowReader):
         return latest[1]
 
     def size(self, split: str) -> int:
-        return self._per_epoch if split == "train" else len(self._grids[split].plan.images)
+        return len(self._grids[split].plan.images) if split in self._grids else self._per_epoch
 
     def wholes(self, split: str) -> Any:
-        plan = self.plan(0) if split == "train" else self._grids[split].plan
+        plan = self._grids[split].plan if split in self._grids else self.plan(0)
         return plan.images
 
     def rows(self, split: str, places: Places) -> tuple[Any, Any]:
@@ -288,7 +290,7 @@ class Patches(RowReader):
                 corner = spots[number][1]
                 images[number] = cut(whole, corner, self._sides)
                 labels[number] = cut(label, corner, self._sides)
-                if split != "train" and label.ndim < whole.ndim:
+                if split in self._grids and label.ndim < whole.ndim:
                     own = self._grids[split].own[int(places[number])]
                     labels[number] = _kept(labels[number], own)
         masks = np.issubdtype(labels[0].dtype, np.integer) and labels[0].ndim == len(self._sides)
@@ -299,17 +301,37 @@ class Patches(RowReader):
         found._centered, found._latest = 0, None
         return found
 
+    def for_middle(self, sides: Sequence[int]) -> "Patches":
+        if tuple(sides) == self._middle:
+            return self
+        found = copy.copy(self)
+        found._middle = tuple(sides)
+        found._grids = found._laid_out(self._grids)
+        return found
+
+    def in_windows(self) -> "Patches":
+        if "train" in self._grids:
+            return self
+        found = copy.copy(self)
+        found._grids = self._grids | self._laid_out(["train"])
+        return found
+
+    def _laid_out(self, splits: Iterable[str]) -> "dict[str, _Grid]":
+        return {
+            split: _Grid.of(self._all_shapes[split], self._sides, self._middle) for split in splits
+        }
+
     def called(self, split: str, place: int) -> str:
         image, corner = self._spot(split, place)
         return f"{self._images.called(split, image)} at {', '.join(map(str, corner))}"
 
     def _spot(self, split: str, place: int) -> tuple[int, tuple[int, ...]]:
         """The image of a patch, and its first pixel."""
-        if split == "train":
+        if split in self._grids:
+            plan = self._grids[split].plan
+        else:
             epoch, place = divmod(place, self._per_epoch)
             plan = self.plan(epoch)
-        else:
-            plan = self._grids[split].plan
         return int(plan.images[place]), tuple(plan.corners[place].tolist())
 
     def _planned(self, epoch: int) -> Plan:
@@ -391,12 +413,15 @@ class _Grid(NamedTuple):
     excluded."""
 
     @classmethod
-    def of(cls, images: WholeImages, split: str, sides: tuple[int, ...]) -> "_Grid":
+    def of(
+        cls, shapes: Sequence[tuple[int, ...]], sides: tuple[int, ...], middle: tuple[int, ...]
+    ) -> "_Grid":
+        """Windows of `sides` whose middles, of the sides `middle`, cover images of `shapes`."""
         places: list[int] = []
         corners: list[tuple[int, ...]] = []
         own: list[tuple[tuple[int, int], ...]] = []
-        for place in range(images.sizes[split]):
-            axes = [_tiles(*known) for known in zip(images.sides(split, place), sides, strict=True)]
+        for place, shape in enumerate(shapes):
+            axes = [_tiles(*known) for known in zip(shape, sides, middle, strict=True)]
             for tiles in itertools.product(*axes):
                 places.append(place)
                 corners.append(tuple(tile[0] for tile in tiles))
@@ -404,14 +429,15 @@ class _Grid(NamedTuple):
         return cls(Plan(np.array(places), np.array(corners)), np.array(own))
 
 
-def _tiles(side: int, window: int) -> list[tuple[int, tuple[int, int]]]:
+def _tiles(side: int, window: int, middle: int) -> list[tuple[int, tuple[int, int]]]:
     """Where the windows of a side begin, and which of their pixels count."""
-    starts = window_starts(max(side, window), window, window)
+    starts = window_starts(max(side, middle), middle, middle)
     # Half of an overlap belongs to each.
-    cuts = [(end + start + window) // 2 for end, start in itertools.pairwise(starts)]
+    cuts = [(end + start + middle) // 2 for end, start in itertools.pairwise(starts)]
     edges = [0, *cuts, side]
+    border = (window - middle) // 2
     return [
-        (start, (low - start, high - start))
+        (start - border, (low - start + border, high - start + border))
         for start, (low, high) in zip(starts, itertools.pairwise(edges), strict=True)
     ]
 

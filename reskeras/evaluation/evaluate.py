@@ -61,6 +61,8 @@ class Evaluation:
     """In how many windows the network saw them; None if it saw each as a whole."""
     kind: str
     """What they are: as `ImageData.kind`."""
+    shown: ImageData
+    """What the network saw (see `scored`)."""
 
     @property
     def has_intervals(self) -> bool:
@@ -174,10 +176,9 @@ def evaluate(
         rivals = [_baseline(each) for each in task.baselines(*examples, first.forms["head"], facts)]
     else:
         rivals = [_network(*against, task)]
-    answers = collect([first, *rivals], data, split, facts, batch, advance)
-    wholes = data.reader.wholes(split)
-    if wholes is not None:  # without gaps: an epoch may have no patch of an image
-        wholes = np.unique(wholes, return_inverse=True)[1]
+    shown = scored(data, ask, *([] if against is None else [against[1]]))
+    answers = collect([first, *rivals], shown, split, facts, batch, advance)
+    wholes = shown.reader.wholes(split)
     scores, less = estimates(answers, task.of_images, wholes)
     found = answers[0]
     confidence = task.confidence(found.statistics)
@@ -199,7 +200,20 @@ def evaluate(
         images=len(found) if wholes is None else int(wholes.max()) + 1,
         windows=None if wholes is None else len(found),
         kind=data.kind,
+        shown=shown,
     )
+
+
+def scored(data: ImageData, *asks: Answerer) -> ImageData:
+    """The data as networks are scored on them: all pixels once, of patches and training, too.
+
+    Where networks answer other middles of their images, these are the smallest ones.
+    """
+    if data.task.labels is not Labels.MASK:
+        return data.in_windows()
+    sides = data.image_shape[:-1]
+    middles = zip(*(ask.form.middle or sides for ask in asks), strict=True)
+    return data.in_windows().scored_by(tuple(map(min, middles)))
 
 
 def images_at(data: ImageData, split: str, places: Any) -> tuple[Any, Any]:

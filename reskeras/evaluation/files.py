@@ -5,7 +5,6 @@ import json
 import math
 from pathlib import Path
 
-from reskeras.data.images import ImageData
 from reskeras.drawing.confusion import confusion
 from reskeras.drawing.plot import save
 from reskeras.drawing.reliability import reliability
@@ -18,15 +17,15 @@ from reskeras.tasks import Labels
 _WORST = 12
 
 
-def write(evaluation: Evaluation, ask: Answerer, data: ImageData, folder: Path) -> None:
+def write(evaluation: Evaluation, ask: Answerer, folder: Path) -> None:
     """Writes metrics.json, and per_class.csv and pictures where the task has them, atomically.
 
     Args:
         evaluation: of the network.
         ask: the network, which answers the worst images again.
-        data: its data.
         folder: where; it is made.
     """
+    data = evaluation.shown
     with replacing(folder) as partial:
         partial.mkdir()
         text = json.dumps(evaluation.document(), indent=2)
@@ -42,7 +41,7 @@ def write(evaluation: Evaluation, ask: Answerer, data: ImageData, folder: Path) 
         if evaluation.calibration:
             bins = [(each.size, each.confidence, *each.right) for each in evaluation.calibration]
             save(partial / "calibration.png", lambda: reliability(bins))
-        examples = _examples(evaluation, ask, data)
+        examples = _examples(evaluation, ask)
         save(partial / "worst.png", lambda: worst(examples, data.task.labels, names))
 
 
@@ -58,8 +57,8 @@ def _write_classes(evaluation: Evaluation, path: Path) -> None:
             writer.writerow([evaluation.class_name(number), *cells])
 
 
-def _examples(evaluation: Evaluation, ask: Answerer, data: ImageData) -> list[Example]:
-    places = evaluation.worst(_WORST)
+def _examples(evaluation: Evaluation, ask: Answerer) -> list[Example]:
+    places, data = evaluation.worst(_WORST), evaluation.shown
     images, labels = images_at(data, evaluation.split, places)
     task, kind, names = evaluation.task, data.task.labels, evaluation.class_names
     found = []

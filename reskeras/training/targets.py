@@ -28,7 +28,7 @@ class Targets:
         class_weights: what the trained loss of each class is multiplied by; empty for 1.
 
     Attributes:
-        data: as given.
+        data: as given, in windows that fit the network's masks.
         heads: the outputs by name; the last head's is called `head` and comes first.
     """
 
@@ -39,11 +39,12 @@ class Targets:
         train: TrainSpec = TrainSpec(),  # noqa: B008  a frozen value
         class_weights: tuple[float, ...] = (),
     ) -> None:
-        self.data, self._train, self._weights = data, train, class_weights
+        self._train, self._weights = train, class_weights
         self._task, self._facts = data.task, data.facts
         self._form = input_form(model)
         self._named = isinstance(model.output, dict)
         self.heads = outputs_by_name(model)
+        self.data = data.scored_by(self.crop)
 
     def prepared(self, dataset: Any) -> Any:
         """Maps images [*sides,C] with their labels to the network's inputs and targets."""

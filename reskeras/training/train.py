@@ -92,7 +92,7 @@ def evaluate(model: keras.Model, data: ImageData, split: str) -> dict[str, float
     """Scores a trained (compiled) model on a split: `loss` and the task's metrics."""
     size = min(256, images_per_pass(model, 1))
     targets = Targets(model, data)
-    batches = targets.prepared(data.split(split)).batch(size).prefetch(2)
+    batches = targets.prepared(targets.data.split(split)).batch(size).prefetch(2)
     # Not the one that is given, which is compiled with stock metrics alone.
     model = keras.Model(model.input, model.output)
     model.compile(**targets.compile_options())

@@ -139,20 +139,28 @@ def test_patches_are_parts_of_the_mirrored_image(shapes: list[tuple[int, ...]]) 
 @given(
     shapes=st.lists(st.tuples(st.integers(1, 25), st.integers(1, 12)), min_size=1, max_size=3),
     sides=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    border=st.integers(0, 5),
+    split=st.sampled_from(["train", "val"]),
 )
 def test_other_splits_count_each_pixel_once(
-    shapes: list[tuple[int, int]], sides: tuple[int, int]
+    shapes: list[tuple[int, int]], sides: tuple[int, int], border: int, split: str
 ) -> None:
-    pairs = numbered(*shapes)
-    patches = Patches(blank(*numbered((9, 9)), val=pairs), sides)
-    images, masks = patches.rows("val", np.arange(patches.size("val")))
-    counted = masks != IGNORED
-    assert sorted(masks[counted]) == list(range(10, 10 + sum(map(math.prod, shapes))))
-    np.testing.assert_array_equal(images[..., 0][counted] + 10, masks[counted])
+    """In the middle that a network answers; in training images, where they are scored."""
+    splits = {"train": numbered((9, 9)), "val": numbered((9, 9)), split: numbered(*shapes)}
+    wide = [side + 2 * border for side in sides]
+    patches = Patches(WholeArrays(splits), wide).for_middle(sides).in_windows()
+    images, masks = patches.rows(split, np.arange(patches.size(split)))
+    rim = [slice(border, border + side) for side in sides]
+    middle = masks[:, *rim]
+    counted = middle != IGNORED
+    assert sorted(middle[counted]) == list(range(10, 10 + sum(map(math.prod, shapes))))
+    assert (masks != IGNORED).sum() == counted.sum()
+    np.testing.assert_array_equal(images[:, *rim, 0][counted] + 10, middle[counted])
     least = sum(
         math.prod(math.ceil(a / b) for a, b in zip(shape, sides, strict=True)) for shape in shapes
     )
     assert len(masks) == least
+    assert patches.wholes(split).max() == len(shapes) - 1
 
 
 def test_a_pixel_counts_where_it_is_deepest() -> None:

@@ -37,6 +37,7 @@ from reskeras.evaluation.evaluate import evaluate as evaluated
 from reskeras.evaluation.files import write
 from reskeras.evaluation.fitting import check
 from reskeras.evaluation.intervals import estimate
+from reskeras.models.asking import by_windows
 from reskeras.models.predictor import Answerer, answerer
 from reskeras.spec import Level, PlainBlock, Regressor, Segmenter, UNet
 from reskeras.tasks import LOSS, TASKS, Facts, Labels, Output, Task
@@ -417,7 +418,7 @@ def test_pixels_without_a_class_and_several_heads_are_scored_as_in_training() ->
 )
 def test_the_folder_holds_numbers_and_pictures(task: Task, tmp_path: Path) -> None:
     _, data, ask, found = case_of(task)
-    write(found, ask, data, tmp_path / "out")
+    write(found, ask, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"metrics.json", "worst.png"} <= names
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == found.document()
@@ -539,6 +540,43 @@ def test_windows_of_few_images_are_told_as_such_and_say_nothing(tmp_path: Path) 
     assert (told["images"], told["windows"]) == (8, 72)
     for low, high in told["intervals"].values():
         assert low < high
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_network_without_padding_is_scored_on_all_pixels_of_patches(split: str) -> None:
+    """Its masks of 24x24 are the middle of windows of 40x40. 1 % of the pixels are of class 1."""
+    random = np.random.default_rng(2)
+    arrays: dict[str, Any] = {}
+    for each in ("train", "val", "test"):
+        arrays[f"x_{each}"] = random.integers(0, 256, (2, 64, 50)).astype("uint8")
+        arrays[f"y_{each}"] = (random.random((2, 64, 50)) < 0.01).astype("uint8")
+    data = from_arrays(arrays, options=DataOptions(resize="patch"), image_shape=(40, 40, 1))
+    model = reskeras.build(
+        UNet(
+            input_shape=(40, 40, 1),
+            block=PlainBlock(),
+            stages=(Level(width=4), Level(width=4)),
+            head=Segmenter(classes=2),
+            padding="valid",
+        )
+    )
+    assert model.output_shape == (None, 24, 24, 2)
+    randomize(model)
+    ask = answerer(model, data.about())
+    found = evaluated(ask, data, split, name="net", batch=8)
+    counts = np.bincount(arrays[f"y_{split}"].ravel(), minlength=2)
+    np.testing.assert_array_equal(found.confusion.sum(axis=1), counts)
+    # What `predict` answers for the whole images.
+    predict = by_windows(ask, ask, "net")
+    right = [
+        (predict(image[..., None] / np.float32(255)).argmax(-1) == mask).mean()
+        for image, mask in zip(arrays[f"x_{split}"], arrays[f"y_{split}"], strict=True)
+    ]
+    scores = {metric.name: value.value for metric, value in found.scores.items()}
+    assert scores["accuracy"] == pytest.approx(np.mean(right), abs=0.05)
+    assert by_training(model, data, "test")["accuracy"] == pytest.approx(
+        evaluated(ask, data, "test", name="net", batch=8).confusion.trace() / 6400, abs=1e-5
+    )
 
 
 def test_a_network_of_doubled_images_is_not_scored_on_tripled_ones(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def run_evaluation(job: EvaluationJob, data: ImageData) -> Epochs:
     batch = min(_EVALUATED, images_per_pass(model, 1))
     ask = answerer(model, data.about(), batch)
     found = evaluate(ask, data, job.split, name=job.name, batch=batch, class_names=data.class_names)
-    write(found, ask, data, job.folder)
+    write(found, ask, job.folder)
     return Outcome(metrics={metric.name: score.value for metric, score in found.scores.items()})
 
 
