@@ -15,6 +15,7 @@ from collections.abc import Callable
 from reskeras.lab.experiments.batchnorm import batchnorm
 from reskeras.lab.experiments.degradation import degradation
 from reskeras.lab.experiments.gradients import gradients
+from reskeras.lab.experiments.identity import identity
 from reskeras.lab.experiments.nested import nested
 from reskeras.lab.experiments.precision import precision
 from reskeras.lab.experiments.start import start
@@ -33,6 +34,7 @@ __all__ = [
     "batchnorm",
     "degradation",
     "gradients",
+    "identity",
     "nested",
     "precision",
     "start",
@@ -111,6 +113,10 @@ EXPERIMENTS = {
             takes=Input.IMAGES,
             seeds=6,
             measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
+            run=identity,
+            takes=Input.DATA,
+            seeds=5,
+            measures="what each block of a trained network does, and the cost of removing it",
         ),
     )
 }
