@@ -85,6 +85,12 @@ EXPERIMENTS = {
             measures="the gradient by depth: through the identity path alone, and the whole",
         ),
         Experiment(
+            run=identity,
+            takes=Input.DATA,
+            seeds=5,
+            measures="what each block of a trained network does, and the cost of removing it",
+        ),
+        Experiment(
             run=degradation,
             takes=Input.DATA,
             seeds=5,
@@ -113,10 +119,6 @@ EXPERIMENTS = {
             takes=Input.IMAGES,
             seeds=6,
             measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
-            run=identity,
-            takes=Input.DATA,
-            seeds=5,
-            measures="what each block of a trained network does, and the cost of removing it",
         ),
     )
 }
