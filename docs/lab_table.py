@@ -1,6 +1,8 @@
 """Writes the table of all claims into docs/lab.md.
 
     reskeras lab all --csv claims.csv && python docs/lab_table.py claims.csv
+
+The experiments take some minutes.
 """
 
 import csv
