@@ -18,6 +18,7 @@ from reskeras.lab.experiments.gradients import gradients
 from reskeras.lab.experiments.identity import identity
 from reskeras.lab.experiments.nested import nested
 from reskeras.lab.experiments.precision import precision
+from reskeras.lab.experiments.shattered import shattered
 from reskeras.lab.experiments.start import start
 from reskeras.lab.experiments.variance import variance
 from reskeras.lab.result import Bound, Check, Result, Table, Verdict
@@ -37,6 +38,7 @@ __all__ = [
     "identity",
     "nested",
     "precision",
+    "shattered",
     "start",
     "variance",
 ]
@@ -107,6 +109,12 @@ EXPERIMENTS = {
             takes=Input.DATA,
             seeds=6,
             measures="a trained network that grows: its outputs, then its training loss",
+        ),
+        Experiment(
+            run=shattered,
+            takes=Input.IMAGES,
+            seeds=8,
+            measures="the correlation of gradients of different images, by depth",
         ),
         Experiment(
             run=start,

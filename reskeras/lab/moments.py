@@ -317,6 +317,7 @@ def expected_gradients(
     moments: Mapping[str, Moment],
     last: Node,
     precisions: Mapping[str, float],
+    slopes: Mapping[str, Array] | None = None,
 ) -> dict[str, Gradient]:
     """The second moment of the gradient that theory expects at the output of each layer.
 
@@ -330,6 +331,8 @@ def expected_gradients(
         moments: what `expected_moments` returns.
         last: the layer at whose output the gradient is independent normal numbers.
         precisions: by batch norm, the measured mean over its channels of 1 / variance.
+        slopes: by ReLU, a measured mean over channels [*sides] to take for its squared slope. With
+            products of two images' slopes, the covariance of their gradients is what is expected.
 
     Returns:
         By layer, those up to `last`; without those whose gradient no rule tells.
@@ -348,7 +351,12 @@ def expected_gradients(
         for source in node.inputs if given else ():
             part = None
             if gradient is not None:
-                part = _backward(spec, node, source, gradient, moments, precisions)
+                if slopes is not None and node.kind == "ReLU":
+                    noise = gradient.noise + 3 / source.channels
+                    values = gradient.map * slopes[node.name]
+                    part = Gradient(map=values, noise=noise, shares=_ALIKE)
+                else:
+                    part = _backward(spec, node, source, gradient, moments, precisions)
             parts.setdefault(source.name, []).append(part)
     return found
 

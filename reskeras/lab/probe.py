@@ -185,6 +185,105 @@ def gradients_without_weights(
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """What was measured of pairs of different images, and of images, over seeds."""
+
+    covariances: Any
+    """Mean products of the gradients of two images by layer [S,layers]."""
+    variances: Any
+    """Mean squares of gradients [S,layers]."""
+    both: dict[str, Any]
+    """By ReLU, how often both images of a pair pass it [*sides], a mean over channels and seeds."""
+    one: dict[str, Any]
+    """The same for a single image."""
+
+
+def measured_pairs(
+    spec: AnySpec,
+    layers: Sequence[str],
+    activations: Sequence[str],
+    images: Any,
+    *,
+    seeds: int,
+    seed: int,
+    model: keras.Model | None = None,
+) -> Pairs:
+    """Compares gradients of different images at initialization.
+
+    The gradient is that of a sum of the last layer's outputs with random signs, the same ones for
+    all images. Batch norm would mix the gradients of a batch, so each image's sum has a random sign
+    too, which is taken back from its gradient.
+
+    Args:
+        spec: the network.
+        layers: names of layers to take gradients at; their last is where they come from.
+        activations: names of ReLUs.
+        images: [N,*sides,C].
+        seeds: how many initializations.
+        seed: what they and the signs follow from.
+        model: the network if it is built; otherwise the spec's is built.
+
+    Raises:
+        RequestError: the images do not have the shape that the network takes.
+    """
+    first, batch = in_layout(spec, images)
+    keras.utils.set_random_seed(seed)  # for dropout
+    model = build(spec) if model is None else model
+    names = [*layers, *activations]
+    probe = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+    end = len(layers) - 1
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def measure(signs: Any, own: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(batch)
+            values = probe(batch, training=True)
+            total = tf.reduce_sum(values[end] * signs * _spread(own, values[end]))
+        gradients = tape.gradient(total, values[: end + 1], unconnected_gradients="zero")
+        pairs = [_pairs(each * _spread(own, each)) for each in gradients]
+        gates = [_pairs(tf.cast(each > 0, "float32")) for each in values[end + 1 :]]
+        axis = 0 if first else -1
+        return (
+            [[tf.reduce_mean(each) for each in pair] for pair in pairs],
+            [[tf.reduce_mean(each, axis=axis) for each in pair] for pair in gates],
+        )
+
+    found, passed = [], []
+    for number in range(seeds):
+        key = np.random.SeedSequence([seed, number])
+        initialize(model, key)
+        random = np.random.default_rng(key)
+        signs = random.choice([-1.0, 1.0], probe.outputs[end].shape[1:]).astype("float32")
+        own = random.choice([-1.0, 1.0], len(images)).astype("float32")
+        gradients, gates = measure(signs, own)
+        found.append(np.array(gradients))
+        passed.append([[each.numpy() for each in pair] for pair in gates])
+    moments = np.stack(found)
+
+    def mean(place: int) -> dict[str, Any]:
+        return {
+            name: np.mean([run[number][place] for run in passed], axis=0)
+            for number, name in enumerate(activations)
+        }
+
+    return Pairs(covariances=moments[..., 0], variances=moments[..., 1], both=mean(0), one=mean(1))
+
+
+def _spread(own: Any, values: Any) -> Any:
+    """Numbers of images [N] in a shape that multiplies values [N,...]."""
+    return tf.reshape(own, [-1] + [1] * (len(values.shape) - 1))
+
+
+def _pairs(values: Any) -> Any:
+    """Mean products over pairs of different images, and mean squares over images [...]."""
+    values = tf.cast(values, "float64")
+    count = tf.cast(tf.shape(values)[0], "float64")
+    squares = tf.reduce_sum(values**2, axis=0)
+    products = tf.reduce_sum(values, axis=0) ** 2 - squares
+    return products / (count * (count - 1)), squares / count
+
+
 def changes(
     spec: AnySpec,
     start: str,

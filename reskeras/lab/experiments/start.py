@@ -34,10 +34,10 @@ def start(
 
     A branch that begins with ReLU cannot tell x from max(x, 0): on raw input, the change is exactly
     0, at any weights, with no tolerance. Behind a linear layer the sign of a unit depends on all of
-    its inputs, so the change must be more than what float32 rounds. A sum of n products is off at
-    most by n 2^-24 of the sum of their sizes (Higham 2002, Eq. 3.5), which is at most sqrt(n) times
-    the root mean square that random signs leave: n^1.5 2^-24 for each layer up to the branch's end,
-    summed.
+    its inputs, so the change must be more than what float32 rounds. A sum of n products is off by
+    at most n 2^-24 of the sum of their sizes (Higham 2002, Eq. 3.5), and that sum is at most
+    sqrt(n) times the root mean square that random signs leave: n^1.5 2^-24 for each layer up to the
+    branch's end, summed.
 
     If a norm, another activation or weights come first, there is no theory of raw input.
 
@@ -189,7 +189,7 @@ def _not_rectified(block: Block, entry: Node, branch: Node) -> Node | None:
 def _rounding(graph: Graph, branch: Node) -> float:
     before = list(graph.nodes)[: list(graph.nodes).index(branch) + 1]
     inputs = [math.prod(node.kernel[:-1]) for node in before if node.kernel is not None]
-    return float(sum(float(count) ** 1.5 * _UNIT for count in inputs))
+    return sum(_UNIT * math.sqrt(count) ** 3 for count in inputs)
 
 
 def _text(found: Mapping[str, Start], *, alone: bool) -> str:
