@@ -15,6 +15,7 @@ from collections.abc import Callable
 from reskeras.lab.experiments.batchnorm import batchnorm
 from reskeras.lab.experiments.degradation import degradation
 from reskeras.lab.experiments.gradients import gradients
+from reskeras.lab.experiments.dense import dense
 from reskeras.lab.experiments.identity import identity
 from reskeras.lab.experiments.nested import nested
 from reskeras.lab.experiments.precision import precision
@@ -35,6 +36,7 @@ __all__ = [
     "batchnorm",
     "degradation",
     "gradients",
+    "dense",
     "identity",
     "nested",
     "precision",
@@ -127,6 +129,10 @@ EXPERIMENTS = {
             takes=Input.IMAGES,
             seeds=6,
             measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
+            run=dense,
+            takes=Input.DATA,
+            seeds=8,
+            measures="which earlier layers the layers of a DenseNet use",
         ),
     )
 }
