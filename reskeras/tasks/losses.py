@@ -197,6 +197,12 @@ class Region(keras.losses.Loss):  # type: ignore[misc]
         super().__init__(name="loss")
         self._output, self._wrong, self._missed = output, wrong, missed
 
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """`sample_weight` is one number: how much this replica's part weighs. 0 is of no part."""
+        if sample_weight is not None:
+            y_true = ops.where(ops.any(sample_weight > 0), y_true, IGNORED)
+        return super().__call__(y_true, y_pred, sample_weight)
+
     def call(self, y_true: Any, y_pred: Any) -> Any:
         _, has_class = classes_in(y_true, self._output)
         there = ops.cast(has_class, "float32")[..., None]
@@ -205,12 +211,27 @@ class Region(keras.losses.Loss):  # type: ignore[misc]
             target = ops.concatenate([1 - target, target], axis=-1)
         answer = shares(y_pred, self._output)
         axes = tuple(range(len(self._output.shape) - 1))
-        right, wrong, missed = (
-            ops.sum(part * there, axis=axes)
-            for part in (target * answer, (1 - target) * answer, target * (1 - answer))
-        )
+        parts = (target * answer, (1 - target) * answer, target * (1 - answer))
+        sums = [ops.sum(part * there, axis=axes) for part in parts]
+        right, wrong, missed = _of_all_replicas(sums)
         right += _SMOOTHING / 2
         return 1 - right / (right + self._wrong * wrong + self._missed * missed)
+
+
+def _of_all_replicas(sums: list[Any]) -> list[Any]:
+    """The sums over all replicas of a `tf.distribute.Strategy`, within one of them.
+
+    JAX computes them itself: there, every device sees the whole batch.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return sums
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return sums
+    whole: list[Any] = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    return whole
 
 
 class Sum(keras.losses.Loss):  # type: ignore[misc]

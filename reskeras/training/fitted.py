@@ -21,7 +21,8 @@ class FittedTrainer:
 
     It trains on the devices of the `tf.distribute.Strategy` (TensorFlow) or
     `keras.distribution.Distribution` (JAX) that is active when it is created. The loss of a batch
-    is the mean over all its images, however they are divided among devices.
+    is the mean over all its images, or is of the overlap in all of them, however they are divided
+    among devices.
 
     Args:
         model: a built network; with a strategy or distribution, built within its scope.
@@ -44,7 +45,7 @@ class FittedTrainer:
         self._devices = _devices()
         optimizer = for_fit(optimizer, penalty, rates, self._devices.kind(type(optimizer)))
         if isinstance(self._devices, _Mirrored):
-            self._runner = _shared(model, targets.counted if targets.data.ignores else None)
+            self._runner = _shared(model, None if targets.trains_as_reported else targets.counted)
             # Recalibration runs on one device: a strategy keeps separate batch-norm averages on
             # each.
             self._single = keras.models.clone_model(model)
@@ -266,8 +267,9 @@ def _shared(model: Any, counted: Any) -> Any:
 
     Args:
         model: the network.
-        counted: `Targets.counted` if some pixels are ignored: every pixel with a class weighs
-            equally then. None if all have one.
+        counted: `Targets.counted` if some pixels may be ignored, or losses are of the whole batch:
+            each loss is told then what this replica's part of it weighs, which is 0 for an image
+            that is run without being counted. None otherwise.
     """
     import tensorflow as tf
 

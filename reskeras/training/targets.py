@@ -80,7 +80,7 @@ class Targets:
         reported loss of each output is one of them. `scores_of` returns their mean.
         """
         found: dict[str, list[Any]] = {"head": [Tally(self._task, self.heads["head"], self._facts)]}
-        if not self._trains_as_reported:
+        if not self.trains_as_reported:
             for name, head in self.heads.items():
                 mean = MeanLoss(self._task, head, self._facts)
                 found[name] = [*found.get(name, []), mean]
@@ -130,7 +130,8 @@ class Targets:
         return {name: counted(self._task, target[name], head) for name, head in self.heads.items()}
 
     @property
-    def _trains_as_reported(self) -> bool:
+    def trains_as_reported(self) -> bool:
+        """Whether the trained loss is the task's first, in which every image or pixel counts."""
         train, first = self._train, self._task.losses[0]
         return (
             train.loss in (None, first)

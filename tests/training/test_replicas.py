@@ -121,9 +121,28 @@ trainer.epoch(tf.data.Dataset.from_tensor_slices((x[:7], y[:7])).batch(7), np.fu
 told["skipped"] = all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before))
 told["scale"] = np.array(trainer.optimizer.dynamic_scale)
 """
+MASKS = """
+from reskeras.spec import Level, PlainBlock, Segmenter, UNet
+
+random = np.random.default_rng(2)
+y = random.integers(0, 3, (22, 8, 8)) % np.r_[1:4].repeat(8)[:22, None, None]
+x = (random.normal(size=y.shape) + y)[..., None].astype("float32")
+data = from_arrays({"x_train": x, "y_train": y, "x_val": x, "y_val": y})
+net = UNet(
+    input_shape=(8, 8, 1), block=PlainBlock(), norm={"kind": "none"}, stages=[Level(width=4)] * 3,
+    head=Segmenter(classes=3), deep_supervision=True,
+)
+taken = ()
+for loss in LOSSES:
+    for devices, count in ((two, 2), (None, 1)):
+        training = begin(devices, loss=loss, **sgd)
+        training.run_epoch()
+        tell(f"{loss}/{count}", training)
+"""
 TELL = """
 np.savez("told.npz", **told)
 """
+LOSSES = ("dice", "tversky", "cross_entropy_dice", "focal")
 NAMES = {
     "tensorflow": ("layers", "all_sgd", "all_adamw", "all_float16"),
     "jax": ("all_sgd", "all_adamw"),  # each compiles for long
@@ -139,7 +158,7 @@ def run(script: str, folder: Path, size: int, **environment: str) -> dict[str, A
         x = random.normal(size=(n, 8, 8, 1)) + 0.5 * y[:, None, None, None]
         arrays |= {f"x_{split}": x.astype("float32"), f"y_{split}": y}
     np.savez(folder / "data.npz", **arrays)
-    script = script.replace("NAMES", repr(names))
+    script = script.replace("NAMES", repr(names)).replace("LOSSES", repr(LOSSES))
     done = subprocess.run(
         [sys.executable, "-c", script.replace("TESTS", repr(str(Path(__file__).parents[1])))],
         cwd=folder,
@@ -155,7 +174,7 @@ def run(script: str, folder: Path, size: int, **environment: str) -> dict[str, A
 @pytest.fixture(scope="module")
 def on_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Batches of 7, 7, 7 and 5 images: 4 on one device and 3 on the other."""
-    script = ON_TENSORFLOW + "BATCH = 7" + TRAININGS + KERAS + TELL
+    script = ON_TENSORFLOW + "BATCH = 7" + TRAININGS + KERAS + MASKS + TELL
     folder = tmp_path_factory.mktemp("tensorflow")
     return run(script, folder, 26, KERAS_BACKEND="tensorflow")
 
@@ -209,6 +228,13 @@ def test_a_training_goes_on_with_other_devices_in_the_midst_of_a_sum(
     told: dict[str, Any] = request.getfixturevalue(f"on_{backend}")
     for first in (1, 2):
         assert_same(part(told, "all_adamw/1/2"), part(told, f"resumed/{first}/2"))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_of_masks_are_of_the_whole_batch(on_tensorflow: dict[str, Any], loss: str) -> None:
+    """Three batches of 7 masks and one of 1, which the second device runs without counting it."""
+    one, two = (part(on_tensorflow, f"{loss}/{count}") for count in (1, 2))
+    assert_same(one, two, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["clipped", "accumulated"])
