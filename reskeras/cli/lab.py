@@ -198,7 +198,7 @@ def _input(
         if takes is Input.DATA:
             return network, images
         assert network is not None
-        sample = scaled(images.sampled(_IMAGES), images.peak)
+        sample = scaled(images.sampled(_IMAGES))
     return network, sample.reshape(len(sample), *network.input_shape)
 
 

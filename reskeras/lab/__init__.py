@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from reskeras.lab.experiments.batchnorm import batchnorm
 from reskeras.lab.experiments.degradation import degradation
-from reskeras.lab.experiments.gradients import gradients
 from reskeras.lab.experiments.dense import dense
+from reskeras.lab.experiments.gradients import gradients
 from reskeras.lab.experiments.identity import identity
 from reskeras.lab.experiments.nested import nested
 from reskeras.lab.experiments.precision import precision
@@ -35,8 +35,8 @@ __all__ = [
     "Verdict",
     "batchnorm",
     "degradation",
-    "gradients",
     "dense",
+    "gradients",
     "identity",
     "nested",
     "precision",
@@ -89,6 +89,12 @@ EXPERIMENTS = {
             measures="the gradient by depth: through the identity path alone, and the whole",
         ),
         Experiment(
+            run=shattered,
+            takes=Input.IMAGES,
+            seeds=8,
+            measures="the correlation of gradients of different images, by depth",
+        ),
+        Experiment(
             run=identity,
             takes=Input.DATA,
             seeds=5,
@@ -113,26 +119,22 @@ EXPERIMENTS = {
             measures="a trained network that grows: its outputs, then its training loss",
         ),
         Experiment(
-            run=shattered,
-            takes=Input.IMAGES,
-            seeds=8,
-            measures="the correlation of gradients of different images, by depth",
-        ),
-        Experiment(
             run=start,
             takes=Input.IMAGES,
             seeds=4,
             measures="what is negative in the input, behind a first block that begins with ReLU",
         ),
         Experiment(
-            run=precision,
-            takes=Input.IMAGES,
-            seeds=6,
-            measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
             run=dense,
             takes=Input.DATA,
             seeds=8,
             measures="which earlier layers the layers of a DenseNet use",
+        ),
+        Experiment(
+            run=precision,
+            takes=Input.IMAGES,
+            seeds=6,
+            measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
         ),
     )
 }

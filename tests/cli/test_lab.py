@@ -1,26 +1,29 @@
 """`reskeras lab`."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from reskeras import lab
 from reskeras.cli import main
+from reskeras.errors import RequestError
 from reskeras.lab import EXPERIMENTS, Bound, Check, Experiment, Input, Result, Table
 
 TINY = """
 family: resnet
 name: tiny
 input_shape: [8, 8, 1]
-stem: {kind: linear, width: 16}
+stem: {kind: linear, width: 64}
 block: {kind: basic}
 norm: {kind: none}
 norm_order: relu_only_preact
-stages: [{blocks: 3, width: 16}]
+stages: [{blocks: 3, width: 64}]
 head: {kind: classifier, classes: 10}
 """
 
@@ -58,6 +61,26 @@ def test_an_experiment_on_a_network_and_images(name: str) -> None:
     assert Path("found.svg").read_text().startswith("<?xml")
     with open("found.csv", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == len(found["table"])
+
+
+def test_an_experiment_sees_images_as_training_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """White is 1023: images are divided by it once."""
+    pixels = np.random.default_rng(0).integers(0, 1024, (30, 8, 8)).astype("uint16")
+    pixels[:, 0, 0] = 1023
+    arrays = {f"x_{split}": pixels for split in ("train", "val")}
+    np.savez("ten_bits.npz", **arrays, y_train=np.arange(30) % 10, y_val=np.arange(30) % 10)
+    seen = []
+
+    def run_on(spec: Any, *, images: Any, **given: Any) -> None:
+        seen.append(images)
+        raise RequestError("enough")
+
+    variance = dataclasses.replace(EXPERIMENTS["variance"], run=run_on)
+    monkeypatch.setitem(EXPERIMENTS, "variance", variance)
+    done = run("variance", "tiny.yaml", "--data", "ten_bits.npz")
+    assert "enough" in done.stderr
+    (images,) = seen
+    assert images.max() == 1
 
 
 def test_a_result_is_kept_in_mlflow() -> None:
