@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import reskeras
 from reskeras.errors import RequestError
 from reskeras.lab import Verdict, variance
-from reskeras.lab.experiments.variance import measure
+from reskeras.lab.experiments.variance import Growth, measure
 from reskeras.lab.moments import (
     blocks_of,
     expected_moments,
@@ -136,6 +136,35 @@ def test_right_networks_pass_and_others_fail(name: str) -> None:
     assert np.mean(failed) >= 0.95
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_growth_that_chance_does_not_explain_fails_on_either_side(sign: int) -> None:
+    """Of 8 networks: V = 0.08, so the tolerance is 0.02 + 2.576 sqrt(0.08 / 8) = 0.2776."""
+    for away, verdict in ((0.27, Verdict.PASS), (0.29, Verdict.FAIL)):
+        logs = np.tile([0, math.log(3) - 0.02 + sign * away], (8, 1))
+        side = Growth(logs=logs, theory=[1, 3], noise=[0.03, 0.05], first=0, last=1)
+        check = side.check("", "")
+        assert check.tolerance == pytest.approx(0.2776 / math.log(2), abs=1e-4)
+        assert check.expected == pytest.approx((math.log(3) - 0.02) / math.log(2))
+        assert check.verdict is verdict
+
+
+def test_a_network_that_is_too_narrow_has_no_verdict() -> None:
+    """Chance alone explains x4 per block, and no more of it if there are more initializations."""
+    narrow = small("residual", stages=(Stage(blocks=3, width=4),), stem=LinearStem(width=4))
+    for check in variance(narrow, seeds=4).checks:
+        assert check.verdict is Verdict.NO_THEORY
+        assert "too narrow to tell: chance explains a factor of" in check.why_not
+
+
+def test_the_number_is_the_power_of_2_by_which_a_block_multiplies() -> None:
+    plain, glorot = (variance(small(name), seeds=8).checks[0] for name in ("plain", "plain_glorot"))
+    assert plain.expected is not None
+    assert glorot.expected is not None
+    # Theory's means less V / 4, which is the same for both: Glorot's is a quarter of He's.
+    assert plain.expected - glorot.expected == pytest.approx(2)
+    assert plain.measured - glorot.measured == pytest.approx(2, abs=0.01)
+
+
 def built(spec: Any) -> Any:
     return reskeras.build(spec)
 
@@ -184,7 +213,7 @@ def test_convolutions_at_the_border_and_strides() -> None:
     assert 0.8 < padded[1] / padded[0] < 0.85
     forward, backward = variance(spec).checks
     assert forward.expected is not None
-    assert forward.expected < 0.9
+    assert forward.expected < math.log2(0.9)
     assert (forward.verdict, backward.verdict) == (Verdict.PASS, Verdict.PASS)
 
 

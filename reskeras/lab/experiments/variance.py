@@ -21,6 +21,9 @@ from reskeras.spec import AnySpec, NoNorm
 
 _CERTAIN = 2.576
 """Standard deviations within which 99 % of normal values are."""
+_TELLING = 1.0
+"""The largest tolerance, as a power of 2 per block, that says anything: x1 and x4 are apart."""
+_LOG_2 = math.log(2)
 _FORWARD = "He 2015, arXiv 1502.01852, Eq. 10; Yang 2017, arXiv 1712.08969"
 _BACKWARD = "He 2015, arXiv 1502.01852, Eq. 14; Yang 2017, arXiv 1712.08969"
 
@@ -39,7 +42,8 @@ def variance(
     network that is built and initialized `seeds` times. The main number is the growth per block:
     the factor by which the second moment grows from the first block's output to the last one's, to
     the power 1 / (blocks - 1), as a geometric mean over initializations. So is that of the
-    gradient, backward from the last block to the first.
+    gradient, backward from the last block to the first. Checks have its logarithm to base 2: 0 if
+    nothing grows, 1 if it doubles in each block.
 
     Theory without norms, for each block: a plain network with He's initialization and ReLU 1, a
     residual one 2 (if its sums are not activated), whose sums are multiplied by 1/sqrt(2) 1, with
@@ -52,7 +56,8 @@ def variance(
     networks then has a standard deviation of sqrt(V / S), and lies V / 2 below the logarithm of
     the mean. Positions of an image share their weights, which makes V smaller by an unknown
     amount, so the mean lies 0 to V / 2 below: the expected value is V / 4 below, and the tolerance
-    V / 4 + 2.576 sqrt(V / S), on the logarithm, divided by blocks - 1.
+    V / 4 + 2.576 sqrt(V / S), on the logarithm, divided by blocks - 1. If that is more than a
+    factor of 2 per block, the network is too narrow to tell, and there is no verdict.
 
     Gradients get no verdict if sums are activated without a norm. Second moments of products of
     slopes and weights exceed the theory of infinite width there: after 20 blocks of width n, by a
@@ -121,9 +126,9 @@ class Growth:
 
     @property
     def measured(self) -> float:
-        """The growth per block."""
+        """The growth per block, as a power of 2."""
         growth = (self.logs[:, self.last] - self.logs[:, self.first]).mean()
-        return math.exp(min(700.0, growth / self.blocks))
+        return float(growth) / self.blocks / _LOG_2
 
     def check(self, claim: str, source: str) -> Check:
         """Compares the growth with theory's."""
@@ -132,15 +137,17 @@ class Growth:
             why = "there is no rule for a layer on the way"
             return Check(claim=claim, source=source, measured=self.measured, why_not=why)
         variance = self.noise[self.last] + self.noise[self.first]
-        log = (math.log(end / start) - variance / 4) / self.blocks
         scatter = _CERTAIN * math.sqrt(variance / len(self.logs))
-        half = (variance / 4 + scatter) / self.blocks
+        tolerance = (variance / 4 + scatter) / self.blocks / _LOG_2
+        if tolerance > _TELLING:
+            why = f"too narrow to tell: chance explains a factor of {2**tolerance:.2g} per block"
+            return Check(claim=claim, source=source, measured=self.measured, why_not=why)
         return Check(
             claim=claim,
             source=source,
             measured=self.measured,
-            expected=math.exp(log),
-            tolerance=math.exp(log) * math.expm1(half),
+            expected=(math.log(end / start) - variance / 4) / self.blocks / _LOG_2,
+            tolerance=tolerance,
         )
 
 
@@ -159,7 +166,7 @@ class Growths:
     def checks(self, where: str) -> list[Check]:
         """Activations and gradients; `where` tells networks apart."""
         forward = self.forward.check(
-            f"the second moment of activations{where} grows by this factor per block",
+            f"the second moment of activations{where} grows by 2 to this power per block",
             _FORWARD,
         )
         if self.unknown:
@@ -167,7 +174,7 @@ class Growths:
             why = f"there is no rule for {layers}"
             forward = dataclasses.replace(forward, expected=None, why_not=why)
         backward = self.backward.check(
-            f"the second moment of gradients{where} grows by this factor per block, backward",
+            f"the second moment of gradients{where} grows by 2 to this power per block, backward",
             _BACKWARD,
         )
         if self.rectified:
@@ -265,8 +272,8 @@ def _is_rectified(spec: AnySpec, path: IdentityPath | Node) -> bool:
 
 def _text(found: Mapping[str, Growths], *, alone: bool) -> str:
     told = "; ".join(
-        f"{'' if alone else f'{name}: '}activations x{one.forward.measured:.3g}, gradients "
-        f"x{one.backward.measured:.3g}"
+        f"{'' if alone else f'{name}: '}activations x{_factor(one.forward)}, gradients "
+        f"x{_factor(one.backward)}"
         for name, one in found.items()
     )
     return (
@@ -274,6 +281,10 @@ def _text(found: Mapping[str, Growths], *, alone: bool) -> str:
         "A factor far from 1 makes deep networks explode or vanish before they have learnt "
         "anything; a norm in each branch turns the product of factors into a sum."
     )
+
+
+def _factor(side: Growth) -> str:
+    return f"{2.0 ** min(1000.0, side.measured):.3g}"
 
 
 def _figure(found: Mapping[str, Growths]) -> Any:
