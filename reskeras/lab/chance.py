@@ -20,3 +20,8 @@ def margin(values: Sequence[float]) -> float:
     found = np.asarray(values, "float64")
     error = found.std(ddof=1) / math.sqrt(len(found))
     return float(t.ppf(_CERTAIN, len(found) - 1) * error)
+
+
+def too_few(ranks: Sequence[float]) -> str:
+    """Why so few rank correlations prove nothing; empty if they can: none is beyond 1."""
+    return "chance explains any rank of so few trainings" if margin(ranks) >= 1 else ""

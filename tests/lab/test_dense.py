@@ -142,7 +142,7 @@ def test_how_often_verdicts_are_right(*, right: bool) -> None:
 def test_what_has_no_theory(spec: AnySpec, none: list[bool]) -> None:
     connections = connections_of(spec)
     random = np.random.default_rng(3)
-    scattered = [Use(weights=one, costs=one) for one in random.random((2, len(connections)))]
+    scattered = [Use(weights=one, costs=one) for one in random.random((30, len(connections)))]
     found = checks(connections, scattered)
     assert [check.verdict is Verdict.NO_THEORY for check in found] == none
 

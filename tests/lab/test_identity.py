@@ -123,6 +123,14 @@ def test_what_theory_needs(found: list[Blocks], changes: Any, claims: list[int],
     assert why in made[claims[0]].why_not
 
 
+def test_too_few_trainings_to_tell(found: list[Blocks]) -> None:
+    """Student's t of two trainings is 31.8: ranks that scatter by 0.05 may be anything."""
+    scattered = [found[0], dataclasses.replace(found[1], ratio=found[1].ratio[::-1])]
+    check = checks(small(), scattered, alone=True)[0]
+    assert check.verdict is Verdict.NO_THEORY
+    assert "so few trainings" in check.why_not
+
+
 def test_networks_without_blocks_to_rank() -> None:
     for spec in (small(block=PlainBlock()), small(stages=(Stage(blocks=2, width=8),))):
         with pytest.raises(RequestError, match="no stage has 3 residual blocks"):

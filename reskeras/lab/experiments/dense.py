@@ -9,7 +9,7 @@ import numpy as np
 from reskeras.data import ImageData
 from reskeras.drawing.heat import Map, heat_figure
 from reskeras.errors import RequestError
-from reskeras.lab.chance import margin
+from reskeras.lab.chance import margin, too_few
 from reskeras.lab.result import Bound, Check, Result, Table
 from reskeras.lab.reuse import sources_of, targets_of
 from reskeras.nets.graph import Node, record
@@ -226,19 +226,21 @@ def checks(connections: Sequence[Connection], found: Sequence[Use]) -> list[Chec
             "log of the weight of a transition's output over that of dense layers'",
             transition,
             Bound.AT_MOST,
-            "no dense stage follows a transition",
+            "" if np.isfinite(transition).all() else "no dense stage follows a transition",
         ),
         _check(
             "rho of a source's place and its weight in the classifier",
             late,
             Bound.AT_LEAST,
-            f"no dense layer of {_FEWEST} sources classifies",
+            too_few(late)
+            if np.isfinite(late).all()
+            else f"no dense layer of {_FEWEST} sources classifies",
         ),
     ]
 
 
 def _check(claim: str, values: Sequence[float], bound: Bound, why_not: str) -> Check:
-    known = bool(np.isfinite(values).all())
+    known = not why_not
     return Check(
         claim=claim,
         source=_SOURCE,
@@ -246,7 +248,7 @@ def _check(claim: str, values: Sequence[float], bound: Bound, why_not: str) -> C
         expected=0.0 if known else None,
         bound=bound,
         tolerance=-margin(values) if known else 0.0,
-        why_not="" if known else why_not,
+        why_not=why_not,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from reskeras.data import ImageData
 from reskeras.drawing.lines import Line, Panel, lines_figure
 from reskeras.errors import RequestError
-from reskeras.lab.chance import margin
+from reskeras.lab.chance import margin, too_few
 from reskeras.lab.moments import Block
 from reskeras.lab.networks import image_network
 from reskeras.lab.residual import ADD, changes_shape, residual_blocks
@@ -189,15 +189,15 @@ def checks(spec: AnySpec, found: Sequence[Blocks], *, alone: bool) -> list[Check
     return [
         _check(
             f"rho of a block's place in its stage and ||F||/||x||{where}",
-            _ITERATIVE, falls, below, grows,
+            _ITERATIVE, falls, below, grows or too_few(falls),
         ),
         _check(
             f"rho of a block's place and what training does to ||F||/||x||{where}",
-            _ITERATIVE, learnt, below, held,
+            _ITERATIVE, learnt, below, held or too_few(learnt),
         ),
         _check(
             f"rho of ||F||/||x|| and the cost of removing the block{where}",
-            _LESIONS, worth, above, grows,
+            _LESIONS, worth, above, grows or too_few(worth),
         ),
         _check(
             f"what removing a block that changes the shape costs more{where}",
