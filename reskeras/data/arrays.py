@@ -514,3 +514,6 @@ class _Arrays(RowReader):
     def classes_of(self, split: str) -> Any:
         labels = self._splits[split][1]
         return labels if self._kind is Labels.CLASS else None
+
+    def labels_of(self, split: str) -> Any:
+        return None if self._kind.has_sides else self._splits[split][1]

@@ -78,6 +78,10 @@ class Reader(abc.ABC):
         del split
         return None
 
+    def labels_of(self, split: str) -> Any:
+        """The labels of a split [N,...], if they are known without reading images, and small."""
+        return self.classes_of(split)
+
     def wholes(self, split: str) -> Any:
         """The number of the image that each one is a part of [N]; None if they are no parts."""
         del split

@@ -157,6 +157,12 @@ class Stored(RowReader):
         (_, labels) = self._files(split)
         return self._read(labels, np.arange(self._sizes[split])).astype(np.int32)
 
+    def labels_of(self, split: str) -> Any:
+        if self._kind.has_sides:
+            return None
+        (_, labels) = self._files(split)
+        return self._read(labels, np.arange(self._sizes[split])).astype(self._kind.dtype)
+
     def called(self, split: str, place: int) -> str:
         return self._inner.called(split, place)
 

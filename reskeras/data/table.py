@@ -294,6 +294,9 @@ class _Rows(FileReader):
     def classes_of(self, split: str) -> Any:
         return None
 
+    def labels_of(self, split: str) -> Any:
+        return self._labels[split]
+
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """The rows that are not empty, each with the number of its line; first, the header."""

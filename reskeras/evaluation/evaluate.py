@@ -18,8 +18,8 @@ from reskeras.tasks import Baseline, Facts, Labels, Metric, Task
 from reskeras.words import counted
 
 _MOST_EXAMPLES, _MOST_NUMBERS = 5000, 1 << 24
-"""Training images that baselines learn from, at most, and numbers in them: a nearest neighbor is
-looked for among all of them."""
+"""Training images that baselines see, at most, and numbers in them: a nearest neighbor is looked
+for among all of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -251,9 +251,17 @@ def _baseline(each: Baseline) -> Contestant:
 
 
 def _examples(data: ImageData) -> tuple[Any, Any]:
-    """Training images and labels for baselines; always the same ones."""
+    """Training images and labels for baselines; always the same ones.
+
+    Labels that need no images are those of all training images.
+    """
     most = max(1, _MOST_NUMBERS // math.prod(data.image_shape))
-    return images_at(data.unbiased(), "train", data.sample(min(_MOST_EXAMPLES, most)))
+    places = data.sample(min(_MOST_EXAMPLES, most))
+    images, labels = images_at(data.unbiased(), "train", places)
+    known = data.reader.labels_of("train")
+    if known is None:
+        return images, labels
+    return images, np.concatenate([labels, np.delete(known, places, axis=0)])
 
 
 def _in_json(scores: Mapping[Metric, Estimate]) -> dict[str, Any]:

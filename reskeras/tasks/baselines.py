@@ -6,6 +6,13 @@ from typing import Any
 import numpy as np
 
 from reskeras.tasks.class_labels import IGNORED, ratio
+from reskeras.tasks.task import Facts
+
+
+def named(name: str, learned: Any, facts: Facts) -> str:
+    """A baseline's name, which says if it has learned from a part of the training examples."""
+    is_all = facts.images in (None, len(learned))
+    return name if is_all else f"{name} of {len(learned):,} training examples"
 
 
 def always(output: Any) -> Callable[[Any], Any]:
@@ -36,7 +43,13 @@ def mean_places(labels: Any) -> Any:
 
 
 def nearest(images: Any, labels: Any, classes: int) -> Callable[[Any], Any]:
-    """The class of the training image whose pixels are nearest, as shares of classes [N,K]."""
+    """The class of the training image whose pixels are nearest, as shares of classes [N,K].
+
+    Args:
+        images: training images [M,*sides,C].
+        labels: their classes [M].
+        classes: how many there are (K).
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
     neighbor = KNeighborsClassifier(n_neighbors=1).fit(_flat(images), labels)

@@ -290,8 +290,8 @@ class Task(abc.ABC):
         """Trivial answers; the last one is the hardest to beat.
 
         Args:
-            images: training images [N,*sides,C].
-            labels: their labels [N,...].
+            images: training images [M,*sides,C].
+            labels: their labels [N,...]; if N is more than M, other images' follow.
             form: of the network's output, whose sides a baseline's answers have.
             facts: those of the data.
         """

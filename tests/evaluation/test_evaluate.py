@@ -30,6 +30,7 @@ import reskeras
 from reskeras.cli import main
 from reskeras.data import DataOptions, ImageData, from_arrays, from_npz
 from reskeras.data.label_facts import facts_of
+from reskeras.evaluation import evaluate as evaluation
 from reskeras.evaluation.calibration import bins_of
 from reskeras.evaluation.collect import Answers, Contestant, collect
 from reskeras.evaluation.evaluate import Evaluation, images_at
@@ -374,6 +375,32 @@ def test_baselines_know_what_the_training_labels_say_and_no_more() -> None:
     away = np.linalg.norm(test - np.nanmean(train, axis=0), axis=-1)
     assert position["pixel_error"] == pytest.approx(np.nanmean(away), abs=0.2)  # whole pixels
     assert rivals[Labels.IMAGE] == {}  # images of one channel, labels of three
+
+
+@pytest.mark.parametrize("labels", [Labels.CLASS, Labels.NUMBERS, Labels.POINTS, Labels.CLASSES])
+def test_baselines_of_large_images_know_all_labels_and_say_how_many_images(
+    labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight of 24 images have as many numbers as baselines see."""
+    (task,) = (task for task in TASKS if task.labels is labels)
+    _, data, ask, whole = case_of(task)
+    monkeypatch.setattr(evaluation, "_MOST_NUMBERS", 8 * int(np.prod(data.image_shape)))
+    found = evaluated(ask, data, "test", name="net", batch=10)
+    names = [rival.name for rival in whole.rivals]
+    assert found.rivals[0].name == names[0]
+    for metric, score in whole.rivals[0].scores.items():
+        assert found.rivals[0].scores[metric].value == pytest.approx(score.value, abs=1e-5)
+    near = [f"{name} of 8 training examples" for name in names[1:]]
+    assert [rival.name for rival in found.rivals[1:]] == near
+    assert len(near) == (labels is Labels.CLASS)
+
+
+def test_a_baseline_of_some_masks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    (task,) = (task for task in TASKS if task.labels is Labels.MASK)
+    _, data, ask, _ = case_of(task)
+    monkeypatch.setattr(evaluation, "_MOST_EXAMPLES", 9)
+    (rival,) = evaluated(ask, data, "test", name="net", batch=10).rivals
+    assert rival.name == "commonest class of 9 training examples"
 
 
 def test_the_baseline_of_restoration_is_the_input_in_the_size_of_the_answer() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from reskeras.spec import AnySpec, Classifier, Recipe
 from reskeras.tasks import class_labels
-from reskeras.tasks.baselines import always, class_shares, nearest
+from reskeras.tasks.baselines import always, class_shares, named, nearest
 from reskeras.tasks.class_task import ClassTask
 from reskeras.tasks.labels import Labels
 from reskeras.tasks.metrics import (
@@ -141,10 +141,15 @@ class Classification(ClassTask):
         """The majority class, and 1-nearest-neighbor on pixels."""
         shares = Output((None, facts.classes), "softmax")
         frequent = always(class_shares(labels, facts.classes))
-        near = nearest(images, labels, facts.classes)
+        near = nearest(images, labels[: len(images)], facts.classes)
         return (
-            Baseline("majority class", frequent, shares, self.metrics),
-            Baseline("nearest neighbor", near, shares, (ACCURACY, _BALANCED, MACRO_F1)),
+            Baseline(named("majority class", labels, facts), frequent, shares, self.metrics),
+            Baseline(
+                named("nearest neighbor", images, facts),
+                near,
+                shares,
+                (ACCURACY, _BALANCED, MACRO_F1),
+            ),
         )
 
     def label_in_words(self, label: Any, names: Sequence[str]) -> str:

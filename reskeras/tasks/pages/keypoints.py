@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reskeras.spec import AnySpec, Heatmaps, Recipe, TrainSpec
-from reskeras.tasks.baselines import always, mean_places
+from reskeras.tasks.baselines import always, mean_places, named
 from reskeras.tasks.class_labels import ratio
 from reskeras.tasks.labels import Labels
 from reskeras.tasks.metrics import LOSS, PIXEL_ERROR, SUPPORT, Metric, share
@@ -125,7 +125,8 @@ class Keypoints(Task):
         mean = mean_places(labels).astype("float32")
         maps = np.asarray(self.targets(mean, {"head": form}, facts)["head"])
         linear = Output(form.shape, "linear")
-        return (Baseline("mean position", always(maps), linear, (_PCK, PIXEL_ERROR)),)
+        name = named("mean position", labels, facts)
+        return (Baseline(name, always(maps), linear, (_PCK, PIXEL_ERROR)),)
 
     def answer(self, outputs: Any, form: Output, facts: Facts) -> Any:
         """Places [N,K,2] in pixels of the image, and the height of each maximum: [N,K,3]."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reskeras.spec import AnySpec, Classifier, Recipe, TrainSpec
-from reskeras.tasks.baselines import always
+from reskeras.tasks.baselines import always, named
 from reskeras.tasks.class_labels import ratio
 from reskeras.tasks.labels import Labels
 from reskeras.tasks.metrics import (
@@ -214,7 +214,8 @@ class Multilabel(Task):
         """How often each class is there in the training images."""
         prior = always(np.mean(labels, axis=0, dtype="float32"))
         sigmoids = Output((None, facts.classes), "sigmoid")
-        return (Baseline("how often each class is there", prior, sigmoids, self.metrics),)
+        name = named("how often each class is there", labels, facts)
+        return (Baseline(name, prior, sigmoids, self.metrics),)
 
     def answer(self, outputs: Any, form: Output, facts: Facts) -> Any:
         import keras

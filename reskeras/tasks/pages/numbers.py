@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from reskeras.spec import AnySpec, Numbers, Recipe, TrainSpec
-from reskeras.tasks.baselines import always
+from reskeras.tasks.baselines import always, named
 from reskeras.tasks.class_labels import ratio
 from reskeras.tasks.labels import Labels
 from reskeras.tasks.metrics import LOSS, MEAN_ABSOLUTE_ERROR, Better, Metric, Unit
@@ -127,7 +127,8 @@ class NumbersTask(Task):
     ) -> tuple[Baseline, ...]:
         """The mean of the training images' numbers."""
         mean = always(np.mean(labels, axis=0, dtype="float32"))
-        return (Baseline("mean", mean, Output((None, facts.classes), "linear"), self.metrics),)
+        linear = Output((None, facts.classes), "linear")
+        return (Baseline(named("mean", labels, facts), mean, linear, self.metrics),)
 
     def answer(self, outputs: Any, form: Output, facts: Facts) -> Any:
         return outputs

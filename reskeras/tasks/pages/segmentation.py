@@ -9,7 +9,7 @@ import numpy as np
 
 from reskeras.spec import AnySpec, Recipe, Segmenter
 from reskeras.tasks import class_labels
-from reskeras.tasks.baselines import always, class_shares
+from reskeras.tasks.baselines import always, class_shares, named
 from reskeras.tasks.class_task import ClassTask
 from reskeras.tasks.labels import Labels
 from reskeras.tasks.metrics import ACCURACY, LOSS, PRECISION, RECALL, SUPPORT, Metric, share
@@ -137,7 +137,8 @@ class Segmentation(ClassTask):
         sides = form.shape[1:-1]
         shares = np.broadcast_to(class_shares(labels, facts.classes), (*sides, facts.classes))
         softmax = Output((None, *sides, facts.classes), "softmax", form.middle)
-        return (Baseline("commonest class", always(shares), softmax, self.metrics),)
+        name = named("commonest class", labels, facts)
+        return (Baseline(name, always(shares), softmax, self.metrics),)
 
     def describe(self, answer: Any, names: Sequence[str], top: int) -> Any:
         mask = answer.argmax(-1)
