@@ -280,6 +280,10 @@ class ImageData:
         dataset = as_floats(self.reader.stored(name))
         return dataset.cache() if self.in_memory else dataset
 
+    def scaled_labels(self, labels: Any) -> Any:
+        """Labels of `split` as losses and scores take them: those that are images in 0..1."""
+        return scaled(labels) if self.task.labels is Labels.IMAGE else labels
+
     def shuffled(self, name: str, seed: int) -> Any:
         """Like `split`, in a random order that follows from the seed."""
         return as_floats(self.reader.shuffled(name, seed))

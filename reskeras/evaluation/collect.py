@@ -10,9 +10,8 @@ import tensorflow as tf
 
 from reskeras.data.decode import naming_bad_images
 from reskeras.data.images import ImageData
-from reskeras.data.pixels import scaled
 from reskeras.evaluation.intervals import Estimate, estimate, resampled, share_less, share_of
-from reskeras.tasks import LOSS, Facts, Labels, Metric, Output, Statistics, Task, Unit
+from reskeras.tasks import LOSS, Facts, Metric, Output, Statistics, Task, Unit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,9 +136,7 @@ def collect(
     made = [targets_of(one) for one in contestants]
     with naming_bad_images():
         for images, labels in data.split(split).batch(batch).prefetch(2):
-            if task.labels is Labels.IMAGE:
-                labels = scaled(labels)  # noqa: PLW2901
-            labels = tf.cast(labels, kind)  # noqa: PLW2901
+            labels = tf.cast(data.scaled_labels(labels), kind)  # noqa: PLW2901
             for one, loss, part, targets_for in zip(contestants, losses, parts, made, strict=True):
                 targets = targets_for(labels)
                 outputs = one.outputs(images.numpy())

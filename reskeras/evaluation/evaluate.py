@@ -224,8 +224,7 @@ def images_at(data: ImageData, split: str, places: Any) -> tuple[Any, Any]:
         chosen = data.reader.chosen(split, wanted[order]).batch(len(wanted))
         images, labels = next(iter(chosen.as_numpy_iterator()))
     again = np.argsort(order)
-    labels = scaled(labels) if data.task.labels is Labels.IMAGE else labels
-    return scaled(images)[again], labels[again]
+    return scaled(images)[again], data.scaled_labels(labels)[again]
 
 
 def _facts(ask: Answerer, data: ImageData) -> Facts:

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 from reskeras.data.images import ImageData
-from reskeras.data.pixels import scaled
 from reskeras.models.inputs import input_form
 from reskeras.models.outputs import outputs_by_name
 from reskeras.spec import Augmentation, TrainSpec
@@ -173,7 +172,5 @@ class Targets:
 
     def target(self, label: Any) -> Any:
         """The target of one label, as tensors: of the only output, or of each by name."""
-        if self._task.labels is Labels.IMAGE:
-            label = scaled(label)
-        targets = self._task.targets(label, self.heads, self._facts)
+        targets = self._task.targets(self.data.scaled_labels(label), self.heads, self._facts)
         return targets if self._named else targets["head"]
