@@ -85,14 +85,16 @@ def doctor(
     memory = safe_memory(1) if max_memory is None else max_memory
     case = Case(recipe=recipe, data=keep_decoded(images, console), memory=memory, seed=seed)
     findings = []
-    for finding in examine(case):
-        findings.append(finding)
-        if not as_json:
-            _print(finding)
+    with quiet_tensorflow():
+        for finding in examine(case):
+            findings.append(finding)
+            if not as_json:
+                _print(finding)
     healed, left = case, [finding for finding in findings if not finding.healthy]
     changes: list[str] = []
     if fix is not None and left:
-        healed, left = heal(case, findings, changes.append)
+        with quiet_tensorflow():
+            healed, left = heal(case, findings, changes.append)
         if healed is not case:
             with replacing(fix) as partial:
                 partial.write_text(dump_recipe(healed.recipe), encoding="utf-8")

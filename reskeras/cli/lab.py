@@ -116,7 +116,8 @@ def lab(
         network, given[experiment.takes.value] = _input(
             data, network, how, experiment.takes, console
         )
-    found = experiment.run(network, **given)
+    with quiet_tensorflow():
+        found = experiment.run(network, **given)
     if output is not None:
         save(output, lambda: found.figure)
     if table is not None:
@@ -141,7 +142,8 @@ def _run_all(
     for each in EXPERIMENTS.values():
         console.print(f"{each.name}: {each.measures} ...", style="dim", highlight=False)
         start = time.perf_counter()
-        found = each.run(None, **given)
+        with quiet_tensorflow():
+            found = each.run(None, **given)
         seconds = time.perf_counter() - start
         _keep(uri, found, None)
         documents.append(found.document() | {"seconds": seconds})
