@@ -134,11 +134,12 @@ def accuracy_of(matrix: Any) -> Any:
 
 
 def mean_where(values: Any, there: Any) -> Any:
-    """The mean of the values where `there` is."""
+    """The mean of the values where `there` is; NaN if it is nowhere."""
     from keras import ops
 
     there = ops.cast(there, "float32")
-    return ops.sum(values * there) / ops.maximum(ops.sum(there), 1)
+    count = ops.sum(there)
+    return ops.where(count > 0, ops.sum(values * there) / ops.maximum(count, 1), np.nan)
 
 
 def overlaps(matrix: Any) -> tuple[Any, Any, Any]:

@@ -543,6 +543,17 @@ def test_a_network_that_validation_breaks_has_failed(
         tune(tiny(), data, directory="s", trials=1, objective="val_loss")
 
 
+def test_a_search_says_that_nothing_counts_in_its_objective(
+    data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "reskeras.training.compiled.CompiledTrainer.evaluate",
+        lambda *_: {"macro_f1": float("nan"), "accuracy": 0.5, "loss": 0.5},
+    )
+    with pytest.raises(RuntimeError, match="no trial has a score: val_macro_f1 is not a number"):
+        tune(tiny(), data, directory="s", trials=2, objective="val_macro_f1")
+
+
 @pytest.mark.usefixtures("stub")
 def test_two_processes_cannot_search_in_one_place(data: ImageData) -> None:
     class Second(Listener):

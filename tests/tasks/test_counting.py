@@ -115,3 +115,18 @@ def test_balanced_weights_are_scikit_learns(labels: list[int]) -> None:
     found = balanced(counts)
     np.testing.assert_allclose(np.array(found)[there], wanted)
     assert max(found) == pytest.approx(max(wanted))
+
+
+def test_scores_of_what_is_nowhere_are_not_numbers() -> None:
+    """Perfect answers for masks of class 0 alone: 0 would be the score of answers all wrong."""
+    scores = SEGMENTATION.scores({"confusion": np.diag([24.0, 0, 0]).astype("float32")}, FACTS)
+    assert {name: float(value) for name, value in scores.items()} == pytest.approx(
+        {
+            "mean_dice": 1.0,
+            "mean_iou": 1.0,
+            "foreground_dice": np.nan,
+            "foreground_iou": np.nan,
+            "accuracy": 1.0,
+        },
+        nan_ok=True,
+    )

@@ -19,6 +19,11 @@ def rank(objective: str, score: float | None, metrics: Mapping[str, float], numb
     return lost, loss, metrics.get("val_loss", 0.0), number
 
 
+def scored(record: TrialRecord) -> bool:
+    """Whether a training has a score: not if it failed, or if nothing counts in the objective."""
+    return record.score is not None and not math.isnan(record.score)
+
+
 def by_rank(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
     """The trials, best first, failed ones last."""
     return sorted(
@@ -27,9 +32,9 @@ def by_rank(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
 
 
 def scores_by_trial(finals: Iterable[Final]) -> dict[int, list[float]]:
-    """The scores of final trainings by trial number; failed ones have none."""
+    """The scores of final trainings by trial number; see `scored`."""
     scores: dict[int, list[float]] = {}
     for final in finals:
-        if final.record.score is not None:
-            scores.setdefault(final.record.number, []).append(final.record.score)
+        if (score := final.record.score) is not None and not math.isnan(score):
+            scores.setdefault(final.record.number, []).append(score)
     return scores

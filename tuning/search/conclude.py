@@ -1,6 +1,7 @@
 """The end of a search: ranks trials, runs final trainings, keeps and tests one model."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from reskeras.errors import RequestError, in_a_line
@@ -10,7 +11,7 @@ from tuning.record.entries import Conclusion, Final, FinalPlan, TrialRecord
 from tuning.record.evaluation import EVALUATION, read_evaluation
 from tuning.record.events import Result
 from tuning.record.journal import Journal
-from tuning.record.ranking import by_rank, scores_by_trial
+from tuning.record.ranking import by_rank, scored, scores_by_trial
 from tuning.report.factors import factor_plot
 from tuning.report.leaderboard import CSV_COLUMNS, leaderboard_of, write_csv
 from tuning.report.page import write_report
@@ -33,6 +34,11 @@ def conclude(loop: Loop, plan: FinalPlan) -> Result:
         reasons = sorted({in_a_line(record.error) for record in ranked})
         reasons += [f"not run: {count} {reason}" for reason, count in loop.dropped.items()]
         raise RuntimeError("no trial completed" + "".join(f"\n  {reason}" for reason in reasons))
+    if math.isnan(ranked[0].score):
+        raise RuntimeError(
+            f"no trial has a score: {loop.search.objective} is not a number in any, because "
+            "nothing in the validation split counts in it; compare another metric"
+        )
     found = importances(ranked, loop.search.space, loop.search.objective)
     factor_plot(
         ranked,
@@ -42,9 +48,7 @@ def conclude(loop: Loop, plan: FinalPlan) -> Result:
         found,
     )
     finals = (
-        _train_finally(
-            loop, [record for record in ranked[: plan.top] if record.score is not None], plan
-        )
+        _train_finally(loop, [record for record in ranked[: plan.top] if scored(record)], plan)
         if plan.epochs
         else ()
     )
