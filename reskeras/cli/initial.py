@@ -8,9 +8,9 @@ from pathlib import Path
 from reskeras.cli.networks import NetworkKind, find_run, resolve
 from reskeras.files import replacing
 from reskeras.spec import Recipe
+from reskeras.spec.training import IMAGENET, SCRATCH
 from tuning.space import Space
 
-_WORDS = ("none", "imagenet")
 _FOLDER = Path("initial")
 """Where the models of runs are kept: a recipe names them, and is to work again."""
 _PATH = "train.init"
@@ -44,7 +44,7 @@ def space_with_initial(space: Space, uri: str | None) -> Space:
 
 
 def _found(word: str, uri: str | None) -> str:
-    if word in _WORDS:
+    if word in (SCRATCH, IMAGENET):
         return word
     network = resolve(word, NetworkKind.MODEL, NetworkKind.RUN)
     if network.kind is NetworkKind.MODEL:

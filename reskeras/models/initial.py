@@ -24,9 +24,8 @@ from reskeras.models.transfer import (
     with_biases,
 )
 from reskeras.spec import Recipe
+from reskeras.spec.training import IMAGENET, SCRATCH
 
-SCRATCH, IMAGENET = "none", "imagenet"
-"""The words of `train.init` that are no path."""
 _ENCODER = "encoder_"
 """What the layers of a separate encoder start with in a U-Net."""
 _SHOWN = 6

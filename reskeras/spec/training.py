@@ -20,6 +20,9 @@ own size."""
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+SCRATCH, IMAGENET = "none", "imagenet"
+"""The words of `train.init` that are no path."""
+
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class StopEarly:
@@ -82,7 +85,7 @@ class TrainSpec:
     last steps of a training are lost if they do not fill one."""
     stop_early: StopEarly | None = None
     """Ends a training that no longer improves; None never does."""
-    init: Annotated[str, Field(min_length=1)] = "none"
+    init: Annotated[str, Field(min_length=1)] = SCRATCH
     """Where the weights come from. `none` is random, `imagenet` is keras.applications' network of
     this structure, anything else is a `.keras` file; on the command line, also a folder with one or
     the id of a run. Layers of the same name and shape are taken, with their batch-norm statistics;

@@ -5,9 +5,9 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from reskeras.models.initial import SCRATCH
 from reskeras.models.outputs import head_layers
 from reskeras.spec import TrainSpec
+from reskeras.spec.training import SCRATCH
 
 _BLOCK = re.compile(r"(?:.*?_)?(?:block\d+|transition)(?=_|$)")
 _JOIN = re.compile(r"((?:.*?_)?(?:decoder\d+|nest\d+_\d+))_(?:up|gate\d*)(?=_|$)")

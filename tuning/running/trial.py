@@ -13,10 +13,11 @@ from reskeras.data import ImageData
 from reskeras.errors import RequestError
 from reskeras.files import replacing
 from reskeras.models.growth import grow
-from reskeras.models.initial import SCRATCH, Taken
+from reskeras.models.initial import Taken
 from reskeras.models.predictor import answerer
 from reskeras.models.recalibration import images_per_pass
 from reskeras.spec import Recipe
+from reskeras.spec.training import SCRATCH
 from reskeras.training.state import Epoch, restore_weights
 from reskeras.training.train import Training, build_initial, build_seeded, precision_of
 from reskeras.training.train import evaluate as scores_of
