@@ -431,6 +431,8 @@ def _show(result: Result, space: Space, objective: str, reopened: str, look: str
         output.print(text)
     if result.exhausted:
         line(result.exhausted)
+    if result.failure:
+        line(f"warning: {result.failure}", style="yellow")
     if result.dropped:
         line(
             "not run: " + ", ".join(f"{count} {reason}" for reason, count in result.dropped.items())

@@ -555,6 +555,44 @@ def test_a_search_says_that_nothing_counts_in_its_objective(
 
 
 @pytest.mark.usefixtures("stub")
+def test_a_search_ends_with_an_answer_if_its_evaluation_fails(
+    data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path | None] = []
+
+    def run_evaluation(job: EvaluationJob, data: ImageData) -> Epochs:
+        asked.append(job.folder)
+        yield from ()
+        if job.folder is not None:
+            raise ValueError("no picture")
+        return Outcome(metrics={"accuracy": 0.25, "loss": 1.0})
+
+    monkeypatch.setattr("tuning.running.executor.run_evaluation", run_evaluation)
+    for _ in range(2):  # the evaluation is tried again
+        result = tune(tiny(), data, directory="s", trials=2)
+        assert result.test == {"accuracy": 0.25, "loss": 1.0}
+        assert result.failure is not None
+        assert result.failure.startswith("the evaluation failed: ValueError: no picture; ")
+        assert Path("s/report.html").exists()
+        assert Journal(Path("s/journal.jsonl")).conclusions[-1].test == result.test
+    assert asked == [Path("s/evaluation"), None] * 2
+
+
+@pytest.mark.usefixtures("stub")
+def test_an_interrupt_in_the_evaluation_ends_the_search(
+    data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_evaluation(job: EvaluationJob, data: ImageData) -> Epochs:
+        yield from ()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tuning.running.executor.run_evaluation", run_evaluation)
+    with pytest.raises(KeyboardInterrupt):
+        tune(tiny(), data, directory="s", trials=2)
+    assert not Path("s/report.html").exists()
+
+
+@pytest.mark.usefixtures("stub")
 def test_two_processes_cannot_search_in_one_place(data: ImageData) -> None:
     class Second(Listener):
         def trial_started(self, trial: Trial) -> None:

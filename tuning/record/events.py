@@ -93,6 +93,8 @@ class Result:
     """Importances of the trials; see `tuning.insight.importance.importances`."""
     exhausted: str | None = None
     """A sentence if the space had fewer points than trials were asked for; otherwise None."""
+    failure: str | None = None
+    """A sentence if the kept model could be scored, but not evaluated; otherwise None."""
 
     @property
     def final(self) -> TrialRecord | None:

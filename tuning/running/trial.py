@@ -68,8 +68,9 @@ class EvaluationJob:
     """What to call the model."""
     split: str
     """The split that it is evaluated on."""
-    folder: Path
-    """Where to write what `reskeras.evaluation.files.write` does; it may exist."""
+    folder: Path | None
+    """Where to write what `reskeras.evaluation.files.write` does; it may exist. None to score the
+    model alone."""
 
 
 class Verdict(enum.Enum):
@@ -170,7 +171,7 @@ def run_evaluation(job: EvaluationJob, data: ImageData) -> Epochs:
     """
     yield from ()
     model = keras.saving.load_model(job.model)
-    if keras.backend.backend() != "tensorflow":
+    if job.folder is None or keras.backend.backend() != "tensorflow":
         return Outcome(metrics=scores_of(model, data, job.split))
     from reskeras.evaluation.evaluate import evaluate
     from reskeras.evaluation.files import write

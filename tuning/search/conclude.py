@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 
 from reskeras.errors import RequestError, in_a_line
@@ -48,7 +49,11 @@ def conclude(loop: Loop, plan: FinalPlan) -> Result:
         found,
     )
     finals = (
-        _train_finally(loop, [record for record in ranked[: plan.top] if scored(record)], plan)
+        _train_finally(
+            loop,
+            [record for record in ranked[: plan.top] if scored(record)],
+            plan,
+        )
         if plan.epochs
         else ()
     )
@@ -82,8 +87,9 @@ def conclude(loop: Loop, plan: FinalPlan) -> Result:
     )
     last = loop.conclusion
     decided = last is not None and (last.winner, last.plan) == (winner, plan)
+    failure = None
     if not decided or read_evaluation(loop.search.directory) is None:
-        test = _evaluate(loop, f"trial {winner}")
+        test, failure = _evaluate(loop, f"trial {winner}")
         if not decided:
             loop.conclusion = Conclusion(winner=winner, plan=plan, test=test)
             loop.journal.add(loop.conclusion)
@@ -98,7 +104,7 @@ def conclude(loop: Loop, plan: FinalPlan) -> Result:
         factors=loop.search.directory / "factors.svg",
     )
     assert loop.conclusion is not None
-    return dataclasses.replace(result, test=loop.conclusion.test)
+    return dataclasses.replace(result, test=loop.conclusion.test, failure=failure)
 
 
 def _train_finally(loop: Loop, best: Sequence[TrialRecord], plan: FinalPlan) -> tuple[Final, ...]:
@@ -141,34 +147,57 @@ def _keep(loop: Loop, running: Attempt, epochs: int) -> None:
     loop.adopt(running)
 
 
-def _evaluate(loop: Loop, name: str) -> Mapping[str, float] | None:
-    """Evaluates best.keras; returns its scores on the test split, None if there is none.
+def _evaluate(loop: Loop, name: str) -> tuple[Mapping[str, float] | None, str | None]:
+    """Evaluates best.keras, or scores it alone if that fails.
 
     Without a test split it is evaluated on the validation split, by which it was chosen.
+
+    Returns:
+        Its scores on the test split, None if there is none; and why it is not evaluated, None if it
+        is.
+
+    Raises:
+        RuntimeError: it cannot be scored either, or the disk is full.
     """
     split = "test" if "test" in loop.search.data.sizes else "val"
-    directory = loop.search.directory
+    folder = loop.search.directory / EVALUATION
     job = EvaluationJob(
         key="evaluation",
-        model=directory / "best.keras",
+        model=loop.search.directory / "best.keras",
         name=name,
         split=split,
-        folder=directory / EVALUATION,
+        folder=folder,
     )
+    failure = None
+    try:
+        metrics = _evaluated(loop, job)
+    except _EvaluationError as error:
+        # The search's answer must not depend on resamples and pictures of it.
+        failure = f"{error}; the best model is scored alone, and evaluated when this is repeated"
+        shutil.rmtree(folder, ignore_errors=True)  # that of an earlier winner
+        metrics = _evaluated(loop, dataclasses.replace(job, folder=None))
+    return metrics if split == "test" else None, failure
+
+
+class _EvaluationError(RuntimeError):
+    """The evaluation failed in itself, or ended its worker each time."""
+
+
+def _evaluated(loop: Loop, job: EvaluationJob) -> Mapping[str, float]:
     for _ in range(ATTEMPTS):
         loop.executor.submit(job)
         match loop.executor.wait():
             case Ended(outcome=Outcome() as outcome):
-                return outcome.metrics if split == "test" else None
+                return outcome.metrics
             case Ended() as ended:
-                raise RuntimeError(f"the evaluation failed: {in_a_line(ended.error)}")
+                raise _EvaluationError(f"the evaluation failed: {in_a_line(ended.error)}")
             case Lost() as lost:
                 reason = lost.reason
             case DiskFull() as full:
                 raise disk_is_full(full.reason)
             case _:
                 raise AssertionError("an evaluation has no epochs")
-    raise RuntimeError(f"the evaluation failed: {reason}")
+    raise _EvaluationError(f"the evaluation failed: {reason}")
 
 
 def _mean_best(finals: Sequence[Final], objective: str) -> int | None:
