@@ -22,15 +22,6 @@ from reskeras.words import percent
 
 _SHOWN = 20
 """Rows of a table."""
-_WORDS = {
-    Labels.CLASS: "class",
-    Labels.CLASSES: "class",
-    Labels.MASK: "class",
-    Labels.NUMBERS: "number",
-    Labels.POINTS: "point",
-    Labels.IMAGE: "channel",
-}
-"""What a label has several of."""
 
 
 def names_of(images: Any) -> tuple[str, ...]:
@@ -40,7 +31,7 @@ def names_of(images: Any) -> tuple[str, ...]:
 
 def print_table(images: Any, facts: LabelFacts) -> None:
     """Prints what labels hold, a row for each class, number or point."""
-    splits, names, word = list(images.sizes), names_of(images), _WORDS[images.task.labels]
+    splits, names = list(images.sizes), names_of(images)
     match facts:
         case ClassFacts() | SetFacts():
             totals = [sum(counts) for counts in zip(*facts.counts.values(), strict=True)]
@@ -61,7 +52,7 @@ def print_table(images: Any, facts: LabelFacts) -> None:
                 )
                 for k, name in enumerate(names)
             ]
-            _print([(word, *splits, "smallest", "largest"), *rows], "numbers")
+            _print([("number", *splits, "smallest", "largest"), *rows], "numbers")
         case PointFacts():
             rows = [
                 (name, *(percent(facts.there[s][k]) for s in splits), *_place(facts, k))

@@ -59,22 +59,6 @@ class WholeImages(abc.ABC):
         return f"{split}[{place}]"
 
 
-class WholeArrays(WholeImages):
-    """Whole images that are in memory, or mapped into it.
-
-    Args:
-        splits: for each split, pairs of an image and its label, as in `WholeImages.read`.
-    """
-
-    def __init__(self, splits: Mapping[str, Sequence[tuple[Any, Any]]]) -> None:
-        self._splits = splits
-        self.sizes = {split: len(pairs) for split, pairs in splits.items()}
-        self.dtype = splits["train"][0][0].dtype
-
-    def read(self, split: str, place: int) -> tuple[Any, Any]:
-        return self._splits[split][place]
-
-
 class WholeRows(WholeImages):
     """Whole images that a reader gives, all of one size."""
 

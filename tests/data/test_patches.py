@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reskeras.data.patches import Patches, WholeArrays
+from reskeras.data.patches import Patches, WholeImages
 from reskeras.tasks import IGNORED
 
 Pair = tuple[Any, Any]
@@ -24,6 +25,18 @@ def numbered(*shapes: tuple[int, ...]) -> list[Pair]:
         pairs.append((image, 10 + image[..., 0].astype("int32")))
         begin += image.size
     return pairs
+
+
+class WholeArrays(WholeImages):
+    """Pairs of an image and its label, for each split."""
+
+    def __init__(self, splits: Mapping[str, Sequence[Pair]]) -> None:
+        self._splits = splits
+        self.sizes = {split: len(pairs) for split, pairs in splits.items()}
+        self.dtype = splits["train"][0][0].dtype
+
+    def read(self, split: str, place: int) -> Pair:
+        return self._splits[split][place]
 
 
 def blank(*pairs: Pair, **splits: list[Pair]) -> WholeArrays:
