@@ -228,6 +228,10 @@ def mean_and_spread(
 
 
 def _points(splits: Mapping[str, tuple[Array, Array]], where: str) -> Others:
+    if splits["train"][0].ndim != 4:
+        raise RequestError(
+            f"{where}: keypoints are those of images: not of signals, nor of volumes"
+        )
     count = _columns(splits, 2, where)
     height, width = splits["train"][0].shape[1:3]
     made, outside = {}, 0

@@ -75,6 +75,16 @@ def both(data: ImageData, split: str) -> tuple[np.ndarray, np.ndarray]:
     return next(data.split(split).batch(99).as_numpy_iterator())
 
 
+@pytest.mark.parametrize("shape", [(24, 30, 2), (24, 6, 8, 8, 1)], ids=["signals", "volumes"])
+def test_points_are_those_of_images(shape: tuple[int, ...]) -> None:
+    x, y = np.ones(shape, np.uint8), np.full((24, 3, 2), 5.0)
+    arrays = {"x_train": x, "y_train": y, "x_val": x, "y_val": y}
+    with pytest.raises(
+        reskeras.RequestError, match="keypoints are those of images: not of signals, nor of volumes"
+    ):
+        from_arrays(arrays, options=DataOptions(task="keypoints"))
+
+
 @pytest.mark.parametrize("kind", Labels)
 def test_arrays_of_every_kind_come_back(kind: Labels) -> None:
     arrays = labeled(kind)
