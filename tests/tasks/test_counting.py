@@ -130,3 +130,11 @@ def test_scores_of_what_is_nowhere_are_not_numbers() -> None:
         },
         nan_ok=True,
     )
+
+
+def test_coarser_masks_have_the_pixels_nearest_to_the_middles() -> None:
+    """Also where sides do not divide: the middles of 5 parts of 9 are at 0.9, 2.7, ..., 8.1."""
+    mask = np.arange(9)[:, None] * 10 + np.arange(6)
+    outputs = {"head": Output((None, 5, 2, 9), "softmax")}
+    found = SEGMENTATION.targets(mask, outputs, Facts((9, 6, 1), 9))["head"]
+    np.testing.assert_array_equal(found, [[10 * y + x for x in (1, 4)] for y in (0, 2, 4, 6, 8)])
