@@ -21,6 +21,7 @@ from reskeras.data.decode import BadImageError
 from reskeras.data.unlabeled import Seen, Source, View, in_order, open_images
 from reskeras.errors import RequestError
 from reskeras.files import check_free, replacing
+from reskeras.models.flips import Flips
 from reskeras.tasks import Labels, Task
 from reskeras.words import on_a_line
 
@@ -29,7 +30,6 @@ _AHEAD = 2 * _BATCH
 """Images that are decoded while the network works on a batch."""
 _SHRUNK = 2
 """An image that shrinks more loses details that masks could have."""
-_FLIPS = ("horizontal", "vertical", "all")
 
 
 @click.command()
@@ -51,7 +51,7 @@ _FLIPS = ("horizontal", "vertical", "all")
 )
 @click.option(
     "--flips",
-    type=click.Choice(_FLIPS),
+    type=click.Choice([flips.value for flips in Flips]),
     help="Average the answers for an image and its mirror images.",
 )
 @options.out(
@@ -97,7 +97,7 @@ def predict(
         check_free(table, hint="give a new file")
     with find_model(model, tracking_uri) as found:
         network = load_model(found)
-    from reskeras.models.asking import Flips, border_of, by_windows, flipping
+    from reskeras.models.asking import border_of, by_windows, flipping
     from reskeras.models.predictor import answerer
 
     ask = answerer(network, found.data, _BATCH)

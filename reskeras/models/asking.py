@@ -1,38 +1,17 @@
 """Answers of trained networks to images of any size, and to their mirror images."""
 
-import enum
 from typing import Any
 
 import numpy as np
 
 from reskeras.errors import RequestError
+from reskeras.models.flips import Flips
 from reskeras.models.predictor import Answerer
 from reskeras.models.windows import Predict, windowed, with_flips
 from reskeras.tasks import Labels
 
 _WINDOWS = 8
 """How many go through the network at once."""
-
-
-class Flips(enum.Enum):
-    """How images are flipped, whose answers are averaged."""
-
-    HORIZONTAL = "horizontal"
-    """Left and right change places."""
-    VERTICAL = "vertical"
-    """Top and bottom change places."""
-    ALL = "all"
-    """Along every side, and along all of them together."""
-
-    def axes(self, rank: int) -> tuple[int, ...]:
-        """The sides of an image with so many of them, of which the last runs to the right."""
-        match self:
-            case Flips.HORIZONTAL:
-                return (rank - 1,)
-            case Flips.VERTICAL:
-                return (rank - 2,) if rank > 1 else ()
-            case Flips.ALL:
-                return tuple(range(rank))
 
 
 def flipping(ask: Answerer, flips: Flips, called: str) -> Predict:
