@@ -102,10 +102,15 @@ def lr(
         return
     end = "diverged at the last" if found.diverged else "did not diverge"
     click.echo(
-        f"tested: {len(found.rates)} rates, {found.rates[0]:.1g} to "
-        f"{three_digits(found.rates[-1])}; the loss {end}"
+        f"tested: {len(found.rates)} rates, {_written(found.rates[0])} to "
+        f"{_written(found.rates[-1])}; the loss {end}"
     )
-    click.echo(f"range: {three_digits(found.low)} to {three_digits(found.high)}")
-    click.echo(f"one rate: {three_digits(found.suggested)}")
+    click.echo(f"range: {_written(found.low)} to {_written(found.high)}")
+    click.echo(f"one rate: {_written(found.suggested)}")
     if output is not None:
         click.echo(f"saved: {output}")
+
+
+def _written(rate: float) -> str:
+    """As people write it: 1e-6, 0.0031, 10."""
+    return three_digits(float(f"{rate:.3g}")).replace("e-0", "e-")

@@ -60,7 +60,7 @@ def train(
     weights are what is scored and kept.
 
     Args:
-        model: a built network with a classifier or segmentation head. It is compiled here.
+        model: a built network with a head for the task of the data. It is compiled here.
         data: image data; the splits `train` and `val` are used.
         spec: how to train. `spec.epochs` counts from epoch 0, even if training continues from
             `first_epoch`.

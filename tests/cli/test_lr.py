@@ -34,6 +34,7 @@ def test_lr_prints_a_range_and_draws_it(blobs_npz: Path, tmp_path: Path) -> None
     done = call(*how, "-o", "lr.png")
     assert done.exit_code == 0, done.output
     assert Path("lr.png").read_bytes().startswith(b"\x89PNG")
+    assert "tested: 30 rates, 1e-6 to " in done.stdout  # as `--help` writes it
     low, high = done.stdout.partition("range: ")[2].splitlines()[0].split(" to ")
     assert 1e-6 <= float(low) < float(high) <= 10
     found = json.loads(call(*how, "--json").stdout)

@@ -234,7 +234,7 @@ def test_a_seed_repeats_the_numbers() -> None:
 
 
 def test_requests_that_cannot_work() -> None:
-    with pytest.raises(RequestError, match="has 1 blocks"):
+    with pytest.raises(RequestError, match="has one block; growth needs two or more"):
         variance(small("residual", stages=(Stage(blocks=1, width=48),)))
     with pytest.raises(RequestError, match=r"takes images \[48\], not \[7\]"):
         variance(small("residual"), images=np.zeros((4, 7), "float32"))

@@ -207,7 +207,9 @@ def measure(spec: AnySpec, *, model: Any, images: Any, seeds: int, seed: int) ->
     graph = record(spec)
     blocks = blocks_of(graph)
     if len(blocks) < 2:
-        raise RequestError(f"{spec.name}: has {len(blocks)} blocks; growth needs two or more")
+        raise RequestError(
+            f"{spec.name}: has {'one block' if blocks else 'no blocks'}; growth needs two or more"
+        )
     if images is None:
         images = noise_images(spec, seed)
     missing = unknown(spec, graph)
