@@ -20,6 +20,7 @@ from reskeras.lab.experiments.identity import identity
 from reskeras.lab.experiments.nested import nested
 from reskeras.lab.experiments.precision import precision
 from reskeras.lab.experiments.shattered import shattered
+from reskeras.lab.experiments.shortcuts import shortcuts
 from reskeras.lab.experiments.start import start
 from reskeras.lab.experiments.variance import variance
 from reskeras.lab.result import Bound, Check, Result, Table, Verdict
@@ -41,6 +42,7 @@ __all__ = [
     "nested",
     "precision",
     "shattered",
+    "shortcuts",
     "start",
     "variance",
 ]
@@ -105,6 +107,12 @@ EXPERIMENTS = {
             takes=Input.DATA,
             seeds=5,
             measures="the training loss of plain and of residual networks over depth",
+        ),
+        Experiment(
+            run=shortcuts,
+            takes=Input.DATA,
+            seeds=9,
+            measures="what kinds of shortcut leave of the gradient, and how well they train",
         ),
         Experiment(
             run=batchnorm,

@@ -18,6 +18,9 @@ _FEWEST, _MOST = 4, 256
 _POSITIONS = 2**14
 """In how many positions of all images together is enough."""
 
+_NUMBERS = 2**18
+"""In the gradients that are sent back through shortcuts, at least."""
+
 _EPSILON = 1e-5
 """Of the same size as batch norm's: dead channels would divide by zero."""
 
@@ -357,6 +360,43 @@ def in_layout(spec: AnySpec, images: Any) -> tuple[bool, Any]:
     check_images(spec, images)
     first = spec.data_format == "channels_first" and len(spec.input_shape) > 1
     return first, tf.constant(np.moveaxis(images, -1, 1) if first else images, "float32")
+
+
+def shortcut_gradients(
+    model: keras.Model, blocks: Sequence[str], branches: Sequence[str], seed: int
+) -> list[Any]:
+    """Sends normal numbers back from the last of some blocks, through their shortcuts alone.
+
+    What comes in is positive, and branches add a constant that is not negative: activations of
+    sums pass on all gradients.
+
+    Args:
+        model: the network, whose branches become constant.
+        blocks: names of the layers that put out what successive blocks do.
+        branches: names of the last convolutions of all but the first block, and of norms right
+            after them.
+        seed: what all numbers follow from.
+
+    Returns:
+        The gradient at the output of each block [N,*sides,C].
+    """
+    keras.utils.set_random_seed(seed)  # for dropout
+    for name in branches:
+        for weight in model.get_layer(name).trainable_weights:
+            constant = 1.0 if weight.name in ("bias", "beta") else 0.0
+            weight.assign(keras.ops.full_like(weight, constant))
+    tensors = [model.get_layer(name).output for name in blocks]
+    within = keras.Model(tensors[0], tensors[1:])
+    random = np.random.default_rng(seed)
+    shape = tensors[0].shape[1:]
+    count = max(_FEWEST, _NUMBERS // math.prod(shape))
+    start = tf.constant(np.abs(random.standard_normal((count, *shape))), "float32")
+    end = tf.constant(random.standard_normal((count, *tensors[-1].shape[1:])), "float32")
+    with tf.GradientTape() as tape:
+        tape.watch(start)
+        values = [start, *tf.nest.flatten(within(start, training=True))]
+        total = tf.reduce_sum(values[-1] * end)
+    return [gradient.numpy() for gradient in tape.gradient(total, values)]
 
 
 def initialize(model: keras.Model, key: np.random.SeedSequence) -> None:
