@@ -38,7 +38,7 @@ _WIDTH = 160
 @options.data(show_default="independent normal numbers, or digits to train on")
 @reading.how
 @click.option(
-    "--seeds", type=click.IntRange(min=2), show_default="what the experiment needs",
+    "--seeds", type=click.IntRange(2, 1000), show_default="what the experiment needs",
     help="How often a network is initialized, or trained.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
@@ -75,6 +75,10 @@ def lab(
     from reskeras.lab import EXPERIMENTS
 
     if name is None:
+        if output is not None or table is not None or as_json:
+            raise RequestError(
+                "-o, --csv and --json need an experiment (`reskeras lab` lists them)"
+            )
         rows = [(each.name, each.measures) for each in EXPERIMENTS.values()]
         print_columns(rows, right=())
         return

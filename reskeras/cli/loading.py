@@ -16,7 +16,8 @@ _CHATTER = re.compile(
     rb"WARNING: All log messages before absl::|[IW]\d{4} \d\d:"
     rb"|To enable the following instructions:|\d{4}-\d\d-\d\d .*: [IW] "
     # These name no error: it computes something else to the same end, or reads what it wrote.
-    rb"|E\d{4} .* (?:oneDNN supports DT_[A-Z0-9]+ only|NodeDef mentions attribute )"
+    rb"|E\d{4} .* (?:oneDNN supports DT_[A-Z0-9]+ only|NodeDef mentions attribute "
+    rb"|remapper failed: )"
     rb"|INFO: |fully_quantize: "  # TFLite's interpreter and its converter
 )
 # The first form is TensorFlow 2.21's, the second 2.20's.

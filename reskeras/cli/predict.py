@@ -92,6 +92,8 @@ def predict(
         raise RequestError("--overlay draws into a folder: give --out FOLDER, too")
     if out is not None:
         check_free(out, hint="give a new folder")
+        if table is not None and table.resolve() == out.resolve():
+            raise RequestError(f"--out and --csv are the same, {out}: a folder and a file")
         check_places(out, sources)
     if table is not None:
         check_free(table, hint="give a new file")

@@ -104,6 +104,7 @@ def test_a_result_is_kept_in_mlflow() -> None:
 
 def test_requests_that_cannot_work() -> None:
     for words, message in (
+        (("--csv", "x.csv"), "-o, --csv and --json need an experiment"),
         (("varance",), "no experiment is called 'varance' (`reskeras lab` lists them); did you"),
         (("variance", "--data", "digits"), "--data needs a SPEC"),
         (("variance", "nothing"), "is not a preset"),
