@@ -398,6 +398,7 @@ def test_wrong_requests_are_refused_before_the_work() -> None:
         (("--overlay",), "--overlay draws into a folder: give --out FOLDER, too"),
         (("--windows",), f"--windows: {called}; windows are for masks"),
         (("--flips", "all"), f"--flips all: {called}, and in a mirror image left and right"),
+        (("--out", "new", "--csv", "new"), "--out and --csv are the same, new"),
         (("--csv", "photo.png"), "photo.png already exists; give a new file"),
         (("--csv", "no/table.csv"), "no/table.csv: the folder no does not exist"),
     ):
