@@ -84,18 +84,17 @@ def export(
         network = load_model(found)
         from reskeras.models.export import Exporter, seen_shape
 
-        exporter = Exporter(
-            network=_folded(network) if fold else network,
-            record=found.data,
-            bare=bare,
-            source=None if fold else found.path,
+        original = exporter = Exporter(
+            network=network, record=found.data, bare=bare, source=found.path
         )
+        if fold:
+            exporter = dataclasses.replace(original, network=_folded(network), source=None)
         for target in asked:
             exporter.check(target)
         with quiet_tensorflow():
             images = samples(found, data, seen_shape(network, found.data))
         _check_images(asked, images)
-        written, faults = _write(exporter, asked, images)
+        written, faults = _write(exporter, original, asked, images)
         keras = _asked(exporter, images, found)
     if as_json:
         click.echo(json.dumps(_document([keras, *written], images), indent=2))
@@ -142,9 +141,14 @@ def _check_images(asked: Sequence[Target], images: Samples) -> None:
 
 
 def _write(
-    exporter: "Exporter", asked: Sequence[Target], images: Samples
+    exporter: "Exporter", original: "Exporter", asked: Sequence[Target], images: Samples
 ) -> tuple[list[_Row], list[str]]:
-    """Writes the files, and says of those that cannot be written why."""
+    """Writes the files, and says of those that cannot be written why.
+
+    Files are compared with `original`, whose network is as it was found.
+    """
+    from reskeras.models.export_check import asks_keras
+
     rows, faults, references = [], [], {}
     for target in asked:
         try:
@@ -152,7 +156,8 @@ def _write(
             form = _shape(served.inputs[0])
             with quiet_tensorflow():
                 if form not in references:
-                    references[form] = _Reference.of(exporter, served, images)
+                    ask = asks_keras(original.served(target))
+                    references[form] = _Reference.of(exporter, served, ask, images)
                 rows.append(_written(exporter, target, references[form]))
         except RuntimeError as error:
             if type(error) is not RuntimeError:
@@ -174,10 +179,10 @@ class _Reference:
     """For each array of images, the outputs."""
 
     @classmethod
-    def of(cls, exporter: "Exporter", served: Any, samples: Samples) -> "_Reference":
-        from reskeras.models.export_check import asks_keras, in_batches
+    def of(cls, exporter: "Exporter", served: Any, ask: Any, samples: Samples) -> "_Reference":
+        from reskeras.models.export_check import in_batches
 
-        images, ask = exporter.inputs(served, samples.images), asks_keras(served)
+        images = exporter.inputs(served, samples.images)
         training = samples.training
         return cls(
             served=served,

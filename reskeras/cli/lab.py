@@ -1,7 +1,6 @@
 """`reskeras lab`."""
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import reskeras
 from reskeras.cli import options, reading
 from reskeras.cli.loading import load_keras_on_tensorflow, quiet_tensorflow
 from reskeras.cli.networks import NetworkKind, recipe, resolve
-from reskeras.cli.tables import print_columns
+from reskeras.cli.tables import output_console, print_columns
 from reskeras.cli.train import fitted
 from reskeras.data.options import DataOptions
 from reskeras.drawing.plot import check_picture, save
@@ -28,8 +27,6 @@ _IMAGES = 64
 """Training images that an experiment gets, a random sample."""
 _ALL = "all"
 _COLUMNS = "theory", "measured", "verdict"
-_WIDTH = 160
-"""Of the table of all claims where there is no terminal."""
 
 
 @click.command()
@@ -165,7 +162,7 @@ def _run_all(
     shown = RichTable(*columns, box=box.SIMPLE_HEAD, show_lines=False)
     for row in rows:
         shown.add_row(*map(str, row))
-    Console(markup=False, width=None if sys.stdout.isatty() else _WIDTH).print(shown)
+    output_console().print(shown)
 
 
 def _write(path: Path, table: Any) -> None:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 import reskeras
 from reskeras.cli import options
+from reskeras.cli.tables import output_console
 from reskeras.errors import did_you_mean, in_a_line
 from reskeras.tasks import OBJECTIVES, find_metric, metric_of, write_score
 from reskeras.words import age, three_digits
@@ -66,7 +67,7 @@ def runs(
     they differ. The first 6 digits of a run id are enough.
     """
     found = Runs(resolve_uri(tracking_uri))
-    output = Console(markup=False, highlight=False)
+    output = output_console()
     most = limit or (None if as_json else _ROWS)
     chosen = _chosen(found, which)
     if len(chosen) == 1 and chosen[0].kind is Kind.SEARCH:

@@ -1,5 +1,7 @@
 """What several commands print: tables of plain text, and what their data are."""
 
+import os
+import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -8,6 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reskeras.words import in_bytes, printable
+
+_WIDTH = 160
+"""Columns of a table where there is no terminal."""
 
 
 def print_columns(rows: Sequence[Sequence[str]], right: Collection[int]) -> None:
@@ -24,6 +29,12 @@ def print_columns(rows: Sequence[Sequence[str]], right: Collection[int]) -> None
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         click.echo("  ".join(cells).rstrip())
+
+
+def output_console() -> Console:
+    """Where tables are printed: as wide as the terminal, and wide in a file or a pipe."""
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(markup=False, highlight=False, width=None if narrow else _WIDTH)
 
 
 def tell_data(images: Any, console: Console) -> None:

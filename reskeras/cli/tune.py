@@ -23,7 +23,7 @@ from reskeras.cli import options, reading
 from reskeras.cli.initial import space_with_initial
 from reskeras.cli.loading import load_keras, quiet_tensorflow
 from reskeras.cli.progress import Progress
-from reskeras.cli.tables import keep_decoded, tell_data
+from reskeras.cli.tables import keep_decoded, output_console, tell_data
 from reskeras.cli.values import COUNT
 from reskeras.data.options import Cache, DataOptions
 from reskeras.errors import RequestError, hide_passwords
@@ -419,7 +419,7 @@ def _default_name(space: Path | None, data: str) -> str:
 
 
 def _show(result: Result, space: Space, objective: str, reopened: str, look: str) -> None:
-    output = Console(markup=False)
+    output = output_console()
 
     def line(text: str, **style: Any) -> None:
         output.print(text, highlight=False, soft_wrap=True, **style)

@@ -51,7 +51,7 @@ class Labels(enum.Enum):
             case Labels.NUMBERS:
                 return "with a number" if count == 1 else f"with {count} numbers"
             case Labels.POINTS:
-                return f"with {count} points"
+                return "with a point" if count == 1 else f"with {count} points"
             case Labels.IMAGE:
                 return f"with images of {count} channel{'' if count == 1 else 's'}"
 

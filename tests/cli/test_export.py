@@ -13,7 +13,8 @@ from nets import randomize, small
 
 import reskeras
 from reskeras.cli import main
-from reskeras.models import export_check
+from reskeras.models import export_check, folding
+from reskeras.models.folding import fold_batch_norm
 from reskeras.spec import BasicBlock, Heatmaps, Level, Segmenter, Stage, UNet
 
 ONE = (Stage(blocks=1, width=8),)
@@ -161,6 +162,26 @@ def test_a_file_that_answers_otherwise_is_removed_and_the_others_stay(
     assert last.startswith("error: n.tflite: not written: its answers differ from those of Keras")
     assert Path("n.tflite").read_text() == "what was there"
     assert sorted(each.name for each in Path().iterdir()) == ["n.keras", "n.tflite", "net"]
+
+
+def test_a_folded_network_is_compared_with_the_one_that_was_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _save(reskeras.build(small(stages=ONE)))
+    done = _run("net", "n.keras", "--fold", "--json")
+    assert done.exit_code == 0, done.output
+    (file,) = json.loads(done.stdout)["files"]
+    assert 0 < file["largest_difference"] < 1e-5
+
+    def wrong(network: keras.Model) -> keras.Model:
+        folded = fold_batch_norm(network)
+        folded.set_weights([1.01 * weight for weight in folded.get_weights()])
+        return folded
+
+    monkeypatch.setattr(folding, "fold_batch_norm", wrong)
+    done = _run("net", "wrong.keras", "--fold")
+    assert done.exit_code == 1
+    assert "wrong.keras: not written: its answers differ from those of Keras" in done.stderr
 
 
 @pytest.mark.parametrize("out", ["n.keras", "n.tflite", "saved"])

@@ -19,6 +19,7 @@ from reskeras.spec import BasicBlock, CifarStem, Classifier, Recipe, ResNet, Sta
 from reskeras.tasks import Facts, task_called
 from tuning.insight.boundary import boundary
 from tuning.insight.importance import FEWEST, importances, scored
+from tuning.insight.scales import limits, marks, scale_of
 from tuning.insight.summary import best_of_each, what_mattered
 from tuning.record.entries import TrialRecord
 from tuning.report.factors import factor_figure, factor_plot
@@ -616,3 +617,11 @@ def test_what_mattered_needs_no_framework_and_loads_the_forest_only_when_asked()
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_one_score_has_an_axis_of_scores_that_exist() -> None:
+    """99.9999 % stood where half of the only error is."""
+    scores = np.array([0.162])
+    scale = scale_of("val_accuracy", scores)
+    written = [text for _, text in marks(scale, *limits(scale.height(scores)))]
+    assert written == ["30 %", "20 %", "0 %"]

@@ -222,7 +222,7 @@ def test_the_answer_names_the_winner_and_its_lead(page: Any) -> None:
     assert "best.yaml --data 'a folder'" in found.texts["answer"]
     for fact in (
         "hand",
-        "blobs: 90 train, 30 val, 30 test images of 8 × 8 × 1, 3 classes",
+        "blobs: 90 train, 30 val, 30 test images of 8 × 8 × 1 in 3 classes",
         "random",
         "4 (1 failed)",
         "41 s",

@@ -28,10 +28,12 @@ def scale_of(objective: str, scores: Array) -> ScoreScale:
         # No error at all is as far above the next best as half of that one's error.
         least = float(errors[errors > 1e-9].min(initial=1.0)) / 2
         tenths = [1 - digit * 10.0**-power for power in range(1, 7) for digit in (5, 3, 2, 1)]
-        few = [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, *tenths, *([1.0] if (errors <= 1e-9).any() else [])]
+        round_ones = set(np.round([0.0, 0.2, 0.3, 0.4, 0.5, 0.6, *tenths], 9))
+        perfect = [1.0] if (errors <= 1e-9).any() else []
         return ScoreScale(
             lambda s: -np.log10(np.maximum(1 - s, least)),
-            sorted(set(np.round(few, 9))),
+            # Without those that would all be at the height of `least`.
+            [*sorted(mark for mark in round_ones if 1 - mark > least), *perfect],
             lambda s: f"{100 * s:.6g} %",
         )
     if sign(objective) < 0 and (scores > 0).all():
@@ -56,7 +58,7 @@ def limits(heights: Array) -> tuple[float, float]:
     low = float(heights.min())
     if high > middle:
         low = max(low, high - 3 * (high - middle))
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    return (low, high) if high > low else (low - 0.1, high + 0.1)
 
 
 def marks(scale: ScoreScale, low: float, high: float) -> list[tuple[float, str]]:

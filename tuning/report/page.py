@@ -20,7 +20,7 @@ from typing import Any
 from reskeras.drawing.palette import BLUE, FAINT, GRAY, HAIR, HIGHLIGHT, INK, ROSE
 from reskeras.errors import in_a_line
 from reskeras.files import write_text
-from reskeras.tasks import write_score
+from reskeras.tasks import task_called, write_score
 from reskeras.words import duration
 from tuning.insight.boundary import boundary
 from tuning.insight.findings import Findings, when
@@ -159,8 +159,9 @@ def _header(found: Findings) -> str:
     shape = " × ".join(map(str, data["image_shape"]))
     kind = "patches" if data.get("resize") == "patch" else "images"
     last = max(map(when, found.journal.history), default=0.0)
+    labels = task_called(data["task"]).labels
     facts = {
-        "data": f"{data['name']}: {sizes} {kind} of {shape}, {data['classes']} classes",
+        "data": f"{data['name']}: {sizes} {kind} of {shape} {labels.told(data['classes'])}",
         "oracle": found.journal.header["oracle"],
         "objective": found.objective,
         "trials": f"{len(found.ranked):,}" + (f" ({failed:,} failed)" if failed else ""),
