@@ -47,9 +47,9 @@ _MEASURED_SECONDS = 3.0
 @click.option(
     "--augment",
     type=AUGMENTATION,
-    default="shift_flip",
+    default="shift",
     show_default=True,
-    help="How the sheet's second block is augmented: what train.augment takes, such as shift or"
+    help="How the sheet's second block is augmented: what train.augment takes, such as shift_flip or"
     " {rotate: 15, elastic: 0.02}; none leaves it out.",
 )
 @click.option("--no-time", is_flag=True, help="Do not measure how long an epoch of training takes.")

@@ -51,6 +51,7 @@ def lines_figure(panels: Sequence[Panel]) -> Any:
     """Draws panels side by side; returns a `matplotlib.figure.Figure`."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(4.3 * len(panels), 3.4), dpi=100, layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -64,6 +65,8 @@ def lines_figure(panels: Sequence[Panel]) -> Any:
                 axes.plot(line.x, line.theory, color=color, linewidth=1.2, linestyle=(0, (4, 3)))
         if panel.log:
             axes.set_yscale("log")
+        if all(float(x).is_integer() for line in panel.lines for x in line.x):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(panel.title, fontsize=BODY, color=INK, loc="left")
         axes.set_xlabel(panel.x, fontsize=SMALL, color=GRAY)
         axes.set_ylabel(panel.y, fontsize=SMALL, color=GRAY)

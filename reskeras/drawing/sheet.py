@@ -18,6 +18,8 @@ _GAP = 0.06
 _SIGNAL, _VOLUME = 2, 4
 """Dimensions of their arrays."""
 _CHANNELS = (INK, SKY, GREEN.edge, VIOLET.edge, GRAY)
+_CLASSES = [f"C{number}" for number in range(10) if number != 7]
+"""Colors of classes in masks: matplotlib's, without its gray."""
 """Colors of the channels of signals; more channels begin again."""
 
 
@@ -126,9 +128,12 @@ def _draw_image(axis: Any, cell: Cell, low: float, high: float) -> None:
     if cell.mask is not None:
         unknown = (np.asarray(cell.mask) < 0)[..., np.newaxis]
         axis.imshow(np.where(unknown, (1 + shown) / 2, shown), interpolation="nearest")
-        levels = np.unique(cell.mask)[1:] - 0.5
-        if len(levels) and min(np.shape(cell.mask)) > 1:
-            axis.contour(cell.mask, levels=levels, colors=HIGHLIGHT, linewidths=0.8)
+        if min(np.shape(cell.mask)) > 1:
+            for number in np.unique(cell.mask)[1:]:
+                # Each alone: contours of several levels would lie around the higher classes.
+                color = HIGHLIGHT if number == 1 else _CLASSES[number % len(_CLASSES)]
+                within = np.asarray(cell.mask) == number
+                axis.contour(within, levels=[0.5], colors=[color], linewidths=0.8)
     if cell.points is not None:
         for number, (x, y) in enumerate(cell.points):
             color = f"C{number}" if len(cell.points) <= _NAMED else HIGHLIGHT
