@@ -49,8 +49,8 @@ _MEASURED_SECONDS = 3.0
     type=AUGMENTATION,
     default="shift",
     show_default=True,
-    help="How the sheet's second block is augmented: what train.augment takes, such as shift_flip or"
-    " {rotate: 15, elastic: 0.02}; none leaves it out.",
+    help="How the sheet's second block is augmented: what train.augment takes, such as shift_flip "
+    "or {rotate: 15, elastic: 0.02}; none leaves it out.",
 )
 @click.option("--no-time", is_flag=True, help="Do not measure how long an epoch of training takes.")
 @reading.how

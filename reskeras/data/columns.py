@@ -213,7 +213,8 @@ def _found(table: _Table, rest: Sequence[int], asked: Labels | None) -> Columns:
             likely = points or (flags if len(flags) > 1 else [])
     if likely and len(likely) == len(rest):
         return table.of(likely, asked)
-    there = f"the columns are {_few(table.header, most=40)}"
+    almost = _almost(table, [place for place in rest if place not in likely], asked)
+    there = f"the columns are {_few(table.header, most=40)}{almost}"
     if not likely:
         wanted = {
             Labels.POINTS: "no columns are called NAME_x and NAME_y, which hold a point",
@@ -232,8 +233,29 @@ def _found(table: _Table, rest: Sequence[int], asked: Labels | None) -> Columns:
     words = ",".join(table.names(likely))
     raise RequestError(
         f"{table.where}: the columns {_few(table.names(likely))} could be labels, beside "
-        f"{_few(others)}; --labels {words} (from Python, labels='{words}') says that they are"
+        f"{_few(others)}{almost}; --labels {words} (from Python, labels='{words}') says that they "
+        "are"
     )
+
+
+def _almost(table: _Table, places: Sequence[int], asked: Labels | None) -> str:
+    """The first cell that keeps a column from being labels, if most others are; else nothing."""
+    if asked is Labels.POINTS:
+        return ""
+    numbers = asked is Labels.NUMBERS
+    for place in places:
+        bad = [
+            line
+            for line in table.lines
+            if not (numbers and _NUMBER.fullmatch(line.cells[place]))
+            and line.cells[place] not in _FLAGS
+        ]
+        if bad and 2 * len(bad) < len(table.lines):
+            cell = bad[0].cells[place]
+            what = "which is no number" if numbers else "not 0 or 1"
+            holds = f"holds {cell!r}, {what}"
+            return f"; line {bad[0].number}: {table.header[place]} {holds if cell else 'is empty'}"
+    return ""
 
 
 def classes_of(

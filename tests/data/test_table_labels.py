@@ -233,6 +233,18 @@ CLASSES = [[number % 2, number] for number in range(COUNT)]
         ),
         (
             ["a", "b"],
+            [[0, 1], [1, 0], [1, 2]],
+            {},
+            "the columns are image, a, b; line 4: b holds '2', not 0 or 1; --labels COLUMN",
+        ),
+        (
+            ["a", "b"],
+            [[0, 0.5], [1, 0], [1, ""]],
+            {"task": "numbers"},
+            ": the columns a could be labels, beside b; line 4: b is empty; --labels a (",
+        ),
+        (
+            ["a", "b"],
             CLASSES,
             {"labels": "a,b", "task": "multilabel"},
             ": the columns a, b are no ",
