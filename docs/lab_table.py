@@ -21,7 +21,10 @@ def main() -> None:
         rows = list(csv.DictReader(file))
     lines = ["| experiment | claim | source | theory | measured | verdict | seconds |"]
     lines.append("|---|---|---|---|---|---|---|")
-    lines += [f"| {' | '.join(row.values())} |" for row in rows]
+    lines += [
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row.values())} |"
+        for row in rows
+    ]
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
     _, _, after = rest.partition(END)
     table = "\n".join(lines)

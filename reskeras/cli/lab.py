@@ -141,7 +141,9 @@ def _run_all(
 
     documents, rows = [], []
     for each in EXPERIMENTS.values():
-        console.print(f"{each.name}: {each.measures} ...", style="dim", highlight=False)
+        console.print(
+            f"{each.name}: {each.measures} ...", style="dim", highlight=False, soft_wrap=True
+        )
         start = time.perf_counter()
         with quiet_tensorflow():
             found = each.run(None, **given)
