@@ -123,7 +123,7 @@ def lab(
         save(output, lambda: found.figure)
     if table is not None:
         _write(table, found.table)
-    _keep(uri, found, data)
+    _keep(uri, found, data or experiment.default_data)
     if as_json:
         click.echo(found.json())
         return
@@ -148,7 +148,7 @@ def _run_all(
         with quiet_tensorflow():
             found = each.run(None, **given)
         seconds = time.perf_counter() - start
-        _keep(uri, found, None)
+        _keep(uri, found, each.default_data)
         documents.append(found.document() | {"seconds": seconds})
         rows += [
             (each.name, check.claim, check.source, *_numbers(check), round(seconds))
@@ -172,7 +172,7 @@ def _write(path: Path, table: Any) -> None:
         partial.write_text(table.csv(), encoding="utf-8")
 
 
-def _keep(uri: str | None, found: Any, data: str | None) -> None:
+def _keep(uri: str | None, found: Any, data: str) -> None:
     """Keeps a result in MLflow, unless it is not to be kept."""
     if uri is None:
         return

@@ -66,13 +66,16 @@ class Experiment:
     takes: Input
     measures: str
     """What it measures, in a line."""
-    seeds: int
-    """How many initializations or trainings it takes by default."""
 
     @property
     def name(self) -> str:
         """Its name."""
         return self.run.__name__
+
+    @property
+    def default_data(self) -> str:
+        """What it takes if it is given no data, in words."""
+        return "normal numbers" if self.takes is Input.IMAGES else "digits"
 
 
 EXPERIMENTS = {
@@ -81,67 +84,56 @@ EXPERIMENTS = {
         Experiment(
             run=variance,
             takes=Input.IMAGES,
-            seeds=8,
             measures="the scale of activations and gradients after each block, before training",
         ),
         Experiment(
             run=gradients,
             takes=Input.IMAGES,
-            seeds=8,
             measures="the gradient by depth: through the identity path alone, and the whole",
         ),
         Experiment(
             run=shattered,
             takes=Input.IMAGES,
-            seeds=8,
             measures="the correlation of gradients of different images, by depth",
         ),
         Experiment(
             run=identity,
             takes=Input.DATA,
-            seeds=5,
             measures="what each block of a trained network does, and the cost of removing it",
         ),
         Experiment(
             run=degradation,
             takes=Input.DATA,
-            seeds=5,
             measures="the training loss of plain and of residual networks over depth",
         ),
         Experiment(
             run=shortcuts,
             takes=Input.DATA,
-            seeds=9,
             measures="what kinds of shortcut leave of the gradient, and how well they train",
         ),
         Experiment(
             run=batchnorm,
             takes=Input.IMAGES,
-            seeds=4,
             measures="what batch norm does to the scale of weights, and with how few images",
         ),
         Experiment(
             run=nested,
             takes=Input.DATA,
-            seeds=6,
             measures="a trained network that grows: its outputs, then its training loss",
         ),
         Experiment(
             run=start,
             takes=Input.IMAGES,
-            seeds=4,
             measures="what is negative in the input, behind a first block that begins with ReLU",
         ),
         Experiment(
             run=dense,
             takes=Input.DATA,
-            seeds=8,
             measures="which earlier layers the layers of a DenseNet use",
         ),
         Experiment(
             run=precision,
             takes=Input.IMAGES,
-            seeds=6,
             measures="the depth at which float16, bfloat16 and float32 overflow or lose the branch",
         ),
     )

@@ -95,6 +95,7 @@ def test_a_result_is_kept_in_mlflow() -> None:
     (kept,) = client.search_runs([experiment.experiment_id])
     assert kept.data.tags["reskeras.lab"] == "variance"
     assert kept.data.params["network"] == "tiny"
+    assert kept.data.params["data"] == "normal numbers"
     assert kept.data.metrics["measured_1"] == pytest.approx(
         kept.data.metrics["expected_1"], rel=0.5
     )
@@ -134,7 +135,7 @@ def test_all_experiments_make_one_table(monkeypatch: pytest.MonkeyPatch) -> None
         assert seed == 3
         return found
 
-    experiment = Experiment(run=made, takes=Input.DATA, seeds=2, measures="nothing")
+    experiment = Experiment(run=made, takes=Input.DATA, measures="nothing")
     monkeypatch.setattr(lab, "EXPERIMENTS", {"made": experiment})
     words = ("all", "--seed", "3", "--no-mlflow")
     done = run(*words, "--csv", "all.csv")

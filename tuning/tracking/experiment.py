@@ -13,7 +13,7 @@ from tuning.tracking.store import experiment_named, open_store
 _EXPERIMENT = "lab"
 
 
-def log_result(uri: str, result: Result, data: str | None) -> str:
+def log_result(uri: str, result: Result, data: str) -> str:
     """Makes a run of a result: its numbers, verdicts, table and figure. Returns the run's id.
 
     The run is in the MLflow experiment `lab`, or the one that the environment names.
@@ -21,7 +21,7 @@ def log_result(uri: str, result: Result, data: str | None) -> str:
     Args:
         uri: the store's address.
         result: what an experiment found.
-        data: the name of the data; None for random numbers.
+        data: what it was done on, in words.
 
     Raises:
         RuntimeError: the store fails.
@@ -49,7 +49,7 @@ def log_result(uri: str, result: Result, data: str | None) -> str:
             for kind, value in (("measured", check.measured), ("expected", check.expected))
             if value is not None
         }
-        params = {"network": result.network, "data": data or "normal numbers", **result.settings}
+        params = {"network": result.network, "data": data, **result.settings}
         client.log_batch(
             run_id,
             metrics=[Metric(key, value, now, 0) for key, value in numbers.items()],
