@@ -9,6 +9,7 @@ def header(**changes: Any) -> dict[str, Any]:
         "name": "blobs",
         "source": "a folder",
         "class_names": ["a"],
+        "task": "classification",
         "image_shape": [8, 8, 1],
         "classes": 3,
         "sizes": {"train": 90, "val": 30, "test": 30},
