@@ -194,7 +194,6 @@ def _input(
     if network is None and takes is Input.IMAGES:
         raise RequestError("--data needs a SPEC: the experiment's own networks take no images")
     from reskeras.data import load
-    from reskeras.data.pixels import scaled
 
     with quiet_tensorflow():
         images = load(data, None if network is None else image_shape(network), how)
@@ -203,8 +202,9 @@ def _input(
         if takes is Input.DATA:
             return network, images
         assert network is not None
-        sample = scaled(images.sampled(_IMAGES))
-    return network, sample.reshape(len(sample), *network.input_shape)
+        from reskeras.lab.probe import training_images
+
+        return network, training_images(network, images, _IMAGES)
 
 
 def _print(found: Any) -> None:

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from reskeras.data.images import ImageData
+from reskeras.data.pixels import scaled
 from reskeras.errors import RequestError
 from reskeras.models.build import build
 from reskeras.spec import AnySpec
@@ -43,6 +45,12 @@ def noise_images(spec: AnySpec, seed: int) -> Any:
     count = max(_FEWEST, min(_MOST, _POSITIONS // positions))
     random = np.random.default_rng(seed)
     return random.standard_normal((count, *spec.input_shape), "float32")
+
+
+def training_images(spec: AnySpec, data: ImageData, count: int) -> Any:
+    """Some training images [N,*sides,C] in 0..1, in the shape that a network takes."""
+    sample = scaled(data.sampled(count))
+    return sample.reshape(len(sample), *spec.input_shape)
 
 
 def check_images(spec: AnySpec, images: Any) -> None:

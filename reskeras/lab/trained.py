@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from reskeras.data import ImageData, load
-from reskeras.data.pixels import scaled
 from reskeras.errors import RequestError
+from reskeras.lab.probe import in_layout, training_images
 from reskeras.spec import AnySpec, Recipe, TrainSpec
 from reskeras.training.fitted import scores_of
 from reskeras.training.state import Epoch
@@ -101,10 +100,8 @@ def train_on(
 
 def images_of(spec: AnySpec, data: ImageData, count: int) -> Any:
     """Some training images as a network takes them: channels first if it has them there."""
-    images = scaled(data.sampled(count), data.peak)
-    images = images.reshape(len(images), *spec.input_shape)
-    first = spec.data_format == "channels_first" and len(spec.input_shape) > 1
-    return np.moveaxis(images, -1, 1) if first else images
+    _, images = in_layout(spec, training_images(spec, data, count))
+    return images.numpy()
 
 
 class Scorer:

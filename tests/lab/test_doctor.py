@@ -13,6 +13,7 @@ from reskeras.lab.doctor import SIGNS, Case, examine, heal
 from reskeras.lab.doctor.by_arithmetic import BY_ARITHMETIC
 from reskeras.lab.doctor.by_initialization import BY_INITIALIZATION
 from reskeras.lab.networks import image_network
+from reskeras.lab.trained import images_of
 from reskeras.spec import (
     Classifier,
     ImagenetStem,
@@ -155,6 +156,18 @@ def test_a_stem_for_large_images_on_small_ones(data: ImageData) -> None:
     healed, left = heal(case, [finding], lambda _: None)
     assert left == []
     assert healed.spec.stem.kind == "cifar"  # type: ignore[union-attr]
+
+
+def test_images_are_divided_by_their_white_value_once(blobs: dict[str, np.ndarray]) -> None:
+    arrays = {
+        name: (values.clip(0) * 1000).astype("uint16") if name.startswith("x_") else values
+        for name, values in blobs.items()
+    }
+    data = from_arrays(arrays, name="white")
+    assert data.peak is not None
+    images = images_of(case_of(data, {}, {}).spec, data, 8)
+    expected = arrays["x_train"][data.sample(8)] / data.peak
+    np.testing.assert_allclose(images, expected, rtol=1e-5)
 
 
 def test_objects_larger_than_what_a_network_sees() -> None:

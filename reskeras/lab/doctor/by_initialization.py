@@ -8,15 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from reskeras.data.pixels import scaled
-from reskeras.lab.doctor.finding import Case, Finding, Remedy, Sign
+from reskeras.lab.doctor.finding import Case, Changes, Finding, Remedy, Sign, is_plain
 from reskeras.lab.moments import blocks_of
-from reskeras.lab.probe import Measured, initialize, measured_moments
+from reskeras.lab.probe import Measured, in_layout, initialize, measured_moments, training_images
 from reskeras.lab.result import Bound
 from reskeras.models.build import build
 from reskeras.nets.graph import record
-from reskeras.spec import AnySpec, BasicBlock, BatchNorm, PlainBlock
-from reskeras.spec.families import ResNet, UNet
+from reskeras.spec import BasicBlock, BatchNorm
 
 _IMAGES, _SEEDS = 64, 2
 _DEPTHS = 6.0
@@ -25,16 +23,12 @@ _OFF = 0.25
 _SOURCE = "Schoenholz 2017, arXiv 1611.01232, Section 5: networks train up to e^6 over their depth"
 
 
-def _images(case: Case) -> Any:
-    sample = scaled(case.data.sampled(_IMAGES), case.data.peak)
-    return sample.reshape(len(sample), *case.spec.input_shape)
-
-
 @functools.lru_cache(maxsize=1)
 def _measured(case: Case) -> Mapping[str, Measured]:
     outputs = [block.output.name for block in blocks_of(record(case.spec))]
+    images = training_images(case.spec, case.data, _IMAGES)
     return measured_moments(
-        case.spec, outputs, _images(case), last=outputs[-1], seeds=_SEEDS, seed=case.seed
+        case.spec, outputs, images, last=outputs[-1], seeds=_SEEDS, seed=case.seed
     )
 
 
@@ -62,7 +56,7 @@ def _gradients(case: Case) -> Finding | None:
     # Behind norms the scale of weights does not matter, and steps fit themselves to the gradients
     # (arXiv 1812.03981). ResNet-110 before activation trains, though its gradients grow by e^10.
     # Plain networks with norms do not train when they are deep (arXiv 1902.08129).
-    if case.spec.norm.kind != "none" and not _is_plain(case.spec):
+    if case.spec.norm.kind != "none" and not is_plain(case.spec):
         return None
     return _scale_finding(case, "backward", "gradients")
 
@@ -86,30 +80,19 @@ def _scale_finding(case: Case, side: str, of: str) -> Finding | None:
     )
 
 
-def _is_plain(spec: AnySpec) -> bool:
-    return isinstance(spec, ResNet | UNet) and isinstance(spec.block, PlainBlock)
-
-
 def _better_scale(case: Case) -> Iterator[Remedy]:
-    spec, changes, words = case.spec, dict[str, Any](), list[str]()
-
-    def also(more: str, **fields: Any) -> Remedy:
-        words.append(more)
-        changes.update(fields)
-        return Remedy(words=", ".join(words), spec=dict(changes))
-
+    spec, changes = case.spec, Changes()
     if not spec.init.startswith("he"):
-        yield also("init 'he_normal'", init="he_normal")
-    plain = _is_plain(spec)
+        yield changes.also("init 'he_normal'", init="he_normal")
+    plain = is_plain(spec)
     if spec.norm.kind == "none" and not plain and hasattr(spec, "sum_scale"):
-        scaled_sums = {**changes, "sum_scale": "1/sqrt(2)"}
-        yield Remedy(words=", ".join([*words, "sum_scale '1/sqrt(2)'"]), spec=scaled_sums)
+        yield changes.with_("sum_scale '1/sqrt(2)'", sum_scale="1/sqrt(2)")
     if spec.norm.kind == "none":
-        yield also("norm 'batch'", norm=BatchNorm())
+        yield changes.also("norm 'batch'", norm=BatchNorm())
     if plain:
-        yield also("block 'basic'", block=BasicBlock())
+        yield changes.also("block 'basic'", block=BasicBlock())
     if hasattr(spec, "zero_init_last"):
-        yield also("zero_init_last", zero_init_last=True)
+        yield changes.also("zero_init_last", zero_init_last=True)
 
 
 def _dead(case: Case) -> Finding | None:
@@ -126,8 +109,8 @@ def _dead(case: Case) -> Finding | None:
     model = build(case.spec)
     initialize(model, np.random.SeedSequence(case.seed))
     probe = keras.Model(model.inputs, [model.get_layer(name).output for name in layers])
-    images, first = _images(case), case.spec.data_format == "channels_first"
-    values = probe([np.moveaxis(images, -1, 1) if first else images], training=True)
+    first, images = in_layout(case.spec, training_images(case.spec, case.data, _IMAGES))
+    values = probe([images], training=True)
     shares = [_share_off(np.asarray(value), first) for value in values]
     worst = int(np.argmax(shares))
     return Finding(

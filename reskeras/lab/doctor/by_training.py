@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from reskeras.lab.doctor.few import Pair, as_data, blind, few, repeated, shuffled
-from reskeras.lab.doctor.finding import Case, Finding, Remedy, Sign
+from reskeras.lab.doctor.finding import Case, Changes, Finding, Remedy, Sign, is_plain
 from reskeras.lab.result import Bound
 from reskeras.lab.trained import train_network
-from reskeras.spec import BasicBlock, BatchNorm, PlainBlock, TrainSpec
+from reskeras.spec import BasicBlock, BatchNorm, TrainSpec
 from reskeras.spec.augment import NO_AUGMENTATION
-from reskeras.spec.families import ResNet, UNet
 from reskeras.training.compiled import Programs
 from reskeras.training.rates import RateTest, range_test
 
@@ -119,25 +118,18 @@ def _overfit(case: Case) -> Finding | None:
 
 
 def _stronger(case: Case) -> Iterator[Remedy]:
-    spec, changes, words = case.spec, dict[str, Any](), list[str]()
-
-    def also(more: str, **fields: Any) -> Remedy:
-        words.append(more)
-        changes.update(fields)
-        return Remedy(words=", ".join(words), spec=dict(changes))
-
+    spec, changes = case.spec, Changes()
     if spec.dropout:
-        yield also("dropout 0", dropout=0.0)
+        yield changes.also("dropout 0", dropout=0.0)
     if spec.norm.kind == "none":
-        yield also("norm 'batch'", norm=BatchNorm())
-    if isinstance(spec, ResNet | UNet) and isinstance(spec.block, PlainBlock):
-        yield also("block 'basic'", block=BasicBlock())
+        yield changes.also("norm 'batch'", norm=BatchNorm())
+    if is_plain(spec):
+        yield changes.also("block 'basic'", block=BasicBlock())
     stages: Any = getattr(spec, "stages", ())
     if stages and all(hasattr(stage, "width") for stage in stages):
         for times in (2, 4, 8):
             wide = tuple(dataclasses.replace(stage, width=times * stage.width) for stage in stages)
-            fields = {**changes, "stages": wide}
-            yield Remedy(words=", ".join([*words, f"{times} times the width"]), spec=fields)
+            yield changes.with_(f"{times} times the width", stages=wide)
 
 
 def _labels(case: Case) -> Finding | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from reskeras.data.images import ImageData
 from reskeras.lab.result import Bound
-from reskeras.spec import AnySpec, Recipe
+from reskeras.spec import AnySpec, PlainBlock, Recipe, ResNet, UNet
 from reskeras.words import three_digits
 
 
@@ -50,6 +50,29 @@ class Remedy:
     """Other values of the network's fields."""
     train: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Other values of the training's fields."""
+
+
+@dataclasses.dataclass
+class Changes:
+    """Changes of a network's fields that add up, remedy by remedy."""
+
+    words: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def with_(self, words: str, **fields: Any) -> Remedy:
+        """All changes so far, and these."""
+        return Remedy(words=", ".join([*self.words, words]), spec={**self.fields, **fields})
+
+    def also(self, words: str, **fields: Any) -> Remedy:
+        """The same, and later remedies have these changes too."""
+        remedy = self.with_(words, **fields)
+        self.words, self.fields = (*self.words, words), remedy.spec
+        return remedy
+
+
+def is_plain(spec: AnySpec) -> bool:
+    """Whether blocks could have shortcuts, and have none."""
+    return isinstance(spec, ResNet | UNet) and isinstance(spec.block, PlainBlock)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
